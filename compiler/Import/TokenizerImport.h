@@ -1,0 +1,21 @@
+// Brings a checkpoint's tokenizer into the one normalized form that the runtime reads (runtime/schema/tokenizer.fbs).
+#pragma once
+
+#include "compiler/Import/CheckpointIndex.h"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace distc::import {
+
+/// The bytes of a Tokenizer FlatBuffer with identifier DTOK, or nothing if the checkpoint has no tokenizer.
+using TokenizerBytes = std::optional<std::vector<uint8_t>>;
+
+/// From GGUF metadata (tokenizer.ggml.*, tokenizer.chat_template); `path` leads every error.
+Result<TokenizerBytes> importGgufTokenizer(const GgufMetadata &metadata, const std::string &path);
+
+/// From a Hugging Face folder: tokenizer.json, tokenizer_config.json, generation_config.json.
+Result<TokenizerBytes> importHfTokenizer(const std::string &directory);
+
+} // namespace distc::import

@@ -1,0 +1,108 @@
+// CPU kernels of the plan's instructions. Raw pointers, sizes, ranges of work; no state, no allocation, no threads: the
+// caller splits the stated range over threads. SIMD by Highway with run-time dispatch.
+//
+// Row invariance: the result of one row does not depend on how many rows, or which range, a call covers; blocking and
+// summation order depend on the weight's shape alone. Inputs and outputs are f32 and dense [rows, width] unless said.
+#pragma once
+
+#include <cstdint>
+
+namespace distc::cpu {
+
+enum class WeightType : uint8_t { F32, F16, BF16 };
+
+/// A row-major matrix; row n starts at data + n * rowStride elements. `data` is aligned to its element only.
+struct Matrix {
+  const void *data;
+  WeightType type;
+  int64_t rows;
+  int64_t cols;
+  int64_t rowStride;
+};
+
+/// y[t * yStride + n] = sum_k x[t * w.cols + k] * w[n, k] + (bias ? bias[n] : 0), n in [rowBegin, rowEnd), t in [0, tokens).
+void linear(const float *x, int64_t tokens, const Matrix &w, const float *bias, float *y, int64_t yStride,
+            int64_t rowBegin, int64_t rowEnd);
+
+/// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight, t in [rowBegin, rowEnd). y may be x.
+void rmsNorm(const float *x, const float *weight, float eps, int64_t width, float *y, int64_t rowBegin, int64_t rowEnd);
+
+/// y[t, :] = table[tokens[t] - firstRow, :] as f32, zeros where that is not a row of the table; t in [rowBegin, rowEnd).
+void embedding(const int32_t *tokens, const Matrix &table, int64_t firstRow, float *y, int64_t rowBegin,
+               int64_t rowEnd);
+
+enum class RopeStyle : uint8_t { Half, Interleaved };
+
+/// Rotates each of `heads` heads of row t by the angles of position positions[t]; cosSin is [positions, headDim/2] pairs,
+/// cos first: cosSin[(p * headDim/2 + i) * 2 + {0, 1}]. y may be x. t in [rowBegin, rowEnd).
+void rope(const float *x, const int32_t *positions, const float *cosSin, int64_t heads, int64_t headDim, RopeStyle style,
+          float *y, int64_t rowBegin, int64_t rowEnd);
+
+/// One layer's cache: [blocks, 2, heads, blockTokens, headDim] f32.
+struct KvView {
+  float *data;
+  int64_t heads;
+  int64_t blockTokens;
+  int64_t headDim;
+};
+
+/// Writes k[t], v[t] ([heads, headDim] each) at position positions[t] of block table row `blockTables + sequenceOf[t] *
+/// blocksPerSequence`; t in [rowBegin, rowEnd).
+void kvAppend(const float *k, const float *v, const KvView &cache, const int32_t *blockTables, int64_t blocksPerSequence,
+              const int32_t *sequenceOf, const int32_t *positions, int64_t rowBegin, int64_t rowEnd);
+
+struct AttentionParams {
+  int64_t heads;   // query heads; query head h reads KV head h / (heads / cache.heads)
+  float scale;
+  int64_t window;  // 0: all positions; w: the last w
+  float softCap;   // 0: none
+};
+
+/// out[t, h] = softmax(scale * q[t, h] . K[0..p]) V[0..p] with p = positions[t], for items i in [begin, end),
+/// i = t * cache.heads + kvHead: all query heads of one KV head at one token. q and out are [tokens, heads, headDim].
+/// One pass over the blocks (online softmax), in the order of positions. headDim is any multiple of 2 up to 256.
+void attention(const float *q, const KvView &cache, const AttentionParams &params, const int32_t *blockTables,
+               int64_t blocksPerSequence, const int32_t *sequenceOf, const int32_t *positions, float *out, int64_t begin,
+               int64_t end);
+
+/// out[i] = a[i] + b[i], i in [begin, end). out may be a or b.
+void add(const float *a, const float *b, float *out, int64_t begin, int64_t end);
+
+enum class Activation : uint8_t { Silu, Gelu, GeluTanh, Relu };
+
+/// out[i] = activation(gate[i]) * up[i], i in [begin, end). out may be gate or up. Within 4 ulp-ish (1e-6 relative) of the
+/// double-precision value.
+void glu(const float *gate, const float *up, Activation activation, float *out, int64_t begin, int64_t end);
+
+/// sum[i] += x[i], i in [begin, end): the step of an all-reduce.
+void accumulate(const float *x, float *sum, int64_t begin, int64_t end);
+
+/// What one output asks of sampling. temperature 0: greedy. topK 0: no limit. topP 1: no limit.
+struct SamplingRow {
+  float temperature;
+  float topP;
+  int32_t topK;
+  uint64_t seed;
+  uint64_t counter; // position of the token to be sampled in its sequence
+};
+
+/// docs/plan-format.md, TopCandidates: logits [rows, width] (columns >= valid are not read), out [rows, count + 2, 2],
+/// r in [rowBegin, rowEnd).
+void topCandidates(const float *logits, int64_t width, int64_t valid, int64_t firstId, int64_t count,
+                   const SamplingRow *sampling, float *out, int64_t rowBegin, int64_t rowEnd);
+
+/// docs/plan-format.md, Sample: candidates [shards * rows, count + 2, 2] -> ids [rows].
+void sample(const float *candidates, int64_t shards, int64_t rows, int64_t count, const SamplingRow *sampling,
+            int32_t *ids);
+
+/// Conversions to f32 for loading: n elements.
+void toF32(const void *source, WeightType type, float *out, int64_t n);
+/// GGUF blocks of 32 elements: Q8_0 {f16 d; i8 q[32]} (34 bytes), Q4_1 {f16 d; f16 m; u8 q[16]} (20 bytes), low nibbles
+/// are elements 0..15, high nibbles 16..31, value d*q (+ m). n is a multiple of 32.
+void dequantizeQ8_0(const void *source, float *out, int64_t n);
+void dequantizeQ4_1(const void *source, float *out, int64_t n);
+
+/// Name of the instruction set that run-time dispatch chose, e.g. "AVX3".
+const char *simdTarget();
+
+} // namespace distc::cpu

@@ -1,0 +1,133 @@
+#include "runtime/base/File.h"
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace distc {
+
+namespace {
+
+Status failure(const std::string &path, const char *what) {
+  return failedPrecondition(path + ": cannot " + what + ": " + std::strerror(errno));
+}
+
+struct Descriptor {
+  int fd;
+  ~Descriptor() {
+    if (fd >= 0)
+      ::close(fd);
+  }
+};
+
+Status openRegular(const std::string &path, Descriptor &file, size_t &size) {
+  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file.fd < 0)
+    return failure(path, "open");
+  struct stat info;
+  if (::fstat(file.fd, &info) != 0)
+    return failure(path, "stat");
+  if (!S_ISREG(info.st_mode))
+    return failedPrecondition(path + ": not a regular file");
+  size = static_cast<size_t>(info.st_size);
+  return {};
+}
+
+} // namespace
+
+Result<MappedFile> MappedFile::open(const std::string &path) {
+  Descriptor file{-1};
+  size_t size = 0;
+  DISTC_TRY(openRegular(path, file, size));
+  MappedFile mapped;
+  mapped.path_ = path;
+  mapped.size_ = size;
+  if (size != 0) {
+    void *data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd, 0);
+    if (data == MAP_FAILED)
+      return failure(path, "map");
+    mapped.data_ = static_cast<const std::byte *>(data);
+  }
+  return mapped;
+}
+
+MappedFile::MappedFile(MappedFile &&other) noexcept { *this = std::move(other); }
+
+MappedFile &MappedFile::operator=(MappedFile &&other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_)
+    ::munmap(const_cast<std::byte *>(data_), size_);
+}
+
+Result<std::string> readFile(const std::string &path) {
+  Descriptor file{-1};
+  size_t size = 0;
+  DISTC_TRY(openRegular(path, file, size));
+  std::string bytes(size, '\0');
+  for (size_t done = 0; done < size;) {
+    ssize_t n = ::read(file.fd, bytes.data() + done, size - done);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return failure(path, "read");
+    if (n == 0)
+      return dataLoss(path + ": ends after " + std::to_string(done) + " of " + std::to_string(size) + " bytes");
+    done += static_cast<size_t>(n);
+  }
+  return bytes;
+}
+
+Status writeFileAtomically(const std::string &path, std::span<const std::byte> bytes) {
+  std::string temporary = path + ".tmp." + std::to_string(::getpid());
+  Descriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+  if (file.fd < 0)
+    return failure(temporary, "create");
+  for (size_t done = 0; done < bytes.size();) {
+    ssize_t n = ::write(file.fd, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0) {
+      Status status = failure(temporary, "write");
+      ::unlink(temporary.c_str());
+      return status;
+    }
+    done += static_cast<size_t>(n);
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    Status status = failure(path, "replace");
+    ::unlink(temporary.c_str());
+    return status;
+  }
+  return {};
+}
+
+uint64_t hashBytes(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+uint64_t hashBytes(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+std::string formatBytes(uint64_t bytes) {
+  static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 1024 && unit < 5) {
+    value /= 1024;
+    ++unit;
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.2f %s", value, units[unit]);
+  return text;
+}
+
+} // namespace distc

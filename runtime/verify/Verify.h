@@ -1,0 +1,29 @@
+// The cross-rank verifier: an independent witness over plan files alone. It shares no code with the passes it checks.
+#pragma once
+
+#include "runtime/schema/plan_generated.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace distc {
+
+/// One way in which a plan set is wrong. `ranks` and `instructions` (ids) say where.
+struct Violation {
+  std::string kind; // "weight-coverage", "collective-mismatch", "buffer-overlap", … (docs/cli.md lists them)
+  std::string message;
+  std::vector<uint32_t> ranks;
+  std::vector<uint32_t> instructions;
+};
+
+/// One rank alone: every index in range, every offset and size within its memory, the ledger true, every buffer written before it
+/// is read, no two live buffers overlapping. After this, a run needs no checks.
+std::vector<Violation> verifyPlan(const plan::Plan &plan);
+
+/// All ranks of a set, in rank order: verifyPlan of each, then what holds between them: weight coverage, matched
+/// collectives, sends and receives, no deadlock. Stops after `limit` violations.
+std::vector<Violation> verifyPlanSet(std::span<const plan::Plan *const> plans, size_t limit = 100);
+
+} // namespace distc
