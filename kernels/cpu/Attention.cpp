@@ -23,7 +23,7 @@ constexpr size_t maxQueries = 8;
 static_assert(tilePositions % lanes == 0);
 
 struct Tile {
-  const float *k[tilePositions];
+  const float *k[tilePositions]; // behind count, the last one again: scores take four at a time
   const float *v[tilePositions];
   size_t count;
 };
@@ -39,8 +39,9 @@ struct Queries {
   size_t count;
 };
 
-/// weight[g][j] = q[g] . k[j] for Q query heads and P positions.
-template <size_t Q, size_t P> HWY_INLINE void scores(Queries &s, const Tile &tile, size_t g, size_t j, size_t headDim) {
+/// weight[g][j] = q[g] . k[j] for Q query heads and four positions.
+template <size_t Q> HWY_INLINE void scores(Queries &s, const Tile &tile, size_t g, size_t j, size_t headDim) {
+  constexpr size_t P = 4;
   const DF d;
   VF sum[Q][P];
   for (size_t q = 0; q < Q; ++q)
@@ -62,8 +63,7 @@ template <size_t Q, size_t P> HWY_INLINE void scores(Queries &s, const Tile &til
   if (whole < headDim)
     step(whole, [&](const float *key) HWY_ATTR { return loadPartial(d, key, headDim - whole); });
   for (size_t q = 0; q < Q; ++q)
-    for (size_t p = 0; p < P; ++p)
-      s.weight[g + q][j + p] = sumOfLanes(d, sum[q][p]);
+    sumsOfLanes(d, sum[q][0], sum[q][1], sum[q][2], sum[q][3], &s.weight[g + q][j]);
 }
 
 /// Turns the scores of query head g into weights exp(score - maximum), with the new maximum of all positions so far.
@@ -119,14 +119,11 @@ template <size_t Q, size_t V> HWY_INLINE void values(Queries &s, const Tile &til
 }
 
 HWY_INLINE void attendTile(Queries &s, const Tile &tile, size_t headDim, float softCap) {
-  constexpr size_t queries = 2, positions = 4, vectors = 4;
+  constexpr size_t queries = 2, vectors = 4;
   for (size_t g = 0; g < s.count; g += queries)
     withConstant<queries>(std::min(queries, s.count - g), [&](auto q) HWY_ATTR {
-      size_t j = 0;
-      for (; j + positions <= tile.count; j += positions)
-        scores<q, positions>(s, tile, g, j, headDim);
-      for (; j < tile.count; ++j)
-        scores<q, 1>(s, tile, g, j, headDim);
+      for (size_t j = 0; j < tile.count; j += 4)
+        scores<q>(s, tile, g, j, headDim);
     });
   for (size_t g = 0; g < s.count; ++g)
     softmax(s, g, tile.count, softCap);
@@ -150,8 +147,8 @@ struct KeyValues {
 
   HWY_INLINE void tile(int64_t first, int64_t last, Tile &out) const {
     out.count = size_t(last - first);
-    for (size_t j = 0; j < out.count; ++j) {
-      const int64_t position = first + int64_t(j);
+    for (size_t j = 0; j < tilePositions; ++j) {
+      const int64_t position = std::min(first + int64_t(j), last - 1);
       out.k[j] = data + table[position / blockTokens] * 2 * plane + position % blockTokens * headDim;
       out.v[j] = out.k[j] + plane;
     }
