@@ -27,7 +27,7 @@ constexpr size_t streamRows = 4;
 // A block of K of a panel of rows and of a tile of tokens fits the first cache; the block of all tokens, the second.
 constexpr size_t blockCols = 640;
 constexpr size_t panelRows = 6;
-constexpr size_t blockRows = 24 * panelRows;
+constexpr size_t blockRows = 12 * panelRows;
 constexpr size_t blockTokens = 64;
 static_assert(blockCols % lanes == 0 && panelRows % tileRows == 0 && blockTokens % tileTokens == 0);
 
@@ -148,7 +148,7 @@ template <class T> struct Linear {
     HWY_ALIGN float sums[blockTokens * blockRows * lanes];
     std::memset(sums, 0, tokenCount * blockRows * lanes * sizeof(float));
     // Blocks of equal size: a short one at the end would cost as much as a whole one at each change of tile.
-    const size_t step = hwy::RoundUpTo(hwy::DivCeil(cols, hwy::DivCeil(cols, blockCols)), lanes);
+    const size_t step = hwy::RoundUpTo(hwy::DivCeil(cols, std::max<size_t>(1, hwy::DivCeil(cols, blockCols))), lanes);
     for (size_t k = 0; k < cols; k += step) {
       const size_t count = std::min(step, cols - k);
       const size_t padded = hwy::RoundUpTo(count, lanes);
