@@ -111,8 +111,7 @@ private:
     return out;
   }
 
-  uint32_t norm(const std::string &label, uint32_t input, uint32_t weight, const BufferSpec &spec = {}) {
-    const uint32_t out = b_.buffer(kHidden, spec);
+  uint32_t norm(const std::string &label, uint32_t input, uint32_t weight, uint32_t out) {
     auto &op = b_.add<plan::RmsNormT>(label);
     op.input = input;
     op.weight = weight;
@@ -148,55 +147,64 @@ private:
     return input;
   }
 
-  uint32_t attention(const std::string &label, uint32_t x, const RankLayer &w) {
-    const uint32_t heads = kHeads / tp_, kvHeads = kKvHeads / tp_;
-    const uint32_t q = linear(label + ".q", x, w.q, b_.buffer(heads * kHeadDim), w.qBias);
-    const uint32_t k = linear(label + ".k", x, w.k, b_.buffer(kvHeads * kHeadDim));
-    const uint32_t v = linear(label + ".v", x, w.v, b_.buffer(kvHeads * kHeadDim));
-    rope(label + ".q.rope", q, heads);
-    rope(label + ".k.rope", k, kvHeads);
-    auto &append = b_.add<plan::KvAppendT>(label + ".append");
-    append.k = k;
-    append.v = v;
-    append.cache = w.cache;
-    const uint32_t out = b_.buffer(heads * kHeadDim);
-    auto &op = b_.add<plan::AttentionT>(label);
-    op.q = q;
-    op.out = out;
-    op.cache = w.cache;
-    op.heads = heads;
-    op.scale = 1 / std::sqrt(float(kHeadDim));
-    op.window = o_.window;
-    op.soft_cap = o_.softCap;
-    return allReduce(label + ".reduce", linear(label + ".o", out, w.o, b_.buffer(kHidden)));
+  // The chunks of `parent`, or the parent itself where the model is not chunked.
+  std::vector<uint32_t> chunksOf(uint32_t parent, uint32_t width, plan::RowUnit rows = plan::RowUnit::Tokens) {
+    if (!o_.chunked)
+      return {parent};
+    std::vector<uint32_t> chunks;
+    for (uint16_t c = 0; c < kChunks; ++c)
+      chunks.push_back(
+          b_.buffer(width, {.rows = rows, .chunk = c, .chunks = kChunks, .parent = static_cast<int32_t>(parent)}));
+    return chunks;
+  }
+  // Memory of its own for chunk `c`.
+  uint32_t chunkBuffer(uint32_t width, size_t c, plan::RowUnit rows = plan::RowUnit::Tokens) {
+    return b_.buffer(
+        width,
+        {.rows = rows, .chunk = static_cast<uint16_t>(c), .chunks = static_cast<uint16_t>(o_.chunked ? kChunks : 1)});
   }
 
-  void feedForwardChunk(const std::string &label, uint32_t x, const RankLayer &w, uint32_t down, BufferSpec spec) {
-    spec.parent = -1; // the chunk's own memory
-    const uint32_t gate = linear(label + ".gate", x, w.gate, b_.buffer(kFfn / tp_, spec));
-    const uint32_t up = linear(label + ".up", x, w.up, b_.buffer(kFfn / tp_, spec));
-    auto &glu = b_.add<plan::GluT>(label + ".glu");
-    glu.gate = glu.out = gate;
-    glu.up = up;
-    glu.activation = o_.activation;
-    linear(label + ".down", gate, w.down, down);
-    if (!o_.scattered)
-      allReduce(label + ".reduce", down);
+  // A chunk's tokens follow those of the chunks before it, so their keys are in the cache by then.
+  uint32_t attention(const std::string &label, uint32_t x, const RankLayer &w) {
+    const uint32_t heads = kHeads / tp_, kvHeads = kKvHeads / tp_, result = b_.buffer(kHidden);
+    const std::vector<uint32_t> in = chunksOf(x, kHidden), results = chunksOf(result, kHidden);
+    for (size_t c = 0; c < in.size(); ++c) {
+      const uint32_t q = linear(label + ".q", in[c], w.q, chunkBuffer(heads * kHeadDim, c), w.qBias);
+      const uint32_t k = linear(label + ".k", in[c], w.k, chunkBuffer(kvHeads * kHeadDim, c));
+      const uint32_t v = linear(label + ".v", in[c], w.v, chunkBuffer(kvHeads * kHeadDim, c));
+      rope(label + ".q.rope", q, heads);
+      rope(label + ".k.rope", k, kvHeads);
+      auto &append = b_.add<plan::KvAppendT>(label + ".append");
+      append.k = k;
+      append.v = v;
+      append.cache = w.cache;
+      const uint32_t out = chunkBuffer(heads * kHeadDim, c);
+      auto &op = b_.add<plan::AttentionT>(label);
+      op.q = q;
+      op.out = out;
+      op.cache = w.cache;
+      op.heads = heads;
+      op.scale = 1 / std::sqrt(float(kHeadDim));
+      op.window = o_.window;
+      op.soft_cap = o_.softCap;
+      allReduce(label + ".reduce", linear(label + ".o", out, w.o, results[c]));
+    }
+    return result;
   }
 
   uint32_t feedForward(const std::string &label, uint32_t x, const RankLayer &w) {
     const uint32_t down = b_.buffer(kHidden);
-    const uint16_t chunks = o_.chunked ? 3 : 1;
-    for (uint16_t c = 0; c < chunks; ++c) {
-      BufferSpec spec{.chunk = c, .chunks = chunks};
-      if (!o_.chunked) {
-        feedForwardChunk(label, x, w, down, spec);
-        continue;
-      }
-      spec.parent = static_cast<int32_t>(x);
-      const uint32_t in = b_.buffer(kHidden, spec);
-      spec.parent = static_cast<int32_t>(down);
-      feedForwardChunk(label, in, w, b_.buffer(kHidden, spec), spec);
+    const std::vector<uint32_t> in = chunksOf(x, kHidden), results = chunksOf(down, kHidden);
+    for (size_t c = 0; c < in.size(); ++c) {
+      const uint32_t gate = linear(label + ".gate", in[c], w.gate, chunkBuffer(kFfn / tp_, c));
+      const uint32_t up = linear(label + ".up", in[c], w.up, chunkBuffer(kFfn / tp_, c));
+      auto &glu = b_.add<plan::GluT>(label + ".glu");
+      glu.gate = glu.out = gate;
+      glu.up = up;
+      glu.activation = o_.activation;
+      linear(label + ".down", gate, w.down, results[c]);
+      if (!o_.scattered)
+        allReduce(label + ".reduce", results[c]);
     }
     if (!o_.scattered || tp_ == 1)
       return down;
@@ -234,10 +242,12 @@ private:
     const uint32_t stage = b_.plan.mesh->stage;
     uint32_t x = b_.buffer(kHidden);
     if (first_) {
-      auto &op = b_.add<plan::EmbeddingT>("embed");
-      op.weight = embed_;
-      op.out = x;
-      op.first_row = std::min(kVocabulary, index_ * padded_);
+      for (uint32_t chunk : chunksOf(x, kHidden)) {
+        auto &op = b_.add<plan::EmbeddingT>("embed");
+        op.weight = embed_;
+        op.out = chunk;
+        op.first_row = std::min(kVocabulary, index_ * padded_);
+      }
       allReduce("embed.reduce", x);
     } else {
       recv("boundary", stage - 1, x);
@@ -245,8 +255,9 @@ private:
     for (uint32_t l = 0; l < b_.plan.mesh->layers; ++l) {
       const RankLayer &w = layers_[l];
       const std::string label = "layers." + std::to_string(b_.plan.mesh->first_layer + l) + ".";
-      x = add(label + "add1", x, attention(label + "attention", norm(label + "norm1", x, w.norm1), w));
-      x = add(label + "add2", x, feedForward(label + "ffn", norm(label + "norm2", x, w.norm2), w));
+      x = add(label + "add1", x,
+              attention(label + "attention", norm(label + "norm1", x, w.norm1, b_.buffer(kHidden)), w));
+      x = add(label + "add2", x, feedForward(label + "ffn", norm(label + "norm2", x, w.norm2, b_.buffer(kHidden)), w));
     }
     const BufferSpec ids{.rows = plan::RowUnit::Outputs, .dtype = DType::I32};
     if (!last_) {
@@ -255,28 +266,32 @@ private:
         emitIds(recv("ids", o_.pp - 1, b_.buffer(1, ids)));
       return;
     }
-    const BufferSpec outputRows{.rows = plan::RowUnit::Outputs};
-    const uint32_t rows = b_.buffer(kHidden, outputRows);
-    auto &select = b_.add<plan::SelectRowsT>("select");
-    select.input = x;
-    select.out = rows;
-    const uint32_t logits =
-        linear("head", norm("norm", rows, finalNorm_, outputRows), head_, b_.buffer(padded_, outputRows));
-    auto &emit = b_.add<plan::EmitLogitsT>("emit.logits");
-    emit.input = logits;
-    emit.first_column = std::min(kVocabulary, index_ * padded_);
-    emit.valid = valid();
-    sample(logits, b_.buffer(1, ids), stage);
+    sample(x, b_.buffer(1, ids), stage);
   }
 
-  void sample(uint32_t logits, uint32_t out, uint32_t stage) {
-    uint32_t candidates = b_.buffer((kCandidates + 2) * 2, {.rows = plan::RowUnit::Outputs});
-    auto &top = b_.add<plan::TopCandidatesT>("candidates");
-    top.logits = logits;
-    top.out = candidates;
-    top.first_id = std::min(kVocabulary, index_ * padded_);
-    top.valid = valid();
-    top.count = kCandidates;
+  void sample(uint32_t x, uint32_t out, uint32_t stage) {
+    const auto outputs = plan::RowUnit::Outputs;
+    const uint32_t width = (kCandidates + 2) * 2, first = std::min(kVocabulary, index_ * padded_);
+    uint32_t candidates = b_.buffer(width, {.rows = outputs});
+    const std::vector<uint32_t> chunks = chunksOf(candidates, width, outputs);
+    for (size_t c = 0; c < chunks.size(); ++c) {
+      const uint32_t rows = chunkBuffer(kHidden, c, outputs), logits = chunkBuffer(padded_, c, outputs);
+      auto &select = b_.add<plan::SelectRowsT>("select");
+      select.input = x;
+      select.out = rows;
+      norm("norm", rows, finalNorm_, rows);
+      linear("head", rows, head_, logits);
+      auto &emit = b_.add<plan::EmitLogitsT>("emit.logits");
+      emit.input = logits;
+      emit.first_column = first;
+      emit.valid = valid();
+      auto &top = b_.add<plan::TopCandidatesT>("candidates");
+      top.logits = logits;
+      top.out = chunks[c];
+      top.first_id = first;
+      top.valid = valid();
+      top.count = kCandidates;
+    }
     if (tp_ > 1) {
       const uint32_t all =
           b_.buffer((kCandidates + 2) * 2, {.rows = plan::RowUnit::Outputs, .times = static_cast<uint16_t>(tp_)});
@@ -297,6 +312,8 @@ private:
   }
 
   void emitIds(uint32_t ids) { b_.add<plan::EmitIdsT>("emit.ids").input = ids; }
+
+  static constexpr uint16_t kChunks = 3;
 
   const TinyModel &m_;
   const TinyOptions &o_;

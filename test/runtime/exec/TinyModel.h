@@ -9,8 +9,8 @@ struct TinyOptions {
   uint32_t tp = 1, pp = 1;
   plan::DType weights = plan::DType::F32; // of the matrices in the file
   bool mapped = false;                    // use them there
-  bool chunked = false;                   // the feed-forward network in three chunks of rows
-  bool scattered = false;                 // reduce-scatter and all-gather instead of all-reduce there
+  bool chunked = false;                   // everything that can be, in three chunks of rows
+  bool scattered = false; // reduce-scatter and all-gather instead of all-reduce in the feed-forward network
   bool withoutFiles = false;
   bool bias = false;
   plan::RopeStyle style = plan::RopeStyle::Half;
