@@ -17,7 +17,7 @@ runtime=(flatbuffers-compiler libflatbuffers-dev libhwy-dev libxxhash-dev libpcr
   nlohmann-json3-dev)
 compiler=(libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools zlib1g-dev libzstd-dev libxml2-dev)
 tests=(libgtest-dev libgmock-dev libbenchmark-dev liblzma-dev python3 python3-numpy clang-tidy-22 clang-format-22 git)
-models=(python3 python3-pip ca-certificates)
+models=(python3-pip ca-certificates)
 
 packages=("${build[@]}" "${runtime[@]}" "${compiler[@]}" "${tests[@]}" "${models[@]}")
 case "${1:-}" in
