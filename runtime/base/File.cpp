@@ -72,6 +72,17 @@ MappedFile::~MappedFile() {
     ::munmap(const_cast<std::byte *>(data_), size_);
 }
 
+void MappedFile::prefault(uint64_t offset, uint64_t bytes) const {
+  const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)), begin = offset / page * page;
+  void *data = const_cast<std::byte *>(data_) + begin;
+  const size_t length = static_cast<size_t>(offset + bytes - begin);
+#ifdef MADV_POPULATE_READ
+  if (::madvise(data, length, MADV_POPULATE_READ) == 0)
+    return;
+#endif
+  (void)::madvise(data, length, MADV_WILLNEED); // a kernel before 5.14 reads ahead without mapping
+}
+
 Result<std::string> readFile(const std::string &path) {
   Descriptor file{-1};
   size_t size = 0;

@@ -25,6 +25,10 @@ public:
   uint64_t size() const { return size_; }
   const std::string &path() const { return path_; }
 
+  /// Brings a range (within the file) into the page cache and this process, so that its first use does not wait for the
+  /// disk.
+  void prefault(uint64_t offset, uint64_t bytes) const;
+
 private:
   std::string path_;
   const std::byte *data_ = nullptr;

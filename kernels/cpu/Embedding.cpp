@@ -1,0 +1,23 @@
+#include "distc/kernels/Cpu.h"
+
+#include <algorithm>
+
+namespace distc::cpu {
+
+static int64_t elementBytes(WeightType type) { return type == WeightType::F32 ? 4 : 2; }
+
+void embedding(const int32_t *tokens, const Matrix &table, int64_t firstRow, float *y, int64_t rowBegin,
+               int64_t rowEnd) {
+  for (int64_t t = rowBegin; t < rowEnd; ++t) {
+    float *out = y + t * table.cols;
+    const int64_t row = int64_t(tokens[t]) - firstRow;
+    if (row < 0 || row >= table.rows) {
+      std::fill_n(out, table.cols, 0.0f);
+      continue;
+    }
+    const auto *source = static_cast<const uint8_t *>(table.data) + row * table.rowStride * elementBytes(table.type);
+    toF32(source, table.type, out, table.cols);
+  }
+}
+
+} // namespace distc::cpu

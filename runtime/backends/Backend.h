@@ -1,0 +1,62 @@
+// Backend: what runs the instructions of one rank on one kind of device. Chosen by Plan.target.
+#pragma once
+
+#include "distc/Batch.h"
+#include "distc/Status.h"
+#include "runtime/base/ThreadPool.h"
+#include "runtime/comm/Communicator.h"
+#include "runtime/plan/WeightLoader.h"
+
+#include <memory>
+#include <string_view>
+
+namespace distc {
+
+/// One instruction, its cold fields looked up once.
+struct Instruction {
+  plan::Op op = plan::Op::NONE;
+  uint8_t queue = 0;
+  uint32_t id = 0;
+  const void *operands = nullptr; // the table of `op`
+  std::string_view label;
+
+  template <typename Operands> const Operands &as() const { return *static_cast<const Operands *>(operands); }
+};
+
+/// One step as all ranks see it; nothing here changes while it runs.
+struct StepInput {
+  uint64_t step = 0; // numbers the steps of a runner
+  const Batch *batch = nullptr;
+  std::vector<int32_t> sequenceOf; // [T]: the sequence of each token
+};
+
+/// Where the host wants the results. Ranks write disjoint parts, at the same time.
+struct StepOutput {
+  int32_t *ids = nullptr;  // [R]; written by rank 0
+  float *logits = nullptr; // [R, vocabulary], or null where the host did not ask
+  uint32_t vocabulary = 0;
+};
+
+class Backend {
+public:
+  virtual ~Backend() = default;
+
+  /// Refuses a plan that this backend cannot run; allocates its memory and loads its weights. On the rank's thread.
+  virtual Status load(const SourceFiles &files, const LoadOptions &options) = 0;
+
+  /// A step: begin, then every instruction of the program in an order that the plan allows, then end. `program` is an
+  /// index into Plan.programs; `input` and `output` live until end.
+  virtual Status begin(uint32_t program, const StepInput &input, StepOutput &output) = 0;
+  virtual Status execute(const Instruction &instruction) = 0;
+  /// Returns when the results are written.
+  virtual Status end() = 0;
+
+  /// Bytes of the weights and activations that an instruction of the step touches; for the trace.
+  virtual uint64_t bytesOf(const Instruction &instruction) const = 0;
+};
+
+/// The backend for plan.target(); an error that names the targets of this build if there is none. All references
+/// outlive it.
+Result<std::unique_ptr<Backend>> createBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool);
+
+} // namespace distc

@@ -1,0 +1,49 @@
+#include "runtime/backends/cpu/Handlers.h"
+
+#include <array>
+
+namespace distc::cpuHandlers {
+
+namespace {
+
+constexpr size_t kOps = static_cast<size_t>(plan::Op::MAX) + 1;
+
+constexpr std::array<Handler, kOps> makeTable() {
+  std::array<Handler, kOps> table{};
+  auto set = [&](plan::Op op, Handler handler) { table[static_cast<size_t>(op)] = handler; };
+  set(plan::Op::Embedding, embedding);
+  set(plan::Op::RmsNorm, rmsNorm);
+  set(plan::Op::Linear, linear);
+  set(plan::Op::Rope, rope);
+  set(plan::Op::KvAppend, kvAppend);
+  set(plan::Op::Attention, attention);
+  set(plan::Op::Add, add);
+  set(plan::Op::Glu, glu);
+  set(plan::Op::SelectRows, selectRows);
+  set(plan::Op::TopCandidates, topCandidates);
+  set(plan::Op::Sample, sample);
+  set(plan::Op::AllReduce, allReduce);
+  set(plan::Op::AllGather, allGather);
+  set(plan::Op::ReduceScatter, reduceScatter);
+  set(plan::Op::Send, send);
+  set(plan::Op::Recv, recv);
+  set(plan::Op::EmitIds, emitIds);
+  set(plan::Op::EmitLogits, emitLogits);
+  return table;
+}
+
+constexpr std::array<Handler, kOps> kTable = makeTable();
+
+constexpr bool complete() {
+  for (size_t op = 1; op < kOps; ++op)
+    if (!kTable[op])
+      return false;
+  return true;
+}
+static_assert(complete(), "an op of the schema has no handler");
+
+} // namespace
+
+Handler handlerOf(plan::Op op) { return kTable[static_cast<size_t>(op)]; }
+
+} // namespace distc::cpuHandlers

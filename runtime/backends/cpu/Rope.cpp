@@ -1,0 +1,16 @@
+#include "runtime/backends/cpu/Handlers.h"
+
+namespace distc::cpuHandlers {
+
+Status rope(CpuRun &run, const Instruction &instruction) {
+  const auto &o = instruction.as<plan::Rope>();
+  const BufferView in = run.buffer(o.input()), out = run.buffer(o.out());
+  const auto style = o.style() == plan::RopeStyle::Half ? cpu::RopeStyle::Half : cpu::RopeStyle::Interleaved;
+  run.pool.parallelFor(in.rows, rowGrain(in.width), [&](int64_t begin, int64_t end) {
+    cpu::rope(in.f32(), run.positions() + in.first, run.ropeTables[o.table()], o.heads(), o.head_dim(), style,
+              out.f32(), begin, end);
+  });
+  return {};
+}
+
+} // namespace distc::cpuHandlers

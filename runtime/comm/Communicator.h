@@ -1,0 +1,67 @@
+// Communicator: one rank's end of all its groups. The executor sees this interface alone; threads of one process
+// (InProcess.h) are one implementation of it.
+//
+// Contract for every implementation:
+// - The members of a group issue the same collectives in the same order. Step, sequence, kind, element type and counts
+//   are compared where the implementation can see them; a difference is an error, never silence.
+// - Reductions add in the order of the member index, whatever the order of arrival, so that a run is repeatable to the
+//   bit and one row's sum does not depend on how many rows there are.
+// - A wait ends: with a peer, after the time limit, or because some rank failed. Every call then returns the first
+//   failure of all, which names rank, instruction, op and group; the communicator is dead from then on.
+#pragma once
+
+#include "distc/Status.h"
+#include "runtime/schema/plan_generated.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace distc {
+
+/// A group as the plan states it: the index of a rank in `ranks` is its member index.
+struct CommGroup {
+  std::string name;
+  std::vector<uint32_t> ranks;
+};
+
+/// Which communication this is. `label` must outlive the communicator.
+struct CommCall {
+  uint32_t group = 0;       // index into the groups of this rank
+  uint64_t step = 0;        // sequence numbers start again with each step
+  uint32_t sequence = 0;    // collectives: per group; send and recv: per (sender, receiver)
+  uint32_t instruction = 0; // id and label, for errors
+  std::string_view label;
+};
+
+class Communicator {
+public:
+  virtual ~Communicator() = default;
+
+  /// out[i] = sum (or max) over the members of in[i], i < count. `out` may be `in`. F32 and I32.
+  virtual Status allReduce(const CommCall &call, const void *in, void *out, size_t count, plan::DType dtype,
+                           plan::ReduceOp op) = 0;
+
+  /// Member m's `inCount` elements go to out[m * inCount], as far as `outCount` reaches: the last members' tails may be
+  /// padding. outCount <= inCount * members.
+  virtual Status allGather(const CommCall &call, const void *in, size_t inCount, void *out, size_t outCount,
+                           plan::DType dtype) = 0;
+
+  /// Member m gets elements [m * outCount, (m + 1) * outCount) of the reduced value, zeros where that ends before.
+  /// inCount <= outCount * members; `out` and `in` do not overlap. F32 and I32.
+  virtual Status reduceScatter(const CommCall &call, const void *in, size_t inCount, void *out, size_t outCount,
+                               plan::DType dtype, plan::ReduceOp op) = 0;
+
+  /// `peer` is an index in the group. send may return before the peer has received; `in` is free again then.
+  virtual Status send(const CommCall &call, uint32_t peer, const void *in, size_t count, plan::DType dtype) = 0;
+  virtual Status recv(const CommCall &call, uint32_t peer, void *out, size_t count, plan::DType dtype) = 0;
+
+  /// Ends all waits of all ranks with `failure`, unless there was one before. Callable from any thread.
+  virtual void abort(const Status &failure) = 0;
+  /// The first failure of all ranks; ok while there is none. Cheap while there is none.
+  virtual Status failure() const = 0;
+};
+
+} // namespace distc

@@ -1,0 +1,76 @@
+#include "runtime/exec/Trace.h"
+
+#include "runtime/base/File.h"
+
+#include <cstdio>
+
+namespace distc {
+
+namespace {
+
+// A JSON string; labels come from plan files, so anything may be in them.
+std::string quoted(std::string_view text) {
+  std::string result = "\"";
+  for (unsigned char c : text) {
+    if (c == '"' || c == '\\') {
+      result += '\\';
+      result += static_cast<char>(c);
+    } else if (c < 0x20 || c >= 0x7f) { // bytes, not characters: any input gives valid JSON
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\u%04x", c);
+      result += escape;
+    } else {
+      result += static_cast<char>(c);
+    }
+  }
+  return result + "\"";
+}
+
+const char *queueName(uint8_t queue) { return queue == 0 ? "compute" : queue == 1 ? "communication" : "queue"; }
+
+std::string metadata(const char *what, uint32_t rank, uint32_t queue, const std::string &name) {
+  return std::string("{\"ph\":\"M\",\"name\":\"") + what + "\",\"pid\":" + std::to_string(rank) +
+         ",\"tid\":" + std::to_string(queue) + ",\"args\":{\"name\":" + quoted(name) + "}},\n";
+}
+
+} // namespace
+
+void RankTrace::add(const Instruction &instruction, Clock::time_point begin, Clock::time_point end, uint64_t bytes) {
+  if (events_.size() == kMaxEvents) {
+    ++dropped_;
+    return;
+  }
+  events_.push_back({&instruction, (begin - origin_).count(), (end - origin_).count(), bytes});
+}
+
+RankTrace &Trace::rank(uint32_t rank) {
+  for (auto &[known, trace] : ranks_)
+    if (known == rank)
+      return *trace;
+  return *ranks_.emplace_back(rank, std::make_unique<RankTrace>(origin_)).second;
+}
+
+Status Trace::write() const {
+  std::string json = "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n";
+  uint64_t dropped = 0;
+  for (const auto &[rank, trace] : ranks_) {
+    json += metadata("process_name", rank, 0, "rank " + std::to_string(rank));
+    for (uint8_t queue : {0, 1})
+      json += metadata("thread_name", rank, queue, queueName(queue));
+    dropped += trace->dropped_;
+    for (const RankTrace::Event &event : trace->events_) {
+      const Instruction &i = *event.instruction;
+      char numbers[160];
+      std::snprintf(numbers, sizeof numbers,
+                    "{\"ph\":\"X\",\"name\":\"%s\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"args\":{\"id\":%u,",
+                    EnumNameOp(i.op), rank, i.queue, static_cast<double>(event.begin) / 1e3,
+                    static_cast<double>(event.end - event.begin) / 1e3, i.id);
+      json += numbers;
+      json += "\"label\":" + quoted(i.label) + ",\"bytes\":" + std::to_string(event.bytes) + "}},\n";
+    }
+  }
+  json += "{\"ph\":\"M\",\"name\":\"trace\",\"pid\":0,\"args\":{\"dropped\":" + std::to_string(dropped) + "}}\n]}\n";
+  return writeFileAtomically(path_, std::as_bytes(std::span(json)));
+}
+
+} // namespace distc

@@ -1,0 +1,79 @@
+#include "runtime/plan/SliceRuns.h"
+
+namespace distc {
+
+namespace {
+
+// a * b, or an impossible size where that overflows; 2^62 keeps every sum of two such sizes in range.
+constexpr uint64_t kTooMany = uint64_t(1) << 62;
+uint64_t multiply(uint64_t a, uint64_t b) {
+  uint64_t product = 0;
+  return __builtin_mul_overflow(a, b, &product) || product > kTooMany ? kTooMany : product;
+}
+
+} // namespace
+
+Result<SliceRuns> SliceRuns::create(const plan::WeightSource &source, uint64_t tensorElements) {
+  SliceRuns result;
+  const auto &view = *source.view();
+  const auto &slices = *source.dims();
+  if (view.size() == 0 || view.size() != slices.size())
+    return dataLoss("a view of " + std::to_string(view.size()) + " dimensions with slices of " +
+                    std::to_string(slices.size()));
+  uint64_t viewElements = 1;
+  for (uint32_t d = 0; d < view.size(); ++d) {
+    Dim dim;
+    dim.view = view.Get(d);
+    viewElements = multiply(viewElements, dim.view);
+    for (const plan::Segment *segment : *slices.Get(d)->segments()) {
+      const uint64_t begin = segment->begin(), count = segment->count();
+      if (count == 0)
+        continue;
+      if (count > kTooMany || (begin != kZeroFill && (begin > dim.view || count > dim.view - begin)))
+        return dataLoss("the slice of " + std::to_string(count) + " from " + std::to_string(begin) +
+                        " is outside dimension " + std::to_string(d) + " of " + std::to_string(dim.view));
+      dim.segments.push_back({begin, count, dim.count});
+      dim.count = std::min(kTooMany, dim.count + count);
+    }
+    result.elements_ = multiply(result.elements_, dim.count);
+    // A dimension taken whole makes one with the one before, so that runs are as long as they can be.
+    const bool whole = d > 0 && dim.segments.size() == 1 && dim.segments[0].begin == 0 && dim.count == dim.view;
+    if (!whole) {
+      result.dims_.push_back(std::move(dim));
+      continue;
+    }
+    Dim &outer = result.dims_.back();
+    outer.view = multiply(outer.view, dim.view);
+    outer.count = multiply(outer.count, dim.view);
+    for (Segment &segment : outer.segments) {
+      segment.count = multiply(segment.count, dim.view);
+      segment.first = multiply(segment.first, dim.view);
+      if (segment.begin != kZeroFill)
+        segment.begin = multiply(segment.begin, dim.view);
+    }
+  }
+  if (viewElements != tensorElements || viewElements >= kTooMany)
+    return dataLoss("the view has " + std::to_string(viewElements) + " elements, the tensor " +
+                    std::to_string(tensorElements));
+  if (result.elements_ >= kTooMany)
+    return dataLoss("a part of more elements than can be");
+  return result;
+}
+
+uint64_t SliceRuns::rowBase(uint64_t row) const {
+  uint64_t base = 0, stride = dims_.back().view;
+  for (size_t d = dims_.size() - 1; d-- > 0;) {
+    const Dim &dim = dims_[d];
+    const uint64_t index = row % dim.count;
+    row /= dim.count;
+    auto segment = std::upper_bound(dim.segments.begin(), dim.segments.end(), index,
+                                    [](uint64_t i, const Segment &s) { return i < s.first + s.count; });
+    if (segment->begin == kZeroFill)
+      return kZeroFill;
+    base += (segment->begin + index - segment->first) * stride;
+    stride *= dim.view;
+  }
+  return base;
+}
+
+} // namespace distc

@@ -1,0 +1,199 @@
+// Every op but linear, attention and sampling.
+#include "KernelTest.h"
+
+#include <functional>
+
+namespace distc::cpu {
+namespace {
+
+class RowOpsTest : public KernelTest {};
+DISTC_KERNEL_SUITE(RowOpsTest);
+
+TEST_P(RowOpsTest, RmsNorm) {
+  for (int64_t width : {1, 2, 7, 16, 64, 129, 576, 4096}) {
+    const int64_t rows = 5;
+    const std::vector<float> x = normal(rows * width, 3.0f), weight = normal(width);
+    std::vector<double> reference;
+    for (int64_t t = 0; t < rows; ++t) {
+      double sum = 0;
+      for (int64_t i = 0; i < width; ++i)
+        sum += double(x[t * width + i]) * x[t * width + i];
+      for (int64_t i = 0; i < width; ++i)
+        reference.push_back(x[t * width + i] / std::sqrt(sum / width + 1e-5) * weight[i]);
+    }
+    Guarded y(rows * width), inPlace(x), parts(rows * width);
+    rmsNorm(x.data(), weight.data(), 1e-5f, width, y.data(), 0, rows);
+    EXPECT_LE(relativeError(y.data(), reference), 1e-6) << width;
+    rmsNorm(inPlace.data(), weight.data(), 1e-5f, width, inPlace.data(), 0, rows);
+    EXPECT_TRUE(sameBits(y.data(), inPlace.data(), y.size()));
+    for (int64_t t = rows; t-- > 0;)
+      rmsNorm(x.data(), weight.data(), 1e-5f, width, parts.data(), t, t + 1);
+    EXPECT_TRUE(sameBits(y.data(), parts.data(), y.size()));
+  }
+}
+
+TEST_P(RowOpsTest, EmbeddingOfPartOfTheVocabulary) {
+  for (WeightType type : {WeightType::F32, WeightType::F16, WeightType::BF16}) {
+    const int64_t rows = 11, cols = 37, stride = 40, firstRow = 100;
+    const StoredWeight table(normal(rows * stride), type);
+    const std::vector<int32_t> tokens{
+        100, 99, 110, 111, 105, -1, std::numeric_limits<int32_t>::max(), 0, std::numeric_limits<int32_t>::min()};
+    Guarded y(tokens.size() * cols);
+    embedding(tokens.data(), {table.data(), type, rows, cols, stride}, firstRow, y.data(), 0, 4);
+    embedding(tokens.data(), {table.data(), type, rows, cols, stride}, firstRow, y.data(), 4, tokens.size());
+    for (size_t t = 0; t < tokens.size(); ++t)
+      for (int64_t i = 0; i < cols; ++i) {
+        const int64_t row = int64_t(tokens[t]) - firstRow;
+        EXPECT_EQ(y[t * cols + i], row >= 0 && row < rows ? table.exact[row * stride + i] : 0.0f);
+      }
+  }
+}
+
+TEST_P(RowOpsTest, Rope) {
+  for (RopeStyle style : {RopeStyle::Half, RopeStyle::Interleaved})
+    for (int64_t dim : {2, 6, 16, 64, 80, 90, 128}) {
+      const int64_t rows = 4, heads = 3, half = dim / 2;
+      const std::vector<int32_t> positions{7, 0, 3, 9};
+      std::vector<float> cosSin;
+      for (int64_t p = 0; p < 10; ++p)
+        for (int64_t i = 0; i < half; ++i) {
+          const double angle = p * std::pow(10000.0, -2.0 * i / dim);
+          cosSin.insert(cosSin.end(), {float(std::cos(angle)), float(std::sin(angle))});
+        }
+      const std::vector<float> x = normal(rows * heads * dim);
+      std::vector<double> reference(x.size());
+      for (int64_t t = 0; t < rows; ++t)
+        for (int64_t h = 0; h < heads; ++h)
+          for (int64_t i = 0; i < half; ++i) {
+            const int64_t head = (t * heads + h) * dim;
+            const int64_t a = head + (style == RopeStyle::Half ? i : 2 * i);
+            const int64_t b = style == RopeStyle::Half ? a + half : a + 1;
+            const double cos = cosSin[(positions[t] * half + i) * 2], sin = cosSin[(positions[t] * half + i) * 2 + 1];
+            reference[a] = x[a] * cos - x[b] * sin;
+            reference[b] = x[a] * sin + x[b] * cos;
+          }
+      Guarded y(x.size()), inPlace(x), parts(x.size());
+      rope(x.data(), positions.data(), cosSin.data(), heads, dim, style, y.data(), 0, rows);
+      EXPECT_LE(relativeError(y.data(), reference), 2e-7) << dim;
+      rope(inPlace.data(), positions.data(), cosSin.data(), heads, dim, style, inPlace.data(), 0, rows);
+      EXPECT_TRUE(sameBits(y.data(), inPlace.data(), y.size()));
+      for (int64_t t = rows; t-- > 0;)
+        rope(x.data(), positions.data(), cosSin.data(), heads, dim, style, parts.data(), t, t + 1);
+      EXPECT_TRUE(sameBits(y.data(), parts.data(), y.size()));
+    }
+}
+
+TEST_P(RowOpsTest, KvAppend) {
+  const int64_t heads = 3, blockTokens = 4, dim = 10, blocks = 6, plane = heads * blockTokens * dim;
+  const std::vector<int32_t> tables{5, 0, 2, 4}, sequenceOf{0, 0, 1, 1}, positions{3, 4, 0, 7};
+  const std::vector<float> k = normal(4 * heads * dim), v = normal(4 * heads * dim);
+  const std::vector<float> before = normal(blocks * 2 * plane);
+  Guarded cache(before);
+  kvAppend(k.data(), v.data(), {cache.data(), heads, blockTokens, dim}, tables.data(), 2, sequenceOf.data(),
+           positions.data(), 0, 4);
+  std::vector<float> expected = before;
+  for (int64_t t = 0; t < 4; ++t)
+    for (int64_t h = 0; h < heads; ++h)
+      for (int64_t i = 0; i < dim; ++i) {
+        const int64_t block = tables[sequenceOf[t] * 2 + positions[t] / blockTokens];
+        const int64_t at = ((block * 2 * heads + h) * blockTokens + positions[t] % blockTokens) * dim + i;
+        expected[at] = k[(t * heads + h) * dim + i];
+        expected[at + plane] = v[(t * heads + h) * dim + i];
+      }
+  EXPECT_TRUE(sameBits(cache.data(), expected.data(), expected.size()));
+}
+
+TEST_P(RowOpsTest, AddAndAccumulate) {
+  for (int64_t n : {1, 5, 16, 333}) {
+    const std::vector<float> a = normal(n), b = normal(n);
+    Guarded out(n), sum(a), left(a), right(b);
+    add(a.data(), b.data(), out.data(), 0, n / 2);
+    add(a.data(), b.data(), out.data(), n / 2, n);
+    accumulate(b.data(), sum.data(), 0, n);
+    add(left.data(), b.data(), left.data(), 0, n);
+    add(a.data(), right.data(), right.data(), 0, n);
+    for (int64_t i = 0; i < n; ++i)
+      EXPECT_TRUE(out[i] == a[i] + b[i] && sum[i] == out[i] && left[i] == out[i] && right[i] == out[i]);
+  }
+}
+
+TEST_P(RowOpsTest, Glu) {
+  const std::pair<Activation, std::function<double(double)>> activations[] = {
+      {Activation::Silu, [](double x) { return x / (1 + std::exp(-x)); }},
+      {Activation::Gelu, [](double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }},
+      {Activation::GeluTanh,
+       [](double x) { return x / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }},
+      {Activation::Relu, [](double x) { return x > 0 ? x : 0; }}};
+  for (const auto &[activation, function] : activations) {
+    std::vector<float> gate{0.0f, -0.0f, 1e-30f, -1e-30f, 100.0f, -50.0f, 1000.0f, -1000.0f};
+    for (float deviation : {0.01f, 1.0f, 6.0f})
+      for (float value : normal(1001, deviation))
+        gate.push_back(value);
+    const std::vector<float> up = normal(gate.size());
+    Guarded out(gate.size()), inPlace(gate), parts(gate.size());
+    glu(gate.data(), up.data(), activation, out.data(), 0, gate.size());
+    for (size_t i = 0; i < gate.size(); ++i) {
+      const double reference = function(gate[i]) * up[i];
+      EXPECT_NEAR(out[i], reference, 1e-6 * std::fabs(reference) + 1e-37) << int(activation) << " of " << gate[i];
+    }
+    glu(inPlace.data(), up.data(), activation, inPlace.data(), 0, gate.size());
+    EXPECT_TRUE(sameBits(out.data(), inPlace.data(), out.size()));
+    glu(gate.data(), up.data(), activation, parts.data(), 13, gate.size());
+    glu(gate.data(), up.data(), activation, parts.data(), 0, 13);
+    EXPECT_TRUE(sameBits(out.data(), parts.data(), out.size()));
+  }
+}
+
+TEST_P(RowOpsTest, ConversionsAreExact) {
+  for (WeightType type : {WeightType::F32, WeightType::F16, WeightType::BF16})
+    for (float deviation : {1e-6f, 1.0f, 1000.0f}) {
+      const StoredWeight stored(normal(1003, deviation), type);
+      Guarded out(1003);
+      toF32(stored.data(), type, out.data(), 1003);
+      EXPECT_TRUE(sameBits(out.data(), stored.exact.data(), 1003)) << int(type);
+    }
+  const uint16_t special[] = {0x7C00, 0xFC00, 0x0001, 0x8000, 0x7BFF};
+  Guarded out(5);
+  toF32(special, WeightType::F16, out.data(), 5);
+  EXPECT_EQ(out[0], std::numeric_limits<float>::infinity());
+  EXPECT_EQ(out[1], -std::numeric_limits<float>::infinity());
+  EXPECT_EQ(out[2], 0x1p-24f);
+  EXPECT_TRUE(out[3] == 0.0f && std::signbit(out[3]));
+  EXPECT_EQ(out[4], 65504.0f);
+}
+
+TEST_P(RowOpsTest, Dequantize) {
+  const int64_t blocks = 5;
+  std::vector<unsigned char> q8(blocks * 34), q4(blocks * 20);
+  std::vector<float> expected8, expected4;
+  const auto scale = [&](unsigned char *at) {
+    float exact;
+    const uint32_t bits = StoredWeight::encodeF16(normal(1)[0], exact);
+    std::memcpy(at, &bits, 2);
+    return exact;
+  };
+  for (int64_t b = 0; b < blocks; ++b) {
+    const float d = scale(&q8[b * 34]);
+    for (int64_t i = 0; i < 32; ++i) {
+      const auto q = int8_t(uniform(-128, 127));
+      q8[b * 34 + 2 + i] = (unsigned char)(q);
+      expected8.push_back(d * q);
+    }
+    const float e = scale(&q4[b * 20]), m = scale(&q4[b * 20 + 2]);
+    for (int64_t i = 0; i < 16; ++i)
+      q4[b * 20 + 4 + i] = (unsigned char)(uniform(0, 255));
+    for (int64_t i = 0; i < 32; ++i) {
+      const unsigned char pair = q4[b * 20 + 4 + i % 16];
+      const float product = e * float(i < 16 ? pair & 15 : pair >> 4);
+      expected4.push_back(product + m);
+    }
+  }
+  Guarded out8(blocks * 32), out4(blocks * 32);
+  dequantizeQ8_0(q8.data(), out8.data(), blocks * 32);
+  dequantizeQ4_1(q4.data(), out4.data(), blocks * 32);
+  EXPECT_TRUE(sameBits(out8.data(), expected8.data(), expected8.size()));
+  EXPECT_TRUE(sameBits(out4.data(), expected4.data(), expected4.size()));
+}
+
+} // namespace
+} // namespace distc::cpu
