@@ -80,9 +80,8 @@ private:
                                      " elements of dtype ", unsigned(b.dtype()), ": not a buffer"));
     if (b.parent() >= 0)
       return child(i, b, name);
-    if (b.parent() != -1 || b.chunks() != 1)
-      return fail("buffer-parent", cat(name, ": parent ", b.parent(), " and chunk ", b.chunk(), " of ", b.chunks(),
-                                       ": a buffer without a parent is whole"));
+    if (b.parent() != -1)
+      return fail("buffer-parent", cat(name, ": parent ", b.parent(), ", expected a buffer or -1"));
     uint64_t row = uint64_t(b.row_elements()) * dtypeBytes(b.dtype());
     uint64_t bytes = saturatingMul(maxRows(program_, rowsOf(program_, b)), row);
     if (b.bytes() != bytes)
@@ -100,8 +99,8 @@ private:
                                        " buffers, expected one that owns its memory"));
     const plan::Buffer &parent = ref_.buffer(b.parent());
     bool sameUnit = b.rows() == parent.rows() && b.shards() == parent.shards() && b.dtype() == parent.dtype();
-    bool chunk = b.times() == parent.times() && b.row_elements() == parent.row_elements();
-    bool reshape = b.chunks() == 1 && b.shards() == 1 &&
+    bool chunk = parent.chunks() == 1 && b.times() == parent.times() && b.row_elements() == parent.row_elements();
+    bool reshape = b.chunks() == 1 && parent.chunks() == 1 && b.shards() == 1 &&
                    uint64_t(b.times()) * b.row_elements() == uint64_t(parent.times()) * parent.row_elements();
     if (!sameUnit || (!chunk && !reshape))
       fail("buffer-parent", cat(name, ": rows x ", b.times(), " / ", b.shards(), " of ", b.row_elements(), " ",

@@ -3,7 +3,6 @@
 
 #include "runtime/schema/plan_generated.h"
 
-#include <algorithm>
 #include <cstdint>
 
 namespace distc::verify {
@@ -13,9 +12,8 @@ struct Rows {
   uint32_t times = 1, shards = 1, chunk = 0, chunks = 1;
 
   bool operator==(const Rows &) const = default;
-  /// Rows first .. first + n of the whole buffer that are consecutive tokens from some token on.
+  /// One row for each token, or for each token of a chunk.
   bool perToken() const { return unit == plan::RowUnit::Tokens && times == 1 && shards == 1; }
-  bool perOutput() const { return unit == plan::RowUnit::Outputs && shards == 1 && chunks == 1; }
 };
 
 /// In a decode program there are as many outputs as tokens, so the two units are one.
@@ -26,15 +24,15 @@ inline Rows rowsOf(const plan::Program &program, const plan::Buffer &buffer) {
   return rows;
 }
 
-/// How many rows there are in the largest batch.
+/// How many rows there may be in any batch. The last chunk may have more in a smaller batch than in the largest, so
+/// each is as large as the first.
 inline uint64_t maxRows(const plan::Program &program, const Rows &rows) {
   uint64_t n = rows.unit == plan::RowUnit::Tokens    ? program.max_tokens()
                : rows.unit == plan::RowUnit::Outputs ? program.max_outputs()
                                                      : 1;
   n = n * rows.times;
   n = (n + rows.shards - 1) / rows.shards;
-  uint64_t chunk = (n + rows.chunks - 1) / rows.chunks;
-  return std::min(n, (rows.chunk + 1) * chunk) - std::min(n, rows.chunk * chunk);
+  return (n + rows.chunks - 1) / rows.chunks;
 }
 
 } // namespace distc::verify

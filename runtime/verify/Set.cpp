@@ -77,11 +77,17 @@ private:
     same(rank, name + "max_sequences", b.max_sequences(), a.max_sequences());
     same(rank, name + "max_outputs", b.max_outputs(), a.max_outputs());
     same(rank, name + "micro_batches", b.micro_batches(), a.micro_batches());
-    size_t ids = 0, embeddings = 0, logits = 0;
+    size_t ids = 0, embeddings = 0, logits = 0, chunks = 1;
+    std::set<uint32_t> parts;
     for (const plan::Instruction *it : *b.instructions()) {
       ids += it->op_type() == plan::Op::EmitIds;
       embeddings += it->op_type() == plan::Op::Embedding;
-      logits += it->op_type() == plan::Op::EmitLogits;
+      if (it->op_type() == plan::Op::EmitLogits) {
+        const plan::Buffer &rows = *b.buffers()->Get(it->op_as_EmitLogits()->input());
+        chunks = rows.chunks();
+        parts.insert(rows.chunk());
+        ++logits;
+      }
     }
     const plan::Mesh &mesh = *plans_[rank]->mesh();
     size_t first = mesh.stage() == 0, last = mesh.stage() + 1 == mesh.pp();
@@ -94,7 +100,9 @@ private:
     expect("EmitIds", ids, first);
     expect("Embedding", embeddings != 0, first);
     if (b.regime() == plan::Regime::Prefill || logits != 0)
-      expect("EmitLogits", logits != 0, last);
+      expect("EmitLogits", logits, last ? chunks : 0);
+    if (parts.size() != logits)
+      fail("host-exchange", rank, cat(name, "EmitLogits hands out the same rows twice"));
   }
 
   /// Members of a group all know it.

@@ -105,10 +105,12 @@ private:
     if (!rows(i).perToken())
       fail("rows-mismatch", cat("rows of ", ref_.value(i), " are ", rowsText(i), ", expected one for each token"));
   }
-  void outputRows(uint32_t i, uint64_t times, uint64_t elements, plan::DType dtype) {
+  void outputRows(uint32_t i, uint64_t times, uint64_t elements, plan::DType dtype, bool chunks = false) {
     Rows r = rows(i);
     Rows wanted{ref_.program.regime() == plan::Regime::Decode ? plan::RowUnit::Tokens : plan::RowUnit::Outputs,
                 static_cast<uint32_t>(times)};
+    if (chunks)
+      wanted.chunk = r.chunk, wanted.chunks = r.chunks;
     if (!(r == wanted))
       fail("rows-mismatch",
            cat("rows of ", ref_.value(i), " are ", rowsText(i), ", expected ", times, " for each output"));
@@ -201,12 +203,13 @@ private:
     if (rows(op.input()).chunks != 1)
       fail("rows-mismatch", cat(ref_.value(op.input()), " is a chunk, expected all tokens"));
     sameDtype(op.input(), op.out());
-    outputRows(op.out(), 1, buffer(op.input()).row_elements(), buffer(op.input()).dtype());
+    outputRows(op.out(), 1, buffer(op.input()).row_elements(), buffer(op.input()).dtype(), true);
   }
 
   void check(const plan::TopCandidates &op) {
-    outputRows(op.logits(), 1, buffer(op.logits()).row_elements(), plan::DType::F32);
-    outputRows(op.out(), 1, 2 * (uint64_t(op.count()) + 2), plan::DType::F32);
+    outputRows(op.logits(), 1, buffer(op.logits()).row_elements(), plan::DType::F32, true);
+    outputRows(op.out(), 1, 2 * (uint64_t(op.count()) + 2), plan::DType::F32, true);
+    sameRows(op.logits(), op.out());
     columns(op.first_id(), op.valid(), buffer(op.logits()).row_elements());
     if (op.count() == 0)
       fail("shape-mismatch", "count is 0, expected at least one candidate");
@@ -220,7 +223,7 @@ private:
   }
 
   void check(const plan::EmitLogits &op) {
-    outputRows(op.input(), 1, buffer(op.input()).row_elements(), plan::DType::F32);
+    outputRows(op.input(), 1, buffer(op.input()).row_elements(), plan::DType::F32, true);
     columns(op.first_column(), op.valid(), buffer(op.input()).row_elements());
   }
 
