@@ -76,12 +76,10 @@ private:
       builder_.setInsertionPointAfter(lastBuffer_);
     else
       builder_.setInsertionPointToStart(builder_.getBlock());
-    auto buffer = planir::BufferOp::create(
-        builder_, value.getLoc(), builder_.getStringAttr(labelOf(value)), planir::RowUnitAttr::get(ctx(), rows),
-        builder_.getDenseI64ArrayAttr(dims), planir::LayoutKindAttr::get(ctx(), layout), builder_.getI64IntegerAttr(dim),
-        llm::DTypeAttr::get(ctx(), ids ? llm::DType::I32 : llm::DType::F32), builder_.getI64IntegerAttr(elements),
-        builder_.getI64IntegerAttr(maxRows * elements * 4), IntegerAttr(), builder_.getI64IntegerAttr(times),
-        builder_.getI64IntegerAttr(1), builder_.getI64IntegerAttr(0), builder_.getI64IntegerAttr(1), Value());
+    auto buffer = planir::BufferOp::create(builder_, value.getLoc(), planir::BufferType::get(ctx()), labelOf(value), rows,
+                                           dims, layout, dim, ids ? llm::DType::I32 : llm::DType::F32, elements,
+                                           maxRows * elements * 4, IntegerAttr(), times, /*shards=*/1, /*chunk=*/0,
+                                           /*chunks=*/1, /*parent=*/Value());
     lastBuffer_ = buffer;
     buffers_[value] = buffer;
     return buffer;

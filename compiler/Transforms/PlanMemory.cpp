@@ -19,7 +19,8 @@ class HappensBefore {
 public:
   HappensBefore(ArrayRef<planir::InstructionOpInterface> instructions) {
     std::map<uint64_t, int> lastOfQueue, signalledBy;
-    for (auto [i, instruction] : llvm::enumerate(instructions)) {
+    for (size_t i = 0; i < instructions.size(); ++i) {
+      planir::InstructionOpInterface instruction = instructions[i];
       llvm::BitVector before(instructions.size());
       auto after = [&](int earlier) {
         before |= before_[earlier];
@@ -45,7 +46,7 @@ struct Life {
   planir::BufferOp buffer;
   int written = -1;
   SmallVector<int> reads;
-  int64_t size = 0, offset = -1;
+  int64_t bytes = 0, size = 0, offset = -1;
 };
 
 struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
@@ -66,7 +67,8 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
     DenseMap<Value, int> lifeOf;
     for (auto buffer : program.getBody().getOps<planir::BufferOp>()) {
       lifeOf[buffer] = lives.size();
-      lives.push_back({buffer, -1, {}, static_cast<int64_t>(llvm::alignTo(buffer.getBytes(), kAlignment)), -1});
+      auto bytes = static_cast<int64_t>(buffer.getBytes());
+      lives.push_back({buffer, -1, {}, bytes, static_cast<int64_t>(llvm::alignTo(bytes, kAlignment)), -1});
     }
     for (auto [i, instruction] : llvm::enumerate(instructions)) {
       for (Value read : instruction.getReads())
@@ -90,7 +92,7 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
       if (instruction.mayRunInPlace())
         for (Value read : instruction.getReads()) {
           const Life &input = lives[lifeOf[read]];
-          if (!inPlace && input.size == life.size && input.buffer.getBytes() == life.buffer.getBytes() &&
+          if (!inPlace && input.bytes == life.bytes &&
               llvm::all_of(input.reads, [&](int other) { return other == static_cast<int>(i) || before(other, i); }))
             inPlace = &input;
         }
