@@ -76,7 +76,7 @@ private:
     for (auto [index, file] : llvm::enumerate(source_.index.files))
       llm::FileOp::create(symbols_, fileLocation_, "file" + std::to_string(index), file.path, file.size,
                           file.headerBytes, static_cast<int64_t>(file.headerHash));
-    llm::RopeTableOp::create(symbols_, fileLocation_, "rope", source_.rope.invFreq,
+    llm::RopeTableOp::create(symbols_, fileLocation_, "rope", symbols_.getF64ArrayAttr(source_.rope.invFreq),
                              llvm::APFloat(source_.rope.magnitude));
   }
 

@@ -112,7 +112,8 @@ private:
         })
         .Case([&](planir::RopeTableOp table) {
           plan::RopeTableT &entry = this->entry(plan_.rope_tables, tables_, table.getSymName());
-          entry.inv_freq = table.getInvFreq().vec();
+          for (auto frequency : table.getInvFreq().getAsRange<FloatAttr>())
+            entry.inv_freq.push_back(frequency.getValueAsDouble());
           entry.magnitude = table.getMagnitude().convertToDouble();
           return success();
         })

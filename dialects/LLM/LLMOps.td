@@ -94,7 +94,7 @@ def LLM_RopeTableOp : LLM_Op<"rope_table", [Symbol]> {
     llm.rope_table @rope [1.0, 0.1] magnitude 1.0
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, DenseF64ArrayAttr:$inv_freq, F64Attr:$magnitude);
+  let arguments = (ins SymbolNameAttr:$sym_name, F64ArrayAttr:$inv_freq, F64Attr:$magnitude);
   let assemblyFormat = "$sym_name $inv_freq `magnitude` $magnitude attr-dict";
 }
 

@@ -123,7 +123,7 @@ def Plan_KvCacheOp : Plan_Op<"kv_cache", [Symbol]> {
 def Plan_RopeTableOp : Plan_Op<"rope_table", [Symbol]> {
   let summary = "the frequencies of a rotary embedding (RopeTable)";
   let description = "Example: `plan.rope_table @rope [1.0, 0.1] magnitude 1.0`";
-  let arguments = (ins SymbolNameAttr:$sym_name, DenseF64ArrayAttr:$inv_freq, F64Attr:$magnitude);
+  let arguments = (ins SymbolNameAttr:$sym_name, F64ArrayAttr:$inv_freq, F64Attr:$magnitude);
   let assemblyFormat = "$sym_name $inv_freq `magnitude` $magnitude attr-dict";
 }
 
