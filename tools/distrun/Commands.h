@@ -1,0 +1,18 @@
+// The commands of distrun. Each opens the plan set, works, and reports.
+#pragma once
+
+#include "tools/distrun/Options.h"
+
+namespace distc {
+
+Status runGenerate(const Options &options);
+Status runLogits(const Options &options);
+Status runBench(const Options &options);
+
+/// Runner::open, with progress on stderr when that is a terminal.
+Result<std::unique_ptr<Runner>> openRunner(const Options &options);
+
+/// Writes to stdout and flushes; FailedPrecondition if it is closed.
+Status print(const std::string &text);
+
+} // namespace distc

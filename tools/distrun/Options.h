@@ -1,0 +1,36 @@
+// The command line of distrun: a contract, documented by its own --help.
+#pragma once
+
+#include "distc/Runner.h"
+
+#include <string>
+#include <vector>
+
+namespace distc {
+
+enum class Command { Help, Version, Generate, Logits, Bench };
+
+struct Options {
+  Command command = Command::Help;
+  std::string helpText; // what --help prints, for Command::Help
+  std::string directory;
+  RunnerOptions runner;
+  // generate
+  std::vector<std::string> prompts; // one; empty if tokens or promptsFile is given
+  std::string promptsFile, system;
+  bool hasTokens = false, chat = false, hasSystem = false, ignoreEos = false, printIds = false;
+  std::vector<int32_t> tokens;
+  uint32_t maxNewTokens = 128;
+  Sampling sampling;
+  std::vector<std::string> stops;
+  // logits
+  std::string output;
+  // bench
+  uint32_t promptTokens = 0, newTokens = 0, batch = 0, repeat = 3;
+  bool json = false;
+};
+
+/// `arguments`: without the program's name. Every failure is a usage error.
+Result<Options> parseOptions(const std::vector<std::string> &arguments);
+
+} // namespace distc
