@@ -22,7 +22,7 @@ models=(python3-pip ca-certificates)
 packages=("${build[@]}" "${runtime[@]}" "${compiler[@]}" "${tests[@]}" "${models[@]}")
 case "${1:-}" in
 '') ;;
---runtime) packages=("${build[@]}" "${runtime[@]}" libgtest-dev libgmock-dev) ;;
+--runtime) packages=("${build[@]}" "${runtime[@]}" libgtest-dev libgmock-dev python3) ;;
 -h | --help) usage && exit 0 ;;
 *) usage >&2 && exit 2 ;;
 esac
