@@ -13,16 +13,16 @@ TEXT
 
 # One list for each reason to need a package.
 build=(g++ cmake ninja-build ccache)
-runtime=(flatbuffers-compiler libflatbuffers-dev libhwy-dev libxxhash-dev libpcre2-dev libutf8proc-dev libcli11-dev
+runtime=(flatbuffers-compiler libflatbuffers-dev libhwy-dev libxxhash-dev libpcre2-dev libutf8proc-dev
   nlohmann-json3-dev)
-compiler=(libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools zlib1g-dev libzstd-dev libxml2-dev)
+compiler=(libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools zlib1g-dev libzstd-dev libxml2-dev libcli11-dev)
 tests=(libgtest-dev libgmock-dev libbenchmark-dev liblzma-dev python3 python3-numpy clang-tidy-22 clang-format-22 git)
 models=(python3-pip ca-certificates)
 
 packages=("${build[@]}" "${runtime[@]}" "${compiler[@]}" "${tests[@]}" "${models[@]}")
 case "${1:-}" in
 '') ;;
---runtime) packages=("${build[@]}" "${runtime[@]}" libgtest-dev libgmock-dev) ;;
+--runtime) packages=("${build[@]}" "${runtime[@]}" libgtest-dev libgmock-dev python3) ;;
 -h | --help) usage && exit 0 ;;
 *) usage >&2 && exit 2 ;;
 esac

