@@ -20,11 +20,14 @@ template <typename... Parts> std::string cat(const Parts &...parts) {
   return out;
 }
 
-/// "[2, 64, 128]".
+/// "[2, 64, 128]"; of a long list, the begin.
 template <typename Range> std::string listText(const Range &values) {
   std::string out = "[";
+  size_t n = 0;
   for (auto value : values) {
-    if (out.size() > 1)
+    if (n++ == 16)
+      return out + ", …]";
+    if (n > 1)
       out += ", ";
     appendPart(out, value);
   }
