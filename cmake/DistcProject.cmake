@@ -17,6 +17,7 @@ if(DISTC_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 
 find_package(Threads REQUIRED)
+add_compile_definitions(DISTC_VERSION="${PROJECT_VERSION}")
 
 if(DISTC_SANITIZE)
   add_compile_options(-fsanitize=${DISTC_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
@@ -25,7 +26,7 @@ endif()
 
 # distc_library(name SOURCES... [LINK libs...]): a static library of ours, warnings as errors.
 function(distc_warnings target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Werror -Wno-unused-parameter)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Werror -Wno-unused-parameter -Wno-restrict)
 endfunction()
 
 function(distc_library name)

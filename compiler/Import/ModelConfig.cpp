@@ -1,5 +1,7 @@
 #include "compiler/Import/ModelConfig.h"
 
+#include "runtime/base/File.h"
+
 #include <cmath>
 #include <filesystem>
 
@@ -52,10 +54,15 @@ Result<HfConfig> HfConfig::open(const std::string &path) {
   std::error_code ignored;
   bool folder = std::filesystem::is_directory(path, ignored);
   std::string file = folder ? (std::filesystem::path(path) / "config.json").string() : path;
-  DISTC_ASSIGN(Json root, parseJsonFile(file));
+  DISTC_ASSIGN(std::string text, readFile(file));
+  return parse(text, file);
+}
+
+Result<HfConfig> HfConfig::parse(std::string_view text, const std::string &name) {
+  DISTC_ASSIGN(Json root, parseJson(text, name));
   if (!root.is_object())
-    return dataLoss(file + ": is " + show(root) + ", expected an object");
-  return HfConfig(std::move(file), std::move(root));
+    return dataLoss(name + ": is " + show(root) + ", expected an object");
+  return HfConfig(name, std::move(root));
 }
 
 std::string HfConfig::where(const std::string &key) const { return path_ + ": key " + inQuotes(key); }

@@ -35,6 +35,8 @@ class HfConfig final : public ConfigSource {
 public:
   /// `path`: a JSON file, or a folder with a config.json.
   static Result<HfConfig> open(const std::string &path);
+  /// The same from text; `name` leads every error.
+  static Result<HfConfig> parse(std::string_view text, const std::string &name);
 
   Result<std::optional<Json>> value(const std::string &key) const override;
   std::string where(const std::string &key) const override;

@@ -1,0 +1,21 @@
+# Writes OUTPUT, a C++ header with the JSON files of models/families and models/shapes as string literals, so that the
+# compiler is one file that works anywhere. Run as a script: cmake -DMODELS=… -DOUTPUT=… -P EmbedModels.cmake
+function(embed variable folder)
+  file(GLOB files "${MODELS}/${folder}/*.json")
+  list(SORT files)
+  string(APPEND text "inline constexpr EmbeddedFile ${variable}[] = {\n")
+  foreach(path IN LISTS files)
+    get_filename_component(full "${path}" NAME)
+    string(REGEX REPLACE "\\.json$" "" name "${full}")
+    file(READ "${path}" content)
+    string(APPEND text "    {\"${name}\", R\"json(${content})json\"},\n")
+  endforeach()
+  string(APPEND text "};\n")
+  set(text "${text}" PARENT_SCOPE)
+endfunction()
+
+set(text "#pragma once\n#include <string_view>\nnamespace distc::import {\nstruct EmbeddedFile {\n  std::string_view name, text;\n};\n")
+embed(kEmbeddedFamilies families)
+embed(kEmbeddedShapes shapes)
+string(APPEND text "} // namespace distc::import\n")
+file(WRITE "${OUTPUT}" "${text}")

@@ -1,0 +1,365 @@
+#include "compiler/Conversion/Weights.h"
+#include "runtime/schema/PlanFile.h"
+
+#include "llvm/ADT/SetVector.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+namespace distc {
+#define GEN_PASS_DEF_DISTTOPLAN
+#include "compiler/Transforms/Passes.h.inc"
+} // namespace distc
+
+using namespace mlir;
+using namespace distc;
+
+namespace {
+
+int64_t attr(DictionaryAttr dictionary, StringRef name) {
+  auto value = dictionary ? dictionary.getAs<IntegerAttr>(name) : IntegerAttr();
+  return value ? value.getInt() : 0;
+}
+
+std::string labelOf(Value value) {
+  if (auto name = dyn_cast<NameLoc>(value.getLoc()))
+    return name.getName().str();
+  return "value";
+}
+
+std::string labelOf(Operation *op) {
+  if (auto name = dyn_cast<NameLoc>(op->getLoc()))
+    return name.getName().str();
+  return op->getName().stripDialect().str();
+}
+
+// One program: a function of one stage to a plan.program.
+class ProgramConverter {
+public:
+  ProgramConverter(planir::RankOp rank, MeshShape mesh, DictionaryAttr limits, int64_t vocabulary)
+      : builder_(rank.getContext()), rank_(rank), mesh_(mesh), limits_(limits), vocabulary_(vocabulary) {}
+
+  LogicalResult convert(func::FuncOp function, int64_t &nextId) {
+    decode_ = function->getAttrOfType<StringAttr>("llm.regime").getValue() == "decode";
+    int64_t batch = attr(limits_, "max_batch");
+    maxTokens_ = decode_ ? batch : attr(limits_, "max_tokens");
+    maxOutputs_ = decode_ ? batch : std::min(batch, maxTokens_);
+    builder_.setInsertionPointToEnd(&rank_.getBody().front());
+    auto program = planir::ProgramOp::create(builder_, function.getLoc(),
+                                             decode_ ? planir::Regime::Decode : planir::Regime::Prefill, maxTokens_,
+                                             std::min(batch, maxTokens_), maxOutputs_, /*queues=*/1, /*events=*/0,
+                                             /*micro_batches=*/1, /*arena_bytes=*/0);
+    Block *body = &program.getBody().emplaceBlock();
+    builder_.setInsertionPointToStart(body);
+    nextId_ = nextId;
+    for (Operation &op : function.getBody().front())
+      if (failed(convertOp(&op)))
+        return failure();
+    nextId = nextId_;
+    order(program);
+    return success();
+  }
+
+private:
+  // Buffers -----------------------------------------------------------------------------------------------------------
+
+  Value declare(Value value, planir::RowUnit rows, planir::LayoutKind layout, int64_t dim = -1, int64_t times = 1) {
+    auto type = cast<RankedTensorType>(value.getType());
+    bool ids = type.getElementType().isInteger(32);
+    int64_t elements = 1;
+    SmallVector<int64_t> dims(type.getShape().drop_front());
+    for (int64_t size : dims)
+      elements *= size;
+    if (layout == planir::LayoutKind::Split && dim > 0)
+      dims[dim - 1] *= mesh_.tp;
+    int64_t maxRows = (rows == planir::RowUnit::Tokens ? maxTokens_ : maxOutputs_) * times;
+    OpBuilder::InsertionGuard guard(builder_);
+    if (lastBuffer_)
+      builder_.setInsertionPointAfter(lastBuffer_);
+    else
+      builder_.setInsertionPointToStart(builder_.getBlock());
+    auto buffer = planir::BufferOp::create(builder_, value.getLoc(), planir::BufferType::get(ctx()), labelOf(value), rows,
+                                           dims, layout, dim, ids ? llm::DType::I32 : llm::DType::F32, elements,
+                                           maxRows * elements * 4, IntegerAttr(), times, /*shards=*/1, /*chunk=*/0,
+                                           /*chunks=*/1, /*parent=*/Value());
+    lastBuffer_ = buffer;
+    buffers_[value] = buffer;
+    return buffer;
+  }
+
+  MLIRContext *ctx() { return builder_.getContext(); }
+  planir::BufferOp bufferOf(Value value) { return cast<planir::BufferOp>(buffers_.lookup(value).getDefiningOp()); }
+
+  // A result that lies as `input` does.
+  Value like(Value value, Value input) {
+    planir::BufferOp from = bufferOf(input);
+    return declare(value, from.getRows(), from.getLayout(), from.getDim(), from.getTimes());
+  }
+  planir::RowUnit outputRows() const { return decode_ ? planir::RowUnit::Tokens : planir::RowUnit::Outputs; }
+
+  // Instructions ------------------------------------------------------------------------------------------------------
+
+  template <typename Op, typename... Args> Op emit(Operation *from, Args &&...args) {
+    auto op = Op::create(builder_, from->getLoc(), builder_.getI64IntegerAttr(nextId_++), std::forward<Args>(args)...,
+                         builder_.getI64IntegerAttr(0), builder_.getDenseI64ArrayAttr({}), IntegerAttr(),
+                         builder_.getStringAttr(labelOf(from)));
+    return op;
+  }
+  template <typename Op, typename... Args> Op emitComm(Operation *from, dist::Group group, bool numbered, Args &&...args) {
+    int64_t peer = group == dist::Group::TP ? -1 : peer_;
+    int64_t &sequence = sequences_[{static_cast<int>(group), peer, numbered}];
+    Op op = emit<Op>(from, FlatSymbolRefAttr::get(ctx(), dist::stringifyGroup(group)),
+                     builder_.getI64IntegerAttr(sequence++), std::forward<Args>(args)...);
+    op.setQueue(1);
+    return op;
+  }
+  IntegerAttr i64(int64_t value) { return builder_.getI64IntegerAttr(value); }
+
+  llm::ParamOp paramOf(Operation *user, FlatSymbolRefAttr name) {
+    return cast<llm::ParamOp>(SymbolTable::lookupNearestSymbolFrom(user, name));
+  }
+
+  LogicalResult convertOp(Operation *op) {
+    return TypeSwitch<Operation *, LogicalResult>(op)
+        .Case([&](llm::EmbeddingOp x) {
+          auto layout = paramOf(x, x.getWeightAttr()).getSplitDim() ? planir::LayoutKind::Partial : planir::LayoutKind::Replicated;
+          Value out = declare(x, planir::RowUnit::Tokens, layout);
+          emit<planir::EmbeddingOp>(x, x.getWeightAttr(), i64(0), out);
+          return success();
+        })
+        .Case([&](llm::RmsNormOp x) {
+          Value in = buffers_[x.getInput()];
+          emit<planir::RmsNormOp>(x, in, x.getWeightAttr(), x.getEpsAttr(), like(x, x.getInput()));
+          return success();
+        })
+        .Case([&](llm::LinearOp x) { return convertLinear(x); })
+        .Case([&](llm::RopeOp x) {
+          ArrayRef<int64_t> shape = cast<RankedTensorType>(x.getInput().getType()).getShape();
+          Value in = buffers_[x.getInput()];
+          emit<planir::RopeOp>(x, in, x.getTableAttr(), x.getStyleAttr(), i64(shape[1]), i64(shape[2]), like(x, x.getInput()));
+          return success();
+        })
+        .Case([&](llm::KvAppendOp x) {
+          emit<planir::KvAppendOp>(x, buffers_[x.getK()], buffers_[x.getV()], x.getCacheAttr());
+          return success();
+        })
+        .Case([&](llm::AttentionOp x) {
+          int64_t heads = cast<RankedTensorType>(x.getQ().getType()).getShape()[1];
+          Value in = buffers_[x.getQ()];
+          emit<planir::AttentionOp>(x, in, x.getCacheAttr(), i64(heads), x.getScaleAttr(), x.getWindowAttr(), x.getSoftCapAttr(),
+                                    like(x, x.getQ()));
+          return success();
+        })
+        .Case([&](llm::AddOp x) {
+          Value a = buffers_[x.getLhs()], b = buffers_[x.getRhs()];
+          emit<planir::AddOp>(x, a, b, like(x, x.getLhs()));
+          return success();
+        })
+        .Case([&](llm::GluOp x) {
+          Value gate = buffers_[x.getGate()], up = buffers_[x.getUp()];
+          emit<planir::GluOp>(x, x.getActivationAttr(), gate, up, like(x, x.getGate()));
+          return success();
+        })
+        .Case([&](llm::SelectOutputsOp x) {
+          Value in = buffers_[x.getInput()];
+          emit<planir::SelectRowsOp>(x, in, declare(x, planir::RowUnit::Outputs, planir::LayoutKind::Replicated));
+          return success();
+        })
+        .Case([&](llm::TopCandidatesOp x) {
+          Value in = buffers_[x.getLogits()];
+          bool split = bufferOf(x.getLogits()).getLayout() == planir::LayoutKind::Split;
+          Value out = declare(x, outputRows(), split ? planir::LayoutKind::Split : planir::LayoutKind::Replicated, split ? 0 : -1);
+          emit<planir::TopCandidatesOp>(x, in, i64(0), i64(std::min(vocabulary_, width(x.getLogits()))), x.getCountAttr(), out);
+          return success();
+        })
+        .Case([&](llm::SampleOp x) {
+          planir::BufferOp in = bufferOf(x.getCandidates());
+          Value out = declare(x, outputRows(), planir::LayoutKind::Replicated);
+          emit<planir::SampleOp>(x, in.getBuffer(), i64(in.getTimes()), i64(in.getDims()[0] - 2), out);
+          return success();
+        })
+        .Case([&](dist::AllReduceStartOp x) {
+          Value in = buffers_[x.getInput()];
+          Value out = declare(waited(x), bufferOf(x.getInput()).getRows(), planir::LayoutKind::Replicated);
+          emitComm<planir::AllReduceOp>(x, x.getGroup(), true, in,
+                                        planir::ReduceKindAttr::get(ctx(), static_cast<planir::ReduceKind>(x.getReduction())), out);
+          return success();
+        })
+        .Case([&](dist::AllGatherStartOp x) {
+          Value in = buffers_[x.getInput()];
+          Value out = declare(waited(x), bufferOf(x.getInput()).getRows(), planir::LayoutKind::Replicated, -1, mesh_.tp);
+          emitComm<planir::AllGatherOp>(x, x.getGroup(), true, in, out);
+          return success();
+        })
+        .Case([&](dist::SendStartOp x) {
+          peer_ = x.getPeer();
+          emitComm<planir::SendOp>(x, x.getGroup(), true, x.getPeerAttr(), buffers_[x.getInput()]);
+          return success();
+        })
+        .Case([&](dist::RecvStartOp x) {
+          Value value = waited(x);
+          bool ids = getElementTypeOrSelf(value).isInteger(32);
+          Value out = declare(value, ids ? outputRows() : planir::RowUnit::Tokens, planir::LayoutKind::Replicated);
+          peer_ = x.getPeer();
+          emitComm<planir::RecvOp>(x, x.getGroup(), false, x.getPeerAttr(), out);
+          return success();
+        })
+        .Case([&](dist::WaitOp) { return success(); }) // its value is the start's; order() makes the event
+        .Case([&](func::ReturnOp x) {
+          for (Value value : x.getOperands()) {
+            Value in = buffers_[value];
+            if (getElementTypeOrSelf(value).isInteger(32))
+              emit<planir::EmitIdsOp>(value.getDefiningOp(), in);
+            else
+              emit<planir::EmitLogitsOp>(value.getDefiningOp(), in, i64(0), i64(std::min(vocabulary_, width(value))));
+          }
+          return success();
+        })
+        .Default([](Operation *other) { return other->emitOpError() << "has no plan instruction"; });
+  }
+
+  LogicalResult convertLinear(llm::LinearOp x) {
+    llm::ParamOp weight = paramOf(x, x.getWeightAttr());
+    unsigned outRank = cast<RankedTensorType>(x.getType()).getRank() - 1;
+    std::optional<unsigned> split = weight.getSplitDim();
+    auto layout = !split              ? planir::LayoutKind::Replicated
+                  : *split >= outRank ? planir::LayoutKind::Partial
+                                      : planir::LayoutKind::Split;
+    planir::BufferOp in = bufferOf(x.getInput());
+    Value out = declare(x, in.getRows(), layout, layout == planir::LayoutKind::Split ? *split + 1 : -1);
+    emit<planir::LinearOp>(x, in.getBuffer(), x.getWeightAttr(), x.getBiasAttr(), out);
+    return success();
+  }
+
+  static Value waited(Operation *start) { return cast<dist::WaitOp>(*start->getResult(0).getUsers().begin()).getResult(); }
+  static int64_t width(Value value) { return cast<RankedTensorType>(value.getType()).getShape()[1]; }
+
+  // Events: where an instruction reads what the other queue has written and that is not yet ordered.
+  void order(planir::ProgramOp program) {
+    DenseMap<Value, Operation *> writer;
+    int64_t events = 0, queues = 1;
+    std::map<std::pair<uint64_t, int64_t>, bool> seen; // queue, event
+    for (auto instruction : program.getBody().getOps<planir::InstructionOpInterface>()) {
+      uint64_t queue = instruction.getQueue();
+      queues = std::max<int64_t>(queues, queue + 1);
+      SmallVector<int64_t> waits;
+      for (Value read : instruction.getReads()) {
+        auto producer = cast<planir::InstructionOpInterface>(writer.lookup(read));
+        if (producer.getQueue() == queue)
+          continue;
+        if (!producer.getSignal())
+          producer->setAttr("signal", builder_.getI64IntegerAttr(events++));
+        int64_t event = *producer.getSignal();
+        if (!std::exchange(seen[{queue, event}], true))
+          waits.push_back(event);
+      }
+      if (!waits.empty())
+        instruction->setAttr("waits", builder_.getDenseI64ArrayAttr(waits));
+      if (Value written = instruction.getWritten())
+        writer[written] = instruction;
+    }
+    program.setEvents(events);
+    program.setQueues(queues);
+  }
+
+  OpBuilder builder_;
+  planir::RankOp rank_;
+  MeshShape mesh_;
+  DictionaryAttr limits_;
+  int64_t vocabulary_, maxTokens_ = 0, maxOutputs_ = 0, nextId_ = 0, peer_ = -1;
+  bool decode_ = false;
+  Operation *lastBuffer_ = nullptr;
+  DenseMap<Value, Value> buffers_; // looked up only
+  std::map<std::tuple<int, int64_t, bool>, int64_t> sequences_;
+};
+
+struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    FailureOr<MeshShape> mesh = getMesh(module);
+    if (failed(mesh))
+      return signalPassFailure();
+    auto info = module->getAttrOfType<DictionaryAttr>("llm.model");
+    auto limits = module->getAttrOfType<DictionaryAttr>("llm.limits");
+    if (!info || !limits) {
+      module.emitError() << "expected attributes llm.model and llm.limits";
+      return signalPassFailure();
+    }
+    int64_t firstLayer = 0;
+    for (int64_t stage = 0; stage < mesh->pp; ++stage)
+      if (failed(convertStage(module, *mesh, info, limits, stage, firstLayer)))
+        return signalPassFailure();
+  }
+
+  LogicalResult convertStage(ModuleOp module, MeshShape mesh, DictionaryAttr info, DictionaryAttr limits, int64_t stage,
+                             int64_t &firstLayer) {
+    SmallVector<func::FuncOp> programs;
+    for (auto function : module.getOps<func::FuncOp>())
+      if (auto at = function->getAttrOfType<IntegerAttr>("dist.stage"); at && at.getInt() == stage)
+        programs.push_back(function);
+
+    OpBuilder builder(module.getBody(), module.getBody()->end());
+    auto target = module->getAttrOfType<StringAttr>("llm.target");
+    auto rank = planir::RankOp::create(builder, module.getLoc(), "rank" + std::to_string(stage * mesh.tp),
+                                       "distc " DISTC_VERSION, target ? target.getValue() : "cpu", builder.getStrArrayAttr({}));
+    builder.setInsertionPointToStart(&rank.getBody().emplaceBlock());
+    Location loc = module.getLoc();
+    auto text = [&](StringRef name) { return info.getAs<StringAttr>(name); };
+    planir::ModelOp::create(builder, loc, text("name"), text("family"), number(builder, info, "vocabulary"),
+                            number(builder, info, "hidden"), number(builder, info, "layers"),
+                            number(builder, info, "parameters"), number(builder, info, "context"), text("tokenizer"));
+
+    // What the programs use, in the order of use.
+    llvm::SetVector<Operation *> symbols;
+    for (func::FuncOp program : programs)
+      program.walk([&](Operation *op) {
+        for (NamedAttribute attribute : op->getAttrs())
+          if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
+            symbols.insert(SymbolTable::lookupNearestSymbolFrom(op, symbol));
+      });
+    int64_t layers = llvm::count_if(symbols, [](Operation *op) { return isa<llm::KvCacheOp>(op); });
+    planir::MeshOp::create(builder, loc, mesh.tp, mesh.pp, stage * mesh.tp, stage, 0, firstLayer, layers);
+    firstLayer += layers;
+    int64_t sequence = attr(limits, "max_sequence"), block = attr(limits, "kv_block"), batch = attr(limits, "max_batch");
+    planir::LimitsOp::create(builder, loc, batch, attr(limits, "max_tokens"), sequence, block);
+    auto ledger = planir::LedgerOp::create(builder, loc, 0, 0, 0, 0, 0);
+    SmallVector<int64_t> tpRanks, ppRanks;
+    for (int64_t t = 0; t < mesh.tp; ++t)
+      tpRanks.push_back(stage * mesh.tp + t);
+    for (int64_t s = 0; s < mesh.pp; ++s)
+      ppRanks.push_back(s * mesh.tp);
+    planir::GroupOp::create(builder, loc, "tp", tpRanks);
+    planir::GroupOp::create(builder, loc, "pp", ppRanks);
+
+    int64_t perSequence = llvm::divideCeil(sequence, block), blocks = perSequence * batch, kvBytes = 0, tables = 0;
+    planir::KvPoolOp::create(builder, loc, block, blocks, perSequence);
+    SmallVector<llm::ParamOp> params;
+    for (Operation *symbol : symbols) {
+      if (auto param = dyn_cast<llm::ParamOp>(symbol)) {
+        params.push_back(param);
+      } else if (auto cache = dyn_cast<llm::KvCacheOp>(symbol)) {
+        llm::KvCacheType type = cache.getCacheType();
+        int64_t bytes = blocks * 2 * type.getHeads() * block * type.getHeadDim() * 4;
+        planir::KvCacheOp::create(builder, cache.getLoc(), cache.getSymName(), cache.getLayer(), type.getHeads(),
+                                  type.getHeadDim(), llm::DType::F32, kvBytes, bytes);
+        kvBytes += bytes;
+      } else if (auto table = dyn_cast<llm::RopeTableOp>(symbol)) {
+        planir::RopeTableOp::create(builder, table.getLoc(), table.getSymName(), table.getInvFreq(), table.getMagnitude());
+        tables += sequence * table.getInvFreq().size() * 2 * sizeof(float);
+      }
+    }
+    ledger.setKv(kvBytes);
+    ledger.setTables(tables);
+    declareWeights(rank, params, mesh.tp, 0);
+
+    int64_t nextId = 0;
+    for (func::FuncOp program : programs)
+      if (failed(ProgramConverter(rank, mesh, limits, attr(info, "vocabulary")).convert(program, nextId)))
+        return failure();
+    return success();
+  }
+
+  static IntegerAttr number(OpBuilder &builder, DictionaryAttr info, StringRef name) {
+    return builder.getI64IntegerAttr(attr(info, name));
+  }
+};
+
+} // namespace

@@ -1,0 +1,86 @@
+// A model family: the declarative description under models/families/ that turns a configuration and a set of tensors into
+// a program. docs/adding-a-model-family.md explains the form.
+#pragma once
+
+#include "compiler/Import/CheckpointIndex.h"
+#include "compiler/Import/ModelConfig.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace distc::import {
+
+enum class Format { HuggingFace, Gguf };
+
+/// Where a value of the configuration comes from, and of what kind it is.
+struct ConfigRule {
+  enum Kind { Integer, Number, Boolean, Activation } kind = Integer;
+  std::vector<std::string> hf, gguf; // keys, the first that is there counts
+  std::string ggufRowsOf;            // Integer: dimension 0 of this tensor
+  std::string ggufWith, ggufWithout; // Boolean: whether this tensor is there / is not there
+  Json fallback;                     // null: required; a string: another value's name, or "a / b"
+  int64_t minimum = 1;
+};
+
+/// A weight: the tensor's name in each format, and its shape in named dimensions, grouped as the tensor's own dimensions.
+struct WeightRule {
+  std::string hf, gguf; // "{layer}" stands for the layer's number
+  std::vector<std::vector<std::string>> shape;
+  std::string condition;       // Boolean value that must be true for the weight to exist; empty: always
+  std::string sameAs, sameIf;  // another weight that it is, if that Boolean is true
+  std::string init = "uniform";
+};
+
+/// `name = op(argument, …)`; arguments are names, or calls again.
+struct Expression {
+  std::string name; // of an op if `call`, else of a value, weight or configuration value
+  bool call = false;
+  std::vector<Expression> arguments;
+};
+struct Statement {
+  std::string result;
+  Expression expression;
+};
+
+struct Refusal {
+  std::string hf;
+  Json equals;
+  std::string because;
+};
+
+struct Family {
+  std::string name;
+  std::vector<std::string> hf, gguf; // architectures
+  std::map<std::string, ConfigRule> config;
+  std::vector<Refusal> refusals;
+  std::string hfRope, ggufRope; // "half" or "interleaved"
+  std::map<std::string, WeightRule> weights, layerWeights;
+  std::vector<Statement> begin, layer, end;
+};
+
+/// Reads a description; every error names it and what is wrong in it.
+Result<Family> parseFamily(std::string_view text, const std::string &name);
+
+/// All families that this program knows, in the order of their names.
+const std::vector<Family> &families();
+
+/// The family of an architecture; the error lists the supported ones.
+Result<const Family *> findFamily(Format format, const std::string &architecture, const std::string &where);
+
+/// The values of a family's configuration for one model, checked: integers in range, in the order of the names.
+struct ModelValues {
+  std::map<std::string, int64_t> integers;
+  std::map<std::string, double> numbers;
+  std::map<std::string, bool> booleans;
+  std::map<std::string, std::string> activations;
+  std::map<std::string, std::string> origin; // "config.json: key 'hidden_size'", for errors
+};
+Result<ModelValues> readValues(const Family &family, Format format, const ConfigSource &config,
+                               const CheckpointIndex &index);
+
+/// The JSON of a well-known model's shape under models/shapes/, or nothing; and all their names.
+const std::string_view *findShape(const std::string &name);
+std::vector<std::string> shapeNames();
+
+} // namespace distc::import

@@ -1,0 +1,348 @@
+#include "compiler/Import/ModelBuilder.h"
+
+#include "dialects/LLM/LLMDialect.h"
+#include "runtime/schema/PlanFile.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+#include <cmath>
+
+namespace distc {
+
+namespace {
+
+using namespace mlir;
+using import::Expression;
+using import::ModelSource;
+using import::Statement;
+using import::WeightRule;
+
+// Candidates per rank and output that sampling looks at; docs/plan-format.md says what is cut to this.
+constexpr int64_t kCandidates = 256;
+
+Type elementType(MLIRContext *context, plan::DType dtype) {
+  switch (dtype) {
+  case plan::DType::BF16:
+    return BFloat16Type::get(context);
+  case plan::DType::F16:
+    return Float16Type::get(context);
+  default: // quantized tensors are dequantized
+    return Float32Type::get(context);
+  }
+}
+
+class ModelBuilder {
+public:
+  ModelBuilder(MLIRContext &context, const ModelSource &source, const Limits &limits, const std::string &target)
+      : context_(context), source_(source), values_(source.values), limits_(limits), target_(target),
+        symbols_(&context), body_(&context), f32_(Float32Type::get(&context)),
+        fileLocation_(FileLineColLoc::get(&context, source.path, 0, 0)) {}
+
+  Result<OwningOpRef<ModuleOp>> build() {
+    OwningOpRef<ModuleOp> module = ModuleOp::create(fileLocation_);
+    symbols_.setInsertionPointToEnd(module->getBody());
+    declareModel(*module);
+
+    auto batch = llm::BatchType::get(&context_);
+    auto ids = RankedTensorType::get({ShapedType::kDynamic}, IntegerType::get(&context_, 32));
+    auto logits = RankedTensorType::get({ShapedType::kDynamic, values_.integers.at("vocabulary")}, f32_);
+    OpBuilder functions(&context_);
+    functions.setInsertionPointToEnd(module->getBody());
+    auto forward = func::FuncOp::create(functions, fileLocation_, "forward",
+                                        FunctionType::get(&context_, {batch}, {ids, logits}));
+    Block *entry = forward.addEntryBlock();
+    batch_ = entry->getArgument(0);
+    body_.setInsertionPointToStart(entry);
+    symbols_.setInsertionPoint(forward);
+    if (Status status = emitBody(); !status.ok())
+      return status;
+    // Only now: a missing tensor is a better error than the hole that it leaves.
+    if (!source_.hole.ok())
+      return source_.hole;
+    (*module)->setAttr("llm.model", modelInfo());
+    return module;
+  }
+
+private:
+  void declareModel(ModuleOp module) {
+    auto i64 = [&](int64_t value) { return symbols_.getI64IntegerAttr(value); };
+    module->setAttr("llm.target", symbols_.getStringAttr(target_));
+    module->setAttr("llm.limits", symbols_.getDictionaryAttr({
+                                      symbols_.getNamedAttr("kv_block", i64(limits_.kvBlock)),
+                                      symbols_.getNamedAttr("max_batch", i64(limits_.maxBatch)),
+                                      symbols_.getNamedAttr("max_sequence", i64(limits_.maxSequence)),
+                                      symbols_.getNamedAttr("max_tokens", i64(limits_.maxTokens)),
+                                  }));
+    for (auto [index, file] : llvm::enumerate(source_.index.files))
+      llm::FileOp::create(symbols_, fileLocation_, "file" + std::to_string(index), file.path, file.size,
+                          file.headerBytes, static_cast<int64_t>(file.headerHash));
+    llm::RopeTableOp::create(symbols_, fileLocation_, "rope", source_.rope.invFreq,
+                             llvm::APFloat(source_.rope.magnitude));
+  }
+
+  DictionaryAttr modelInfo() {
+    auto i64 = [&](const char *name, int64_t value) {
+      return symbols_.getNamedAttr(name, symbols_.getI64IntegerAttr(value));
+    };
+    SmallVector<NamedAttribute> info = {
+        symbols_.getNamedAttr("name", symbols_.getStringAttr(source_.name)),
+        symbols_.getNamedAttr("family", symbols_.getStringAttr(source_.family->name)),
+        i64("vocabulary", values_.integers.at("vocabulary")),
+        i64("hidden", values_.integers.at("hidden")),
+        i64("layers", values_.integers.at("layers")),
+        i64("parameters", parameters_),
+        i64("context", values_.integers.at("context")),
+    };
+    if (source_.tokenizer)
+      info.push_back(symbols_.getNamedAttr("tokenizer", symbols_.getStringAttr("tokenizer.dtok")));
+    return symbols_.getDictionaryAttr(info);
+  }
+
+  Status emitBody() {
+    DISTC_TRY(emit(source_.family->begin));
+    for (layer_ = 0; layer_ < values_.integers.at("layers"); ++layer_) {
+      prefix_ = "layers." + std::to_string(layer_) + ".";
+      Value &x = environment_["x"];
+      x = llm::LayerOp::create(body_, named("begin"), x.getType(), layer_, x);
+      DISTC_TRY(emit(source_.family->layer));
+    }
+    layer_ = -1;
+    prefix_.clear();
+    Value &x = environment_["x"];
+    x = llm::SelectOutputsOp::create(body_, named("outputs"), x.getType(), x, batch_);
+    DISTC_TRY(emit(source_.family->end));
+
+    Value logits = environment_["logits"];
+    auto candidatesType = RankedTensorType::get({ShapedType::kDynamic, kCandidates + 2, 2}, f32_);
+    auto idsType = RankedTensorType::get({ShapedType::kDynamic}, body_.getI32Type());
+    Value candidates = llm::TopCandidatesOp::create(body_, named("candidates"), candidatesType, logits, batch_,
+                                                    kCandidates, values_.integers.at("vocabulary"));
+    Value ids = llm::SampleOp::create(body_, named("ids"), idsType, candidates, batch_);
+    func::ReturnOp::create(body_, fileLocation_, ValueRange{ids, logits});
+    return {};
+  }
+
+  Status emit(const std::vector<Statement> &statements) {
+    for (const Statement &statement : statements) {
+      DISTC_ASSIGN(Value value, evaluate(statement.expression, statement.result));
+      environment_[statement.result] = value;
+    }
+    return {};
+  }
+
+  Location named(const std::string &name) {
+    return NameLoc::get(symbols_.getStringAttr(prefix_ + name), fileLocation_);
+  }
+
+  // Names of values and instructions come from here: the outermost call of a statement has its result's name, a call
+  // inside it that of its weight, else of its op.
+  Result<Value> evaluate(const Expression &expression, const std::string &name) {
+    if (!expression.call) {
+      auto it = environment_.find(expression.name);
+      if (it == environment_.end())
+        return bad("no value '" + expression.name + "'");
+      return it->second;
+    }
+    const std::string &op = expression.name;
+    if (op == "embedding")
+      return embedding(expression, name);
+    if (op == "rms_norm")
+      return rmsNorm(expression, name);
+    if (op == "linear")
+      return linear(expression, name);
+    if (op == "rope")
+      return rope(expression, name);
+    if (op == "attention")
+      return attention(expression, name);
+    if (op == "add")
+      return add(expression, name);
+    if (op == "glu")
+      return glu(expression, name);
+    return bad("unknown op '" + op + "'; known are embedding, rms_norm, linear, rope, attention, add, glu");
+  }
+
+  Result<Value> operand(const Expression &call, size_t index, const std::string &name) {
+    if (index >= call.arguments.size())
+      return bad("'" + call.name + "' takes at least " + std::to_string(index + 1) + " arguments");
+    const Expression &argument = call.arguments[index];
+    std::string inner = name + "." + argument.name;
+    if (argument.call && argument.name == "linear" && argument.arguments.size() > 1)
+      inner = argument.arguments[1].name == name ? name + ".linear" : argument.arguments[1].name;
+    return evaluate(argument, inner);
+  }
+
+  Result<Value> embedding(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(llm::ParamOp table, weight(call, 0));
+    auto type = RankedTensorType::get({ShapedType::kDynamic, values_.integers.at("hidden")}, f32_);
+    return Value(llm::EmbeddingOp::create(body_, named(name), type, batch_, table.getSymName()));
+  }
+
+  Result<Value> rmsNorm(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value x, operand(call, 0, name));
+    DISTC_ASSIGN(llm::ParamOp scale, weight(call, 1));
+    DISTC_ASSIGN(double eps, number(call, 2));
+    return Value(llm::RmsNormOp::create(body_, named(name), x.getType(), x, scale.getSymName(),
+                                        llvm::APFloat(static_cast<float>(eps))));
+  }
+
+  Result<Value> linear(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value x, operand(call, 0, name));
+    DISTC_ASSIGN(llm::ParamOp matrix, weight(call, 1));
+    FlatSymbolRefAttr bias;
+    if (call.arguments.size() > 2 && exists(call.arguments[2].name)) {
+      DISTC_ASSIGN(llm::ParamOp vector, weight(call, 2));
+      bias = FlatSymbolRefAttr::get(vector.getSymNameAttr());
+    }
+    size_t inRank = cast<RankedTensorType>(x.getType()).getRank() - 1;
+    if (static_cast<size_t>(matrix.getTensorType().getRank()) <= inRank)
+      return bad("linear: weight '" + call.arguments[1].name + "' has too few dimensions");
+    SmallVector<int64_t> shape{ShapedType::kDynamic};
+    llvm::append_range(shape, matrix.getTensorType().getShape().drop_back(inRank));
+    return Value(llm::LinearOp::create(body_, named(name), RankedTensorType::get(shape, f32_), x,
+                                       FlatSymbolRefAttr::get(matrix.getSymNameAttr()), bias));
+  }
+
+  Result<Value> rope(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value x, operand(call, 0, name));
+    const std::string &style =
+        source_.format == import::Format::HuggingFace ? source_.family->hfRope : source_.family->ggufRope;
+    std::optional<llm::RopeStyle> kind = llm::symbolizeRopeStyle(style);
+    if (!kind)
+      return bad("unknown rope style '" + style + "'");
+    return Value(llm::RopeOp::create(body_, named(name), x.getType(), x, batch_, "rope", *kind));
+  }
+
+  Result<Value> attention(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value q, operand(call, 0, name));
+    DISTC_ASSIGN(Value k, operand(call, 1, name));
+    DISTC_ASSIGN(Value v, operand(call, 2, name));
+    int64_t window = 0;
+    if (call.arguments.size() > 3) {
+      auto it = values_.integers.find(call.arguments[3].name);
+      if (it == values_.integers.end())
+        return bad("no value '" + call.arguments[3].name + "'");
+      window = it->second;
+    }
+    int64_t headDim = values_.integers.at("head_dim");
+    std::string cache = prefix_ + "kv";
+    auto type = llm::KvCacheType::get(&context_, values_.integers.at("kv_heads"), headDim, f32_);
+    llm::KvCacheOp::create(symbols_, fileLocation_, cache, layer_, type, /*sharded=*/false);
+    llm::KvAppendOp::create(body_, named("kv"), k, v, batch_, cache);
+    auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(headDim)));
+    return Value(llm::AttentionOp::create(body_, named(name), q.getType(), q, batch_, cache, llvm::APFloat(scale),
+                                          window, llvm::APFloat(0.0f)));
+  }
+
+  Result<Value> add(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value a, operand(call, 0, name));
+    DISTC_ASSIGN(Value b, operand(call, 1, name));
+    return Value(llm::AddOp::create(body_, named(name), a.getType(), a, b));
+  }
+
+  Result<Value> glu(const Expression &call, const std::string &name) {
+    auto it = call.arguments.empty() ? values_.activations.end() : values_.activations.find(call.arguments[0].name);
+    if (it == values_.activations.end())
+      return bad("'glu' takes an activation first");
+    DISTC_ASSIGN(Value gate, operand(call, 1, name));
+    DISTC_ASSIGN(Value up, operand(call, 2, name));
+    return Value(llm::GluOp::create(body_, named(name), gate.getType(), *llm::symbolizeActivation(it->second), gate, up));
+  }
+
+  Result<double> number(const Expression &call, size_t index) {
+    if (index < call.arguments.size())
+      if (auto it = values_.numbers.find(call.arguments[index].name); it != values_.numbers.end())
+        return it->second;
+    return bad("'" + call.name + "' takes a number as argument " + std::to_string(index + 1));
+  }
+
+  // Weights -----------------------------------------------------------------------------------------------------------
+
+  const WeightRule *findRule(const std::string &name) const {
+    const std::map<std::string, WeightRule> &rules = layer_ < 0 ? source_.family->weights : source_.family->layerWeights;
+    auto it = rules.find(name);
+    return it == rules.end() ? nullptr : &it->second;
+  }
+
+  bool exists(const std::string &name) const {
+    const WeightRule *rule = findRule(name);
+    return rule && (rule->condition.empty() || values_.booleans.at(rule->condition));
+  }
+
+  /// The param of a weight, declared on its first use.
+  Result<llm::ParamOp> weight(const Expression &call, size_t index) {
+    if (index >= call.arguments.size() || !findRule(call.arguments[index].name))
+      return bad("'" + call.name + "' takes a weight as argument " + std::to_string(index + 1));
+    std::string name = call.arguments[index].name;
+    const WeightRule *rule = findRule(name);
+    if (!rule->sameAs.empty() && values_.booleans.at(rule->sameIf)) {
+      name = rule->sameAs;
+      rule = findRule(name);
+    }
+    llm::ParamOp &param = params_[prefix_ + name];
+    if (!param) {
+      DISTC_ASSIGN(import::TensorEntry tensor, import::findTensor(source_, *rule, layer_));
+      param = declare(prefix_ + name, *rule, tensor);
+    }
+    return param;
+  }
+
+  llm::ParamOp declare(const std::string &name, const WeightRule &rule, const import::TensorEntry &tensor) {
+    SmallVector<int64_t> fileShape(tensor.shape.begin(), tensor.shape.end());
+    Location location = NameLoc::get(symbols_.getStringAttr(tensor.name), fileLocation_);
+    FlatSymbolRefAttr file;
+    if (source_.weights)
+      file = FlatSymbolRefAttr::get(&context_, "file" + std::to_string(tensor.file));
+    auto symbol = llm::TensorOp::create(symbols_, location, symbols_.getStringAttr(tensor.name),
+                                        symbols_.getDenseI64ArrayAttr(fileShape),
+                                        llm::DTypeAttr::get(&context_, static_cast<llm::DType>(*tensor.dtype)), file,
+                                        symbols_.getI64IntegerAttr(tensor.offset), symbols_.getI64IntegerAttr(tensor.bytes));
+    std::vector<int64_t> sizes = import::dimSizes(source_, rule);
+    SmallVector<DenseI64ArrayAttr> slices;
+    SmallVector<StringRef> dims;
+    int64_t elements = 1, fanIn = 1;
+    for (const std::vector<std::string> &group : rule.shape)
+      for (const std::string &dim : group)
+        dims.push_back(dim);
+    for (int64_t size : sizes) {
+      slices.push_back(symbols_.getDenseI64ArrayAttr({0, size}));
+      elements *= size;
+    }
+    parameters_ += elements;
+    fanIn = fileShape.size() > 1 ? elements / fileShape[0] : 1;
+    auto source = llm::SourceAttr::get(&context_, FlatSymbolRefAttr::get(symbol.getSymNameAttr()), sizes, slices);
+    // Vectors (norms, biases) are small, and kernels read them as f32.
+    Type element = fileShape.size() > 1 ? elementType(&context_, *tensor.dtype) : f32_;
+    llm::Init init = llm::symbolizeInit(rule.init).value_or(llm::Init::Uniform);
+    return llm::ParamOp::create(symbols_, location, name, RankedTensorType::get(sizes, element),
+                                symbols_.getStrArrayAttr(dims), symbols_.getArrayAttr({source}),
+                                shard::GridAxesArrayAttr(), /*first_only=*/false, init,
+                                llvm::APFloat(static_cast<float>(1 / std::sqrt(static_cast<double>(fanIn)))));
+  }
+
+  Status bad(const std::string &what) const {
+    return invalidArgument("models/families/" + source_.family->name + ".json: " + what);
+  }
+
+  MLIRContext &context_;
+  const ModelSource &source_;
+  const import::ModelValues &values_;
+  const Limits &limits_;
+  std::string target_;
+  OpBuilder symbols_, body_;
+  Type f32_;
+  Location fileLocation_;
+  Value batch_;
+  int64_t layer_ = -1, parameters_ = 0;
+  std::string prefix_;
+  std::map<std::string, Value> environment_;
+  std::map<std::string, llm::ParamOp> params_;
+};
+
+} // namespace
+
+Result<OwningOpRef<ModuleOp>> buildModel(MLIRContext &context, const ModelSource &source, const Limits &limits,
+                                         const std::string &target) {
+  return ModelBuilder(context, source, limits, target).build();
+}
+
+} // namespace distc

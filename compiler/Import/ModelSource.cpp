@@ -1,0 +1,198 @@
+#include "compiler/Import/ModelSource.h"
+
+#include "compiler/Import/Layout.h"
+#include "runtime/base/Log.h"
+#include "runtime/schema/PlanFile.h"
+
+#include <filesystem>
+
+namespace distc::import {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string list(const std::vector<std::string> &names) {
+  std::string text;
+  for (const std::string &name : names)
+    text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
+
+Status openGguf(const std::string &model, ModelSource &source) {
+  DISTC_ASSIGN(GgufFile file, readGguf(model, &source.hole));
+  source.format = Format::Gguf;
+  source.metadata = std::move(file.metadata);
+  source.index = std::move(file.index);
+  DISTC_ASSIGN(GgufConfig config, GgufConfig::open(source.metadata, model));
+  DISTC_ASSIGN(source.family, findFamily(Format::Gguf, config.architecture(), model));
+  source.config = std::make_unique<GgufConfig>(std::move(config));
+  DISTC_ASSIGN(source.tokenizer, importGgufTokenizer(source.metadata, model));
+  return {};
+}
+
+// The architecture names the family; a configuration that was made by hand may have model_type alone.
+Status recognize(HfConfig config, ModelSource &source) {
+  DISTC_ASSIGN(std::optional<Json> architectures, config.value("architectures"));
+  std::string architecture;
+  if (architectures) {
+    if (!architectures->is_array() || architectures->size() != 1 || !(*architectures)[0].is_string())
+      return invalidArgument(config.where("architectures") + ": expected a list of one name, got " +
+                             architectures->dump());
+    architecture = (*architectures)[0].get<std::string>();
+  } else {
+    DISTC_ASSIGN(std::optional<std::string> type, config.string("model_type"));
+    if (!type)
+      return invalidArgument(config.where("architectures") + " is missing");
+    architecture = *type;
+    for (const Family &family : families())
+      if (family.name == *type)
+        architecture = family.hf.front();
+  }
+  DISTC_ASSIGN(source.family, findFamily(Format::HuggingFace, architecture, config.path()));
+  DISTC_ASSIGN(std::optional<Json> quantization, config.value("quantization_config"));
+  if (quantization)
+    return invalidArgument(config.where("quantization_config") +
+                           ": quantized checkpoints are supported as GGUF (Q8_0, Q4_1); from Hugging Face folders F32, "
+                           "F16 and BF16 are");
+  source.config = std::make_unique<HfConfig>(std::move(config));
+  return {};
+}
+
+Status openFolder(const std::string &model, ModelSource &source) {
+  DISTC_ASSIGN(HfConfig config, HfConfig::open(model));
+  DISTC_TRY(recognize(std::move(config), source));
+  if (source.weights) {
+    DISTC_ASSIGN(source.index, readSafetensorsFolder(model, &source.hole));
+  }
+  std::error_code ignored;
+  if (fs::exists(fs::path(model) / "tokenizer.json", ignored) || fs::exists(fs::path(model) / "tokenizer.model", ignored))
+    log(LogLevel::Warn, model + ": tokenizers of Hugging Face folders are not read yet (those in GGUF files are): the plans "
+                                "take token ids");
+  return {};
+}
+
+Status openShape(std::string_view text, ModelSource &source) {
+  DISTC_ASSIGN(HfConfig config, HfConfig::parse(text, source.path));
+  return recognize(std::move(config), source);
+}
+
+Status readDtype(ModelSource &source) {
+  std::string key = "dtype";
+  DISTC_ASSIGN(std::optional<std::string> name, source.config->string(key));
+  if (!name) {
+    key = "torch_dtype";
+    DISTC_ASSIGN(name, source.config->string(key));
+  }
+  if (!name || *name == "bfloat16")
+    source.dtype = plan::DType::BF16;
+  else if (*name == "float16")
+    source.dtype = plan::DType::F16;
+  else if (*name == "float32")
+    source.dtype = plan::DType::F32;
+  else
+    return invalidArgument(source.config->where(key) + ": '" + *name +
+                           "' is not supported; supported are float32, float16, bfloat16");
+  return {};
+}
+
+// What the configuration says of one dimension of a tensor: "num_attention_heads × head_dim".
+std::string originOf(const ModelSource &source, const std::vector<std::string> &group) {
+  std::string text;
+  for (const std::string &name : group) {
+    auto origin = source.values.origin.find(name);
+    text += (text.empty() ? "" : " × ") + (origin == source.values.origin.end() ? name : origin->second) + " (" +
+            std::to_string(source.values.integers.at(name)) + ")";
+  }
+  return text;
+}
+
+} // namespace
+
+Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool weights) {
+  auto source = std::make_unique<ModelSource>();
+  source->path = model;
+  source->weights = weights;
+  std::error_code ignored;
+  fs::path path = fs::path(model).lexically_normal();
+  if (!path.has_filename())
+    path = path.parent_path();
+  source->name = path.stem().string();
+  if (fs::is_directory(path, ignored)) {
+    source->name = path.filename().string();
+    DISTC_TRY(openFolder(model, *source));
+  } else if (fs::exists(path, ignored)) {
+    DISTC_TRY(openGguf(model, *source));
+  } else if (const std::string_view *shape = findShape(model)) {
+    source->name = model;
+    source->path = "models/shapes/" + model + ".json";
+    if (weights)
+      return invalidArgument("'" + model + "' is the shape of a model, without weights: add --weights none, or name the "
+                             "folder that holds the checkpoint");
+    DISTC_TRY(openShape(*shape, *source));
+  } else {
+    return invalidArgument("'" + model + "' is neither a folder with a config.json, nor a .gguf file, nor a known shape (" +
+                           list(shapeNames()) + ")");
+  }
+  DISTC_ASSIGN(source->values, readValues(*source->family, source->format, *source->config, source->index));
+  const std::map<std::string, int64_t> &values = source->values.integers;
+  if (values.at("heads") % values.at("kv_heads") != 0)
+    return invalidArgument(source->values.origin["heads"] + " is " + std::to_string(values.at("heads")) +
+                           ", expected a multiple of " + source->values.origin["kv_heads"] + ", " +
+                           std::to_string(values.at("kv_heads")));
+  if (!weights)
+    DISTC_TRY(readDtype(*source));
+  DISTC_ASSIGN(source->rope,
+               ropeFrequencies(source->format, *source->config, source->index, values.at("head_dim")));
+  return source;
+}
+
+std::vector<int64_t> dimSizes(const ModelSource &source, const WeightRule &rule) {
+  std::vector<int64_t> sizes;
+  for (const std::vector<std::string> &group : rule.shape)
+    for (const std::string &name : group)
+      sizes.push_back(source.values.integers.at(name));
+  return sizes;
+}
+
+Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule, int64_t layer) {
+  std::string name = source.format == Format::HuggingFace ? rule.hf : rule.gguf;
+  if (size_t at = name.find("{layer}"); at != std::string::npos)
+    name.replace(at, 7, std::to_string(layer));
+  std::vector<uint64_t> expected;
+  for (const std::vector<std::string> &group : rule.shape) {
+    uint64_t size = 1;
+    for (const std::string &dim : group)
+      size *= static_cast<uint64_t>(source.values.integers.at(dim));
+    expected.push_back(size);
+  }
+  if (!source.weights) {
+    TensorEntry made;
+    made.name = name;
+    made.dtype = source.dtype;
+    made.shape = expected;
+    made.bytes = dtypeBytes(*made.dtype);
+    for (uint64_t size : expected)
+      made.bytes *= size;
+    return made;
+  }
+  const TensorEntry *tensor = source.index.find(name);
+  if (!tensor)
+    return dataLoss(source.path + ": tensor '" + name + "' is missing: family " + source.family->name +
+                    " expects it with shape " + showShape(expected));
+  const std::string &file = source.index.files[tensor->file].path;
+  if (tensor->shape.size() != expected.size())
+    return dataLoss(file + ": tensor '" + name + "' has shape " + showShape(tensor->shape) + ", expected " +
+                    showShape(expected));
+  for (size_t dim = 0; dim < expected.size(); ++dim)
+    if (tensor->shape[dim] != expected[dim])
+      return dataLoss(file + ": tensor '" + name + "' has shape " + showShape(tensor->shape) + ", expected " +
+                      showShape(expected) + ": dimension " + std::to_string(dim) + " contradicts " +
+                      originOf(source, rule.shape[dim]));
+  if (!tensor->dtype || *tensor->dtype == plan::DType::I32)
+    return dataLoss(file + ": tensor '" + name + "' is " + tensor->dtypeName +
+                    ", which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_1");
+  return *tensor;
+}
+
+} // namespace distc::import

@@ -1,0 +1,39 @@
+// A model as the compiler is given it: opened, recognized, its values read and checked. Plain C++; ModelBuilder makes IR.
+#pragma once
+
+#include "compiler/Import/Family.h"
+#include "compiler/Import/RopeScaling.h"
+#include "compiler/Import/TokenizerImport.h"
+
+#include <memory>
+
+namespace distc::import {
+
+struct ModelSource {
+  std::string name;                    // for people and for the default output folder
+  std::string path;                    // folder, file, or "models/shapes/NAME.json"; leads errors
+  Format format = Format::HuggingFace;
+  bool weights = true;                 // false: shapes alone, no files
+  std::optional<plan::DType> dtype;    // without weights: that of all tensors
+  GgufMetadata metadata;
+  CheckpointIndex index;
+  Status hole;                         // bytes that no tensor covers; a missing tensor is the better error, so it is
+                                       // reported after all tensors have been found
+  std::unique_ptr<ConfigSource> config;
+  const Family *family = nullptr;
+  ModelValues values;
+  RopeFrequencies rope;
+  TokenizerBytes tokenizer;
+};
+
+/// `model`: a Hugging Face folder, a .gguf file, or a name from models/shapes (then `weights` must be false).
+Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool weights);
+
+/// The tensor of a weight, checked against the shape that the configuration implies. `layer` -1: not in a layer.
+/// Without weights it is made up.
+Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule, int64_t layer);
+
+/// The sizes of a weight's dimensions, flat: one for each name.
+std::vector<int64_t> dimSizes(const ModelSource &source, const WeightRule &rule);
+
+} // namespace distc::import

@@ -1,0 +1,76 @@
+#include "compiler/Pipelines/Pipelines.h"
+
+#include "compiler/Transforms/Passes.h"
+
+#include "mlir/IR/OperationSupport.h"
+#include "mlir/Pass/PassManager.h"
+
+#include <chrono>
+
+using namespace mlir;
+
+namespace distc {
+
+void registerDialects(DialectRegistry &registry) {
+  registry.insert<llm::LLMDialect, dist::DistDialect, planir::PlanDialect, shard::ShardDialect, func::FuncDialect>();
+}
+
+namespace {
+
+struct Step {
+  Stage stage;
+  const char *name;
+  std::function<void(OpPassManager &)> add;
+};
+
+std::vector<Step> steps(const PipelineOptions &options) {
+  SplitPipelineOptions pipeline;
+  pipeline.layers.assign(options.stageLayers.begin(), options.stageLayers.end());
+  return {
+      // Whole model: make the degrees divide, then one program for each regime.
+      {Stage::Shard, "pad-tensor-parallel", [](OpPassManager &pm) { pm.addPass(createPadTensorParallel()); }},
+      {Stage::Shard, "split-regimes", [](OpPassManager &pm) { pm.addPass(createSplitRegimes()); }},
+      // One rank's shapes, with the collectives that they need.
+      {Stage::Shard, "partition-tensor-parallel", [](OpPassManager &pm) { pm.addPass(createPartitionTensorParallel()); }},
+      // One program for each pipeline stage; communication in start and wait.
+      {Stage::Dist, "split-pipeline", [=](OpPassManager &pm) { pm.addPass(createSplitPipeline(pipeline)); }},
+      {Stage::Dist, "async-collectives",
+       [](OpPassManager &pm) { pm.addNestedPass<func::FuncOp>(createAsyncCollectives()); }},
+      // Flat instruction lists with memory, for every rank.
+      {Stage::Plan, "dist-to-plan", [](OpPassManager &pm) { pm.addPass(createDistToPlan()); }},
+      {Stage::Plan, "plan-memory", [](OpPassManager &pm) { pm.addNestedPass<planir::RankOp>(createPlanMemory()); }},
+      {Stage::Plan, "specialize-ranks", [](OpPassManager &pm) { pm.addPass(createSpecializeRanks()); }},
+  };
+}
+
+} // namespace
+
+LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options) {
+  OpBuilder builder(module.getBodyRegion());
+  shard::GridOp::create(builder, module.getLoc(), kMeshName, ArrayRef<int64_t>{options.pp, options.tp});
+  SmallVector<StringRef> changing;
+  for (const Step &step : steps(options)) {
+    if (step.stage > options.until)
+      break;
+    auto start = std::chrono::steady_clock::now();
+    // Up to the plans the module is small, and a hash of it tells whether a pass did anything; later ones always do.
+    std::optional<OperationFingerPrint> before;
+    if (step.stage < Stage::Plan)
+      before.emplace(module);
+    PassManager manager(module.getContext());
+    step.add(manager);
+    if (failed(manager.run(module)))
+      return failure();
+    bool changed = !before || *before != OperationFingerPrint(module);
+    if (changed)
+      changing.push_back(step.name);
+    if (options.observer)
+      options.observer(step.name, changed,
+                       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  for (auto rank : module.getOps<planir::RankOp>())
+    rank.setPassesAttr(builder.getStrArrayAttr(changing));
+  return success();
+}
+
+} // namespace distc

@@ -1,0 +1,30 @@
+// The compiler's story: the ordered list of passes from a model to the plans of all ranks.
+#pragma once
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/DialectRegistry.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace distc {
+
+/// A form of the program that can be looked at, by the dialects that it is in.
+enum class Stage { Llm, Shard, Dist, Plan };
+
+struct PipelineOptions {
+  int64_t tp = 1, pp = 1;
+  std::vector<int64_t> stageLayers; // empty: balanced
+  Stage until = Stage::Plan;
+  /// Called after each pass with its name, whether it changed anything, and its time.
+  std::function<void(llvm::StringRef pass, bool changed, double seconds)> observer;
+};
+
+/// Every dialect that a module of ours may hold.
+void registerDialects(mlir::DialectRegistry &registry);
+
+/// Runs the passes over the module that Import built. The plans' list of passes names those that changed something.
+mlir::LogicalResult runPipeline(mlir::ModuleOp module, const PipelineOptions &options);
+
+} // namespace distc

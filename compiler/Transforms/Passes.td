@@ -1,0 +1,89 @@
+// The passes, in the order in which `distc compile` runs them (compiler/Pipelines/Pipelines.cpp).
+#ifndef DISTC_PASSES_TD
+#define DISTC_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def PadTensorParallel : Pass<"pad-tensor-parallel", "::mlir::ModuleOp"> {
+  let summary = "Pads heads, intermediate size and vocabulary so that the tensor-parallel degree divides them";
+  let description = [{
+    Sharding is exact or refused: nothing is ever dropped. A degree that does not divide is met by zero-filled slices that
+    exist only in the params' sources. Heads are padded by group: every KV head is repeated r times, the query heads of
+    a group are padded so that r divides them, and the copies are padded to a multiple of the degree. Of all r, the one with
+    the fewest query heads per rank is taken, then the one with the fewest KV heads. So KV heads fewer than ranks are
+    repeated, and most groups need no padding.
+
+    A degree above the number of query heads is an error that names the largest which works. The degree is the second
+    dimension of `shard.grid @mesh`.
+  }];
+}
+
+def SplitRegimes : Pass<"split-regimes", "::mlir::ModuleOp"> {
+  let summary = "Makes the decode and the prefill program out of the model's one function";
+  let description = [{
+    From here on the two are apart, since what is best for one hurts the other. In a decode program every row is an output,
+    so `llm.select_outputs` disappears from it.
+  }];
+}
+
+def PartitionTensorParallel : Pass<"partition-tensor-parallel", "::mlir::ModuleOp"> {
+  let summary = "Splits params, caches and programs over the tensor-parallel ranks";
+  let description = [{
+    One forward walk. Each value is replicated, split along a dimension, or a partial sum; each op states its own rule
+    (`TensorParallelOpInterface`). The named dimensions `heads`, `kv_heads`, `intermediate` and `vocabulary` of params are
+    split, which gives column-parallel q, k, v, gate and up, row-parallel o and down, and a vocabulary-parallel embedding and
+    head: the Megatron pattern, with two all-reduces a layer. Types are rewritten in place to one rank's, and a collective is
+    inserted where a partial sum is used. An op that has no rule for its operands' layouts is an error that names them.
+  }];
+  let dependentDialects = ["::mlir::shard::ShardDialect"];
+}
+
+def SplitPipeline : Pass<"split-pipeline", "::mlir::ModuleOp"> {
+  let summary = "Cuts the programs into pipeline stages that send and receive";
+  let description = [{
+    Cuts are made at `llm.layer` only. Without `layers`, contiguous layers are dealt out so that the slowest stage is as
+    fast as can be, where time is the bytes of weights that a decode step streams (the head weighs in, the embedding does
+    not), and among equals so that the fullest stage is as empty as can be (both weigh in). Sampled ids return to stage 0.
+  }];
+  let options = [
+    ListOption<"layers", "layers", "int64_t", "layers of each stage; empty: balanced">,
+  ];
+  let dependentDialects = ["::distc::dist::DistDialect"];
+}
+
+def AsyncCollectives : Pass<"async-collectives", "::mlir::func::FuncOp"> {
+  let summary = "Turns collectives into start and wait";
+  let description = [{
+    Start and wait stand back to back: what comes between them is for later passes to decide.
+  }];
+  let dependentDialects = ["::distc::dist::DistDialect"];
+}
+
+def DistToPlan : Pass<"dist-to-plan", "::mlir::ModuleOp"> {
+  let summary = "Flattens each stage's programs to a plan of its first rank";
+  let description = [{
+    Values become buffers, ops become instructions. Communication goes to queue 1; an instruction that reads what the other
+    queue has written waits for an event of it. The params stay beside the plan for `specialize-ranks`.
+  }];
+  let dependentDialects = ["::distc::planir::PlanDialect"];
+}
+
+def PlanMemory : Pass<"plan-memory", "::distc::planir::RankOp"> {
+  let summary = "Gives every buffer its place in the arena";
+  let description = [{
+    Two buffers may share memory if every access of one happens before the first write of the other, in the order that
+    queues and events enforce, whatever else they allow. The output of an elementwise instruction takes the place of
+    an input that nothing reads afterwards. First fit in program order. Completes the ledger.
+  }];
+}
+
+def SpecializeRanks : Pass<"specialize-ranks", "::mlir::ModuleOp"> {
+  let summary = "Makes the plans of all ranks out of their stage's first";
+  let description = [{
+    Inside a stage the ranks differ by their weight slices, the part of the vocabulary that they hold, and their groups.
+    What is not a plan is removed.
+  }];
+  let dependentDialects = ["::distc::planir::PlanDialect"];
+}
+
+#endif

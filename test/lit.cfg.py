@@ -1,0 +1,24 @@
+# lit's configuration: `lit build/test`, or one test: `lit build/test --filter NAME`.
+import os
+
+import lit.formats
+
+config.name = "distc"
+config.test_format = lit.formats.ShTest(execute_external=False)
+config.suffixes = [".mlir", ".test"]
+config.excludes = ["data", "Inputs"]
+config.test_source_root = os.path.join(config.distc_source_dir, "test")
+config.test_exec_root = os.path.join(config.distc_build_dir, "test")
+
+config.environment["PATH"] = os.pathsep.join(
+    [os.path.join(config.distc_build_dir, "bin"), config.llvm_tools_dir, config.environment["PATH"]]
+)
+# FileCheck shows what it compared where it fails.
+config.environment["FILECHECK_OPTS"] = "--dump-input-filter=annotation"
+
+data = os.path.join(config.test_source_root, "data")
+config.substitutions += [
+    ("%fixtures", os.path.join(data, "fixtures")),
+    ("%data", data),
+    ("%models", os.path.join(config.distc_source_dir, "models")),
+]

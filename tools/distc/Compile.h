@@ -1,0 +1,35 @@
+// `distc compile`: from a model to a folder of verified plans.
+#pragma once
+
+#include "compiler/Import/ModelBuilder.h"
+#include "compiler/Pipelines/Pipelines.h"
+#include "runtime/schema/PlanFile.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace distc {
+
+struct CompileOptions {
+  std::string model;
+  int64_t tp = 1, pp = 1;
+  std::vector<int64_t> ppSplit;
+  std::string output;       // empty: MODEL.tpNppM in the current folder
+  std::string target = "cpu";
+  std::string weights;      // "none": shapes alone
+  std::string emit;         // llm, shard, dist, plan: print that form instead of writing plans
+  std::string dumpIr;       // folder for the IR after each pass
+  int64_t maxBatch = 8, maxTokens = 512, maxSequence = 0, kvBlock = 16; // maxSequence 0: by the model
+  bool timing = false;
+};
+
+Status compile(const CompileOptions &options);
+
+/// Prints what a plan set costs: memory of each rank, collectives of a decode step.
+void printSummary(const std::vector<PlanFile> &set, const std::string &directory);
+
+/// The violations of a plan set as one failure, or nothing.
+Status verifySet(const std::vector<PlanFile> &set, const std::string &directory);
+
+} // namespace distc

@@ -1,0 +1,71 @@
+#include "runtime/verify/Verify.h"
+#include "tools/distc/Compile.h"
+
+#include <cstdio>
+
+namespace distc {
+
+void printSummary(const std::vector<PlanFile> &set, const std::string &directory) {
+  const plan::Plan &first = set[0].plan();
+  const plan::ModelInfo &model = *first.model();
+  std::printf("%s: %s (%s), %u layers, %.2f B parameters, tp %u x pp %u, target %s\n", directory.c_str(),
+              model.name()->c_str(), model.family()->c_str(), model.layers(), double(model.parameters()) / 1e9,
+              first.mesh()->tp(), first.mesh()->pp(), first.target()->c_str());
+  const plan::Limits &limits = *first.limits();
+  std::printf("batch %u, %u tokens a step, sequences of %u tokens, KV blocks of %u\n", limits.max_batch(),
+              limits.max_tokens(), limits.max_sequence(), limits.kv_block());
+  std::printf("%5s %6s %8s %14s %14s %12s %12s\n", "rank", "stage", "layers", "weights", "of it mapped", "KV", "arena");
+  for (const PlanFile &file : set) {
+    const plan::Mesh &mesh = *file.plan().mesh();
+    const plan::Ledger &ledger = *file.plan().ledger();
+    std::string layers = std::to_string(mesh.first_layer()) + "-" + std::to_string(mesh.first_layer() + mesh.layers() - 1);
+    std::printf("%5u %6u %8s %14s %14s %12s %12s\n", mesh.rank(), mesh.stage(), layers.c_str(),
+                formatBytes(ledger.weights_loaded() + ledger.weights_mapped()).c_str(),
+                formatBytes(ledger.weights_mapped()).c_str(), formatBytes(ledger.kv()).c_str(),
+                formatBytes(ledger.arena()).c_str());
+  }
+  // One rank of each stage stands for all of it.
+  uint64_t reduces = 0, gathers = 0, sends = 0, bytes = 0;
+  for (const PlanFile &file : set) {
+    if (file.plan().mesh()->tp_index() != 0)
+      continue;
+    for (const plan::Program *program : *file.plan().programs()) {
+      if (program->regime() != plan::Regime::Decode)
+        continue;
+      auto perToken = [&](uint32_t index) {
+        const plan::Buffer *buffer = program->buffers()->Get(index);
+        return uint64_t(buffer->row_elements()) * buffer->times() * dtypeBytes(buffer->dtype());
+      };
+      for (const plan::Instruction *instruction : *program->instructions()) {
+        if (const plan::AllReduce *op = instruction->op_as_AllReduce()) {
+          ++reduces;
+          bytes += perToken(op->input());
+        } else if (const plan::AllGather *op = instruction->op_as_AllGather()) {
+          ++gathers;
+          bytes += perToken(op->out());
+        } else if (const plan::Send *op = instruction->op_as_Send()) {
+          ++sends;
+          bytes += perToken(op->input());
+        }
+      }
+    }
+  }
+  std::printf("decode, per token: %llu all-reduces, %llu all-gathers, %llu sends, %s\n",
+              static_cast<unsigned long long>(reduces), static_cast<unsigned long long>(gathers),
+              static_cast<unsigned long long>(sends), formatBytes(bytes).c_str());
+}
+
+Status verifySet(const std::vector<PlanFile> &set, const std::string &directory) {
+  std::vector<const plan::Plan *> plans;
+  for (const PlanFile &file : set)
+    plans.push_back(&file.plan());
+  std::vector<Violation> violations = verifyPlanSet(plans);
+  if (violations.empty())
+    return {};
+  std::string text = directory + ": the plan set does not verify: " + std::to_string(violations.size()) + " violations";
+  for (const Violation &violation : violations)
+    text += "\n  " + violation.kind + ": " + violation.message;
+  return dataLoss(text);
+}
+
+} // namespace distc

@@ -1,0 +1,105 @@
+// distc: compiles models to plan sets, and shows and verifies plan sets.
+#include "tools/distc/Compile.h"
+
+#ifdef DISTC_HAVE_INSPECT
+#include "runtime/verify/Inspect.h"
+#endif
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+
+using namespace distc;
+
+namespace {
+
+constexpr int kUsage = 2;
+
+int report(const Status &status) {
+  if (status.ok())
+    return std::fflush(stdout) == 0 ? 0 : 1;
+  std::fflush(stdout);
+  std::fprintf(stderr, "distc: error: %s\n", status.message().c_str());
+  return 1;
+}
+
+void addCompile(CLI::App &app, CompileOptions &options) {
+  CLI::App *command = app.add_subcommand("compile", "Compile MODEL into one plan for each rank of a TP x PP mesh");
+  command->add_option("MODEL", options.model,
+                      "A Hugging Face folder, a .gguf file, or a name from models/shapes (with --weights none)")
+      ->required();
+  command->add_option("--tp", options.tp, "Tensor-parallel degree")->capture_default_str();
+  command->add_option("--pp", options.pp, "Pipeline-parallel degree")->capture_default_str();
+  command->add_option("--pp-split", options.ppSplit, "Layers of each stage, e.g. 10,12; balanced if not given")
+      ->delimiter(',');
+  command->add_option("-o,--output", options.output, "Folder of the plan set, replaced whole (MODEL.tpNppM)");
+  command->add_option("--target", options.target, "What the plans run on: cpu")->capture_default_str();
+  command->add_option("--weights", options.weights, "none: compile the shape alone, without a checkpoint");
+  command->add_option("--max-batch", options.maxBatch, "Sequences at a time")->capture_default_str();
+  command->add_option("--max-tokens", options.maxTokens, "Tokens of one step")->capture_default_str();
+  command->add_option("--max-seq", options.maxSequence,
+                      "Tokens of one sequence, prompt and answer (the model's, at least 512, at most 4096)");
+  command->add_option("--kv-block", options.kvBlock, "Tokens of a KV block")->capture_default_str();
+  command->add_option("--emit", options.emit, "Print the program in this form instead of writing plans")
+      ->check(CLI::IsMember({"llm", "shard", "dist", "plan"}));
+  command->add_option("--dump-ir", options.dumpIr, "Write the IR after each pass into this folder");
+  command->add_flag("--timing", options.timing, "Print the time of each phase to stderr");
+  command->footer("Example: distc compile SmolLM2-135M-Instruct.Q4_1.gguf --tp 2 --pp 2 -o smollm2.tp2pp2");
+}
+
+Status verifyCommand(const std::string &directory) {
+  DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(directory));
+  DISTC_TRY(verifySet(set, directory));
+  std::printf("%s: %zu plans verified\n", directory.c_str(), set.size());
+  return {};
+}
+
+#ifdef DISTC_HAVE_INSPECT
+Status inspectCommand(const std::string &path, const InspectOptions &options, bool json) {
+  DISTC_ASSIGN(PlanFile file, PlanFile::open(path));
+  std::string text = json ? inspectJson(file, options) : inspectText(file, options);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return {};
+}
+#endif
+
+} // namespace
+
+int main(int argc, char **argv) {
+  CLI::App app("distc: an ahead-of-time model compiler that emits sharded execution plans");
+  app.set_version_flag("--version", std::string("distc ") + DISTC_VERSION);
+  app.require_subcommand(1);
+  CompileOptions options;
+  addCompile(app, options);
+  std::string path;
+  CLI::App *verify = app.add_subcommand("verify", "Prove a plan set: coverage, communication, memory, over all its ranks");
+  verify->add_option("DIR", path, "Folder of the plan set")->required();
+#ifdef DISTC_HAVE_INSPECT
+  InspectOptions inspectOptions;
+  bool json = false;
+  std::string program;
+  CLI::App *inspect = app.add_subcommand("inspect", "Print a plan");
+  inspect->add_option("PLAN", path, "A .plan file")->required();
+  inspect->add_flag("--json", json, "As JSON");
+  inspect->add_flag("--weights", inspectOptions.weights, "The weights alone");
+  inspect->add_option("--program", inspectOptions.program, "One program alone: decode or prefill")
+      ->check(CLI::IsMember({"decode", "prefill"}));
+  inspect->add_option("--grep", inspectOptions.grep, "Lines that contain this text alone");
+#endif
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &error) {
+    if (error.get_exit_code() == 0)
+      return app.exit(error);
+    std::fprintf(stderr, "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
+                 error.what());
+    return kUsage;
+  }
+  if (app.got_subcommand("compile"))
+    return report(compile(options));
+#ifdef DISTC_HAVE_INSPECT
+  if (app.got_subcommand(inspect))
+    return report(inspectCommand(path, inspectOptions, json));
+#endif
+  return report(verifyCommand(path));
+}
