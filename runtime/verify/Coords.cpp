@@ -21,7 +21,7 @@ uint64_t localCount(const plan::WeightSource &source, uint32_t d) {
 /// The local indices of dimensions [from, to) of the part, as indices into those dimensions of the view taken as one.
 std::optional<Coords> flatten(const plan::WeightSource &source, uint32_t from, uint32_t to) {
   Coords inner = Coords::all(1);
-  uint64_t innerCount = 1;
+  uint64_t innerCount = 1, work = 0;
   for (uint32_t d = to; d-- > from;) {
     Coords next;
     next.extent = inner.extent * source.view()->Get(d);
@@ -32,13 +32,11 @@ std::optional<Coords> flatten(const plan::WeightSource &source, uint32_t from, u
         next.push({segment->begin() * inner.extent, segment->count() * inner.extent, false});
       else
         for (uint64_t i = segment->begin(); i < segment->begin() + segment->count(); ++i) {
+          if ((work += inner.spans.size()) > kMaxSpans)
+            return std::nullopt;
           for (const Span &span : inner.spans)
             next.push(span.zero ? span : Span{i * inner.extent + span.begin, span.count, false});
-          if (next.spans.size() > kMaxSpans)
-            return std::nullopt;
         }
-      if (next.spans.size() > kMaxSpans)
-        return std::nullopt;
     }
     innerCount *= localCount(source, d);
     inner = std::move(next);

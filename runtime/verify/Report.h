@@ -20,11 +20,14 @@ template <typename... Parts> std::string cat(const Parts &...parts) {
   return out;
 }
 
-/// "[2, 64, 128]".
+/// "[2, 64, 128]"; of a long list, the begin.
 template <typename Range> std::string listText(const Range &values) {
   std::string out = "[";
+  size_t n = 0;
   for (auto value : values) {
-    if (out.size() > 1)
+    if (n++ == 16)
+      return out + ", …]";
+    if (n > 1)
       out += ", ";
     appendPart(out, value);
   }
@@ -36,8 +39,10 @@ public:
   explicit Reporter(size_t limit) : limit_(limit) {}
 
   bool full() const { return violations_.size() >= limit_; }
-  size_t count() const { return violations_.size(); }
+  /// All violations, those beyond the limit too: a check that compares counts must see its failures even when full.
+  size_t count() const { return count_; }
   void add(std::string kind, std::string message, std::vector<uint32_t> ranks = {}, std::vector<uint32_t> ids = {}) {
+    ++count_;
     if (!full())
       violations_.push_back({std::move(kind), std::move(message), std::move(ranks), std::move(ids)});
   }
@@ -45,6 +50,7 @@ public:
 
 private:
   size_t limit_;
+  size_t count_ = 0;
   std::vector<Violation> violations_;
 };
 

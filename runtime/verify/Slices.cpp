@@ -11,7 +11,9 @@ namespace distc::verify {
 
 namespace {
 
-/// What is known of a value. No coords: ids or candidates, of which nothing is to be proven.
+constexpr uint32_t kMaxHeads = 1 << 16; // each is looked at
+
+/// What is known of a value. No columns: ids or candidates, of which nothing is to be proven.
 struct Label {
   std::shared_ptr<const Coords> columns;
   bool partial = false; // a share of the sum over the tensor-parallel ranks
@@ -245,6 +247,8 @@ private:
     if (reporter_.count() != before)
       return; // no heads to compare
     const Label &kv = caches_[op.cache()];
+    if (op.heads() > kMaxHeads)
+      return fail("attention-heads", cat(op.heads(), " query heads, expected at most ", kMaxHeads));
     if (q.columns && kv.columns) {
       auto queryHeads = headsOf(*q.columns, cache.head_dim()), kvHeads = headsOf(*kv.columns, cache.head_dim());
       uint64_t all = q.columns->extent / cache.head_dim(), allKv = kv.columns->extent / cache.head_dim();

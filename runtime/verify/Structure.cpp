@@ -15,7 +15,10 @@ public:
   StructureCheck(const plan::Plan &plan, Reporter &reporter) : plan_(plan), reporter_(reporter) {}
 
   void run() {
+    size_t before = reporter_.count();
     mesh();
+    if (reporter_.count() != before)
+      return; // all else is told in terms of the mesh
     limits();
     groups();
     kv();
