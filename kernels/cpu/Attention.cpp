@@ -5,6 +5,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/Attention.cpp"
 #include "hwy/foreach_target.h" // IWYU pragma: keep
 
+#include "hwy/cache_control.h"
 #include "hwy/contrib/math/math-inl.h"
 #include "kernels/cpu/Candidate.h"
 #include "kernels/cpu/Simd-inl.h"
@@ -17,13 +18,14 @@ namespace distc::cpu::HWY_NAMESPACE {
 namespace {
 
 constexpr size_t maxHeadDim = 256;
-constexpr size_t tilePositions = 32;
+constexpr size_t tilePositions = 16;
 // Query heads that share one pass; more take further passes, the cache lines still being near.
 constexpr size_t maxQueries = 8;
+constexpr size_t lineFloats = 64 / sizeof(float);
 static_assert(tilePositions % lanes == 0);
 
 struct Tile {
-  const float *k[tilePositions];
+  const float *k[tilePositions]; // behind count, the last one again: scores take four at a time
   const float *v[tilePositions];
   size_t count;
 };
@@ -39,31 +41,44 @@ struct Queries {
   size_t count;
 };
 
-/// weight[g][j] = q[g] . k[j] for Q query heads and P positions.
-template <size_t Q, size_t P> HWY_INLINE void scores(Queries &s, const Tile &tile, size_t g, size_t j, size_t headDim) {
+/// Each row of the cache is asked for a while before its first use; the rows are too short for the hardware to foresee.
+HWY_INLINE void prefetchRows(const float *const *rows, size_t headDim) {
+  for (size_t p = 0; p < 4; ++p)
+    for (size_t i = 0; i < headDim; i += lineFloats)
+      hwy::Prefetch(rows[p] + i);
+}
+
+/// sum[q][p] += q[g + q] * k[j + p] for one vector from i on, n lanes of it.
+template <size_t Q>
+HWY_INLINE void addProducts(VF (&sum)[Q][4], const Queries &s, const Tile &tile, size_t g, size_t j, size_t i,
+                            size_t n) {
   const DF d;
-  VF sum[Q][P];
+  VF query[Q];
   for (size_t q = 0; q < Q; ++q)
-    for (size_t p = 0; p < P; ++p)
-      sum[q][p] = hn::Zero(d);
-  const auto step = [&](size_t i, auto loadKey) HWY_ATTR {
-    VF query[Q];
+    query[q] = hn::Load(d, s.q[g + q] + i);
+  for (size_t p = 0; p < 4; ++p) {
+    const VF key = load(d, tile.k[j + p] + i, n);
     for (size_t q = 0; q < Q; ++q)
-      query[q] = hn::Load(d, s.q[g + q] + i);
-    for (size_t p = 0; p < P; ++p) {
-      const VF key = loadKey(tile.k[j + p] + i);
-      for (size_t q = 0; q < Q; ++q)
-        sum[q][p] = hn::MulAdd(query[q], key, sum[q][p]);
-    }
-  };
-  const size_t whole = headDim - headDim % lanes;
-  for (size_t i = 0; i < whole; i += lanes)
-    step(i, [&](const float *key) HWY_ATTR { return hn::LoadU(d, key); });
-  if (whole < headDim)
-    step(whole, [&](const float *key) HWY_ATTR { return loadPartial(d, key, headDim - whole); });
+      sum[q][p] = hn::MulAdd(query[q], key, sum[q][p]);
+  }
+}
+
+/// weight[g][j] = q[g] . k[j] for Q query heads and four positions.
+template <size_t Q> HWY_INLINE void scores(Queries &s, const Tile &tile, size_t g, size_t j, size_t headDim) {
+  const DF d;
+  if (g == 0)
+    prefetchRows(tile.v + j, headDim);
+  VF sum[Q][4];
   for (size_t q = 0; q < Q; ++q)
-    for (size_t p = 0; p < P; ++p)
-      s.weight[g + q][j + p] = sumOfLanes(d, sum[q][p]);
+    for (size_t p = 0; p < 4; ++p)
+      sum[q][p] = hn::Zero(d);
+  size_t i = 0;
+  for (; i + lanes <= headDim; i += lanes)
+    addProducts(sum, s, tile, g, j, i, lanes);
+  if (i < headDim)
+    addProducts(sum, s, tile, g, j, i, headDim - i);
+  for (size_t q = 0; q < Q; ++q)
+    sumsOfLanes(d, sum[q][0], sum[q][1], sum[q][2], sum[q][3], &s.weight[g + q][j]);
 }
 
 /// Turns the scores of query head g into weights exp(score - maximum), with the new maximum of all positions so far.
@@ -97,13 +112,16 @@ HWY_INLINE void softmax(Queries &s, size_t g, size_t count, float softCap) {
 
 /// sum[g][i] = sum[g][i] * correction[g] + weight[g] . v[.][i] for Q query heads and V vectors of i; n lanes of the
 /// last.
-template <size_t Q, size_t V> HWY_INLINE void values(Queries &s, const Tile &tile, size_t g, size_t i, size_t n) {
+template <size_t Q, size_t V>
+HWY_INLINE void values(Queries &s, const Tile &tile, const Tile &next, size_t g, size_t i, size_t n) {
   const DF d;
   VF sum[Q][V];
   for (size_t q = 0; q < Q; ++q)
     for (size_t v = 0; v < V; ++v)
       sum[q][v] = hn::Mul(hn::Load(d, s.sum[g + q] + i + v * lanes), hn::Set(d, s.correction[g + q]));
   for (size_t j = 0; j < tile.count; ++j) {
+    for (size_t v = 0; v < V * lanes; v += lineFloats)
+      hwy::Prefetch(next.k[j] + i + v);
     VF value[V];
     for (size_t v = 0; v < V; ++v)
       value[v] = load(d, tile.v[j] + i + v * lanes, v + 1 < V ? lanes : n);
@@ -118,15 +136,12 @@ template <size_t Q, size_t V> HWY_INLINE void values(Queries &s, const Tile &til
       hn::Store(sum[q][v], d, s.sum[g + q] + i + v * lanes);
 }
 
-HWY_INLINE void attendTile(Queries &s, const Tile &tile, size_t headDim, float softCap) {
-  constexpr size_t queries = 2, positions = 4, vectors = 4;
+HWY_INLINE void attendTile(Queries &s, const Tile &tile, const Tile &next, size_t headDim, float softCap) {
+  constexpr size_t queries = 2, vectors = 4;
   for (size_t g = 0; g < s.count; g += queries)
     withConstant<queries>(std::min(queries, s.count - g), [&](auto q) HWY_ATTR {
-      size_t j = 0;
-      for (; j + positions <= tile.count; j += positions)
-        scores<q, positions>(s, tile, g, j, headDim);
-      for (; j < tile.count; ++j)
-        scores<q, 1>(s, tile, g, j, headDim);
+      for (size_t j = 0; j < tile.count; j += 4)
+        scores<q>(s, tile, g, j, headDim);
     });
   for (size_t g = 0; g < s.count; ++g)
     softmax(s, g, tile.count, softCap);
@@ -134,9 +149,9 @@ HWY_INLINE void attendTile(Queries &s, const Tile &tile, size_t headDim, float s
     withConstant<queries>(std::min(queries, s.count - g), [&](auto q) HWY_ATTR {
       size_t i = 0;
       for (; i + vectors * lanes <= headDim; i += vectors * lanes)
-        values<q, vectors>(s, tile, g, i, lanes);
+        values<q, vectors>(s, tile, next, g, i, lanes);
       for (; i < headDim; i += lanes)
-        values<q, 1>(s, tile, g, i, std::min(lanes, headDim - i));
+        values<q, 1>(s, tile, next, g, i, std::min(lanes, headDim - i));
     });
 }
 
@@ -150,10 +165,15 @@ struct KeyValues {
 
   HWY_INLINE void tile(int64_t first, int64_t last, Tile &out) const {
     out.count = size_t(last - first);
-    for (size_t j = 0; j < out.count; ++j) {
-      const int64_t position = first + int64_t(j);
-      out.k[j] = data + table[position / blockTokens] * 2 * plane + position % blockTokens * headDim;
+    // One division for a tile: one for each position would take longer than its scores.
+    int64_t block = first / blockTokens, slot = first % blockTokens;
+    for (size_t j = 0; j < tilePositions; ++j) {
+      out.k[j] = data + table[block] * 2 * plane + slot * headDim;
       out.v[j] = out.k[j] + plane;
+      if (j + 1 < out.count && ++slot == blockTokens) {
+        ++block;
+        slot = 0;
+      }
     }
   }
 };
@@ -172,10 +192,15 @@ void attendQueries(Queries &s, const float *q, const KeyValues &cache, const Att
   }
   const int64_t end = position + 1;
   int64_t first = params.window > 0 ? std::max<int64_t>(0, end - params.window) : 0;
-  for (; first < end; first += tilePositions) {
-    Tile tile;
-    cache.tile(first, std::min<int64_t>(first + tilePositions, end), tile);
-    attendTile(s, tile, headDim, params.softCap);
+  Tile tiles[2];
+  const auto fill = [&](int64_t from, Tile &tile)
+                        HWY_ATTR { cache.tile(from, std::min<int64_t>(from + tilePositions, end), tile); };
+  fill(first, tiles[0]);
+  for (size_t i = 0; first < end; first += tilePositions, i ^= 1) {
+    const bool last = first + int64_t(tilePositions) >= end;
+    if (!last)
+      fill(first + tilePositions, tiles[i ^ 1]);
+    attendTile(s, tiles[i], tiles[last ? i : i ^ 1], headDim, params.softCap);
   }
   for (size_t g = 0; g < s.count; ++g)
     forVectors(0, headDim, [&](int64_t i, size_t n) HWY_ATTR {

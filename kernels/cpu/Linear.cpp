@@ -6,6 +6,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/Linear.cpp"
 #include "hwy/foreach_target.h" // IWYU pragma: keep
 
+#include "hwy/cache_control.h"
 #include "kernels/cpu/Simd-inl.h"
 
 #include <algorithm>
@@ -17,20 +18,24 @@ namespace {
 // Tiles are sized by the registers: 12 sums of 16 registers, or 24 of 32.
 constexpr size_t tileTokens = 4;
 constexpr size_t tileRows = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL || HWY_TARGET == HWY_NEON ? 6 : 3;
-// With one or two tokens the weight is streamed and not kept: more rows hide the latency of memory and of the sums.
-constexpr size_t streamTokens = 2;
+// Up to here the weight is streamed as it is stored; beyond, it pays to convert a panel once for all tokens.
+constexpr size_t streamTokens = 16;
+// How far ahead of the loads a streamed row is asked for.
+constexpr size_t aheadBytes = 1024;
+// With one or two tokens a tile has registers left for more rows, which hide the latency of memory.
 constexpr size_t streamRows = 4;
 // A block of K of a panel of rows and of a tile of tokens fits the first cache; the block of all tokens, the second.
-constexpr size_t blockCols = 512;
+constexpr size_t blockCols = 640;
 constexpr size_t panelRows = 6;
-constexpr size_t blockRows = 6 * panelRows;
-constexpr size_t blockTokens = 48;
+constexpr size_t blockRows = 12 * panelRows;
+constexpr size_t blockTokens = 64;
 static_assert(blockCols % lanes == 0 && panelRows % tileRows == 0 && blockTokens % tileTokens == 0);
 
 /// sums[m * sumStride + n] += x[m] * w[n], vector by vector of `cols` columns; a vector of sums is `lanes` floats.
-template <size_t M, size_t N, class T>
+/// Prefetches the same part of the rows at `ahead`, if Ahead.
+template <size_t M, size_t N, bool Ahead = false, class T>
 HWY_INLINE void accumulateTile(const float *x, size_t xStride, const T *w, size_t wStride, size_t cols,
-                               float *HWY_RESTRICT sums, size_t sumStride) {
+                               float *HWY_RESTRICT sums, size_t sumStride, const T *ahead = nullptr) {
   const DF d;
   VF sum[M][N];
   for (size_t m = 0; m < M; ++m)
@@ -40,6 +45,9 @@ HWY_INLINE void accumulateTile(const float *x, size_t xStride, const T *w, size_
     VF row[N];
     for (size_t n = 0; n < N; ++n)
       row[n] = loadF32(d, w + n * wStride + k);
+    if constexpr (Ahead)
+      for (size_t n = 0; n < N; ++n)
+        hwy::Prefetch(ahead + n * wStride + k);
     for (size_t m = 0; m < M; ++m) {
       const VF token = hn::LoadU(d, x + m * xStride + k);
       for (size_t n = 0; n < N; ++n)
@@ -57,10 +65,17 @@ template <class T> HWY_INLINE void pack(const T *from, size_t cols, float *to) {
   forVectors(0, cols, [&](int64_t k, size_t n) { hn::Store(load(d, from + k, n), d, to + k); });
 }
 
-HWY_INLINE float total(const float *sums, const float *bias, int64_t n) {
+/// y[n] = the sum of the lanes of sums[n] + bias[n].
+HWY_INLINE void total(const float *sums, size_t count, const float *bias, float *y) {
   const DF d;
-  const float sum = sumOfLanes(d, hn::Load(d, sums));
-  return bias ? sum + bias[n] : sum;
+  for (size_t n = 0; n < count; n += 4) {
+    const auto vector = [&](size_t i)
+                            HWY_ATTR { return n + i < count ? hn::Load(d, sums + (n + i) * lanes) : hn::Zero(d); };
+    float totals[4];
+    sumsOfLanes(d, vector(0), vector(1), vector(2), vector(3), totals);
+    for (size_t i = 0; i < 4 && n + i < count; ++i)
+      y[n + i] = bias ? totals[i] + bias[n + i] : totals[i];
+  }
 }
 
 template <class T> struct Linear {
@@ -74,29 +89,39 @@ template <class T> struct Linear {
   size_t yStride;
 
   void stream(size_t begin, size_t end) const {
-    for (size_t n = begin; n < end; n += streamRows)
-      withConstant<streamTokens>(tokens, [&](auto m) {
-        withConstant<streamRows>(std::min(streamRows, end - n), [&](auto rows) { streamTile<m, rows>(n); });
-      });
+    const size_t step = tokens <= 2 ? streamRows : tileRows;
+    for (size_t n = begin; n < end; n += step)
+      for (size_t t = 0; t < tokens; t += tileTokens)
+        withConstant<tileTokens>(std::min(tileTokens, tokens - t), [&](auto m) HWY_ATTR {
+          withConstant<std::max(streamRows, tileRows)>(std::min(step, end - n),
+                                                       [&](auto rows) HWY_ATTR { streamTile<m, rows>(t, n, end); });
+        });
   }
 
-  template <size_t M, size_t N> HWY_INLINE void streamTile(size_t row) const {
+  template <size_t M, size_t N> HWY_INLINE void streamTile(size_t token, size_t row, size_t rowEnd) const {
     HWY_ALIGN float sums[M * N * lanes] = {};
+    const float *in = x + token * cols;
     const T *weight = w + row * rowStride;
     const size_t whole = cols - cols % lanes;
-    accumulateTile<M, N>(x, cols, weight, rowStride, whole, sums, N);
+    if (token == 0 && row + 2 * N <= rowEnd) {
+      // The prefetch runs from the end of these rows on into the next.
+      const size_t own = whole - std::min(whole, aheadBytes / sizeof(T));
+      accumulateTile<M, N, true>(in, cols, weight, rowStride, own, sums, N, weight + (whole - own));
+      accumulateTile<M, N, true>(in + own, cols, weight + own, rowStride, whole - own, sums, N, weight + N * rowStride);
+    } else {
+      accumulateTile<M, N>(in, cols, weight, rowStride, whole, sums, N);
+    }
     if (whole < cols) {
       HWY_ALIGN float xTail[M * lanes];
       HWY_ALIGN float wTail[N * lanes];
       for (size_t m = 0; m < M; ++m)
-        pack(x + m * cols + whole, cols - whole, xTail + m * lanes);
+        pack(in + m * cols + whole, cols - whole, xTail + m * lanes);
       for (size_t n = 0; n < N; ++n)
         pack(weight + n * rowStride + whole, cols - whole, wTail + n * lanes);
       accumulateTile<M, N>(xTail, lanes, wTail, lanes, lanes, sums, N);
     }
     for (size_t m = 0; m < M; ++m)
-      for (size_t n = 0; n < N; ++n)
-        y[m * yStride + row + n] = total(sums + (m * N + n) * lanes, bias, row + n);
+      total(sums + m * N * lanes, N, bias ? bias + row : nullptr, y + (token + m) * yStride + row);
   }
 
   void blocked(size_t begin, size_t end) const {
@@ -105,13 +130,27 @@ template <class T> struct Linear {
         block(t, std::min(blockTokens, tokens - t), n, std::min(blockRows, end - n));
   }
 
+  /// The panel that is converted next comes to the cache while this one is multiplied, a part with each tile of tokens:
+  /// its rows are too far apart for the prefetchers of the hardware.
+  HWY_INLINE void prefetchPanel(size_t row, size_t rowEnd, size_t col, size_t count, size_t token,
+                                size_t tokenCount) const {
+    constexpr size_t lineElements = 64 / sizeof(T);
+    const size_t begin = count * token / tokenCount / lineElements * lineElements;
+    const size_t end = std::min(count, count * (token + tileTokens) / tokenCount);
+    for (size_t n = row; n < std::min(row + panelRows, rowEnd); ++n)
+      for (size_t k = begin; k < end; k += lineElements)
+        hwy::Prefetch(w + n * rowStride + col + k);
+  }
+
   void block(size_t token, size_t tokenCount, size_t row, size_t rowCount) const {
     HWY_ALIGN float xBlock[blockTokens * blockCols];
     HWY_ALIGN float panel[panelRows * blockCols];
     HWY_ALIGN float sums[blockTokens * blockRows * lanes];
     std::memset(sums, 0, tokenCount * blockRows * lanes * sizeof(float));
-    for (size_t k = 0; k < cols; k += blockCols) {
-      const size_t count = std::min(blockCols, cols - k);
+    // Blocks of equal size: a short one at the end would cost as much as a whole one at each change of tile.
+    const size_t step = hwy::RoundUpTo(hwy::DivCeil(cols, std::max<size_t>(1, hwy::DivCeil(cols, blockCols))), lanes);
+    for (size_t k = 0; k < cols; k += step) {
+      const size_t count = std::min(step, cols - k);
       const size_t padded = hwy::RoundUpTo(count, lanes);
       for (size_t t = 0; t < tokenCount; ++t)
         pack(x + (token + t) * cols + k, count, xBlock + t * blockCols);
@@ -119,19 +158,23 @@ template <class T> struct Linear {
         const size_t rows = std::min(panelRows, rowCount - p);
         for (size_t n = 0; n < rows; ++n)
           pack(w + (row + p + n) * rowStride + k, count, panel + n * blockCols);
-        for (size_t t = 0; t < tokenCount; t += tileTokens)
+        const bool last = p + panelRows >= rowCount;
+        const size_t nextRow = row + (last ? 0 : p + panelRows), nextCol = last ? k + step : k;
+        for (size_t t = 0; t < tokenCount; t += tileTokens) {
+          prefetchPanel(nextRow, row + rowCount, nextCol, nextCol < cols ? std::min(step, cols - nextCol) : 0, t,
+                        tokenCount);
           for (size_t n = 0; n < rows; n += tileRows)
-            withConstant<tileTokens>(std::min(tileTokens, tokenCount - t), [&](auto m) {
-              withConstant<tileRows>(std::min(tileRows, rows - n), [&](auto r) {
+            withConstant<tileTokens>(std::min(tileTokens, tokenCount - t), [&](auto m) HWY_ATTR {
+              withConstant<tileRows>(std::min(tileRows, rows - n), [&](auto r) HWY_ATTR {
                 accumulateTile<m, r>(xBlock + t * blockCols, blockCols, panel + n * blockCols, blockCols, padded,
                                      sums + (t * blockRows + p + n) * lanes, blockRows);
               });
             });
+        }
       }
     }
     for (size_t t = 0; t < tokenCount; ++t)
-      for (size_t n = 0; n < rowCount; ++n)
-        y[(token + t) * yStride + row + n] = total(sums + (t * blockRows + n) * lanes, bias, row + n);
+      total(sums + t * blockRows * lanes, rowCount, bias ? bias + row : nullptr, y + (token + t) * yStride + row);
   }
 };
 

@@ -64,6 +64,36 @@ HWY_INLINE void storePartial(VF v, DF d, float *p, size_t n) {
 
 HWY_INLINE float sumOfLanes(DF d, VF v) { return hn::GetLane(hn::SumOfLanes(d, v)); }
 
+#if HWY_TARGET != HWY_SCALAR
+/// Stores the sum of the blocks of 128 bits.
+template <class D> HWY_INLINE void storeSumOfBlocks(D d, hn::Vec<D> v, float *out) {
+  if constexpr (hn::MaxLanes(D()) == 4) {
+    hn::StoreU(v, d, out);
+  } else {
+    const hn::Half<D> half;
+    storeSumOfBlocks(half, hn::Add(hn::LowerHalf(half, v), hn::UpperHalf(half, v)), out);
+  }
+}
+#endif
+
+/// out[i] = the sum of the lanes of v[i], four at a time: half the work of four sums, and the same additions for each.
+HWY_INLINE void sumsOfLanes(DF d, VF a, VF b, VF c, VF e, float *out) {
+#if HWY_TARGET == HWY_SCALAR
+  const VF values[] = {a, b, c, e};
+  for (size_t i = 0; i < 4; ++i)
+    out[i] = hn::GetLane(values[i]);
+#else
+  // Blocks of 128 bits: (a0+a2, b0+b2, a1+a3, b1+b3), then (a, b, c, e); then the blocks are added up.
+  const hn::Repartition<uint64_t, DF> d64;
+  const VF ab = hn::Add(hn::InterleaveLower(d, a, b), hn::InterleaveUpper(d, a, b));
+  const VF ce = hn::Add(hn::InterleaveLower(d, c, e), hn::InterleaveUpper(d, c, e));
+  const auto ab64 = hn::BitCast(d64, ab), ce64 = hn::BitCast(d64, ce);
+  const VF blocks = hn::Add(hn::BitCast(d, hn::InterleaveLower(d64, ab64, ce64)),
+                            hn::BitCast(d, hn::InterleaveUpper(d64, ab64, ce64)));
+  storeSumOfBlocks(d, blocks, out);
+#endif
+}
+
 /// Calls f(T()) with the element type of a weight.
 template <class F> HWY_INLINE void withElement(WeightType type, F f) {
   switch (type) {

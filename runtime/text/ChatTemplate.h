@@ -1,5 +1,5 @@
-// Renders a checkpoint's chat template: the part of Jinja that real templates use. What it cannot render is an error that
-// says so, never a silent default. Reference: https://jinja.palletsprojects.com/en/stable/templates/
+// Renders a checkpoint's chat template: the part of Jinja that real templates use. What it cannot render is an error
+// that says so, never a silent default. Reference: https://jinja.palletsprojects.com/en/stable/templates/
 #pragma once
 
 #include "distc/Status.h"
@@ -21,8 +21,8 @@ struct ChatOptions {
   bool addGenerationPrompt = true;
 };
 
-/// Renders with trim_blocks and lstrip_blocks on, as transformers' apply_chat_template does. Bounded in depth, output size
-/// and steps: a hostile template ends with an error.
+/// Renders with trim_blocks and lstrip_blocks on, as transformers' apply_chat_template does. Bounded in depth, output
+/// size and steps: a hostile template ends with an error.
 Result<std::string> renderChat(std::string_view source, const std::vector<ChatMessage> &messages,
                                const ChatOptions &options);
 

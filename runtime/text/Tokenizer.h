@@ -1,4 +1,9 @@
 // Text to token ids and back, from the normalized tokenizer of a plan set (runtime/schema/tokenizer.fbs).
+//
+// The behaviour is that of the program for which the checkpoint was made, and the file says which choices that needs:
+// Hugging Face tokenizers (https://huggingface.co/docs/tokenizers) for tokenizer.json, llama.cpp for GGUF,
+// SentencePiece for tokenizer.model. Where they differ and the file cannot say: special pieces are found leftmost first
+// and then longest (Hugging Face); ordinary text never becomes a control piece by merging (SentencePiece).
 #pragma once
 
 #include "distc/Status.h"
@@ -25,7 +30,9 @@ public:
   /// ("<|im_start|>") is that piece; otherwise only user-defined pieces are. Invalid UTF-8 is an error.
   Result<std::vector<int32_t>> encode(std::string_view text, bool addSpecial, bool parseSpecial) const;
 
-  /// The exact text of the ids; control pieces are left out unless `special`. An id out of range is an error.
+  /// The exact bytes of the ids, which need not be valid UTF-8; control and unknown pieces are left out unless
+  /// `special`. Where encoding puts a space before the text, one is taken away from the first piece that is not left
+  /// out. An id out of range is an error.
   Result<std::string> decode(const std::vector<int32_t> &ids, bool special = false) const;
 
   /// Generation ends at these.
@@ -33,6 +40,7 @@ public:
   /// -1: none.
   int32_t bos() const;
   int32_t eos() const;
+  /// As the vocabulary spells it; empty if out of range.
   std::string_view piece(int32_t id) const;
   /// Jinja source; empty: none.
   std::string_view chatTemplate() const;
@@ -53,6 +61,7 @@ public:
 
 private:
   struct State;
+  Result<std::string> decodeOne(int32_t id, bool special, bool &isFirst) const;
   explicit Tokenizer(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

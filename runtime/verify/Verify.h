@@ -10,20 +10,29 @@
 
 namespace distc {
 
-/// One way in which a plan set is wrong. `ranks` and `instructions` (ids) say where.
+/// One way in which a plan set is wrong. `ranks` and `instructions` (ids) say where. The kinds:
+///   one rank        mesh limits group kv kv-overlap rope ledger index-range schedule event
+///     weights       weight-file weight-shape weight-slice weight-map weight-memory
+///     instructions  buffer-size buffer-bounds buffer-parent rows-mismatch shape-mismatch dtype-mismatch
+///     memory        read-before-write unordered-access in-place buffer-overlap kv-order
+///   all ranks       mesh set-mismatch group host-exchange
+///     weights       weight-declaration weight-coverage
+///     exchange      collective-mismatch send-recv-mismatch deadlock
+///     values        slice-alignment partial-value vocabulary-slice attention-heads
 struct Violation {
-  std::string kind; // "weight-coverage", "collective-mismatch", "buffer-overlap", … (docs/cli.md lists them)
+  std::string kind;
   std::string message;
   std::vector<uint32_t> ranks;
   std::vector<uint32_t> instructions;
 };
 
-/// One rank alone: every index in range, every offset and size within its memory, the ledger true, every buffer written before it
-/// is read, no two live buffers overlapping. After this, a run needs no checks.
+/// One rank alone: every index in range, every offset and size within its memory, the ledger true, every buffer written
+/// before it is read, no two live buffers overlapping. After this, a run needs no checks.
 std::vector<Violation> verifyPlan(const plan::Plan &plan);
 
 /// All ranks of a set, in rank order: verifyPlan of each, then what holds between them: weight coverage, matched
-/// collectives, sends and receives, no deadlock. Stops after `limit` violations.
+/// collectives, sends and receives, no deadlock, values made of slices that belong together. Stops after `limit`
+/// violations, and before a proof that rests on one that failed.
 std::vector<Violation> verifyPlanSet(std::span<const plan::Plan *const> plans, size_t limit = 100);
 
 } // namespace distc

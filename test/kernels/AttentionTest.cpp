@@ -92,7 +92,7 @@ TEST_P(AttentionTest, AgreesWithDoubles) {
     Data d = make(c);
     Guarded out(d.q.size());
     run(c, d, out.data(), 0, int64_t(c.positions.size()) * c.kvHeads);
-    EXPECT_LE(relativeError(out.data(), reference(c, d)), 2e-6) << "case " << i;
+    EXPECT_LE(relativeError(out.data(), reference(c, d)), 5e-6) << "case " << i;
   }
 }
 

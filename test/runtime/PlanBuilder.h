@@ -78,12 +78,14 @@ public:
     weight->bytes = elements * dtypeBytes(dtype);
     return place(std::move(weight));
   }
-  /// The whole tensor.
+  /// The whole tensor, on every rank.
   uint32_t weight(uint32_t tensor, plan::DType dtype, plan::Placement placement = plan::Placement::Load) {
     Slices slices;
     for (uint64_t d : plan.tensors[tensor]->shape)
       slices.push_back({{0, d}});
-    return weight(tensor, dtype, slices, placement);
+    const uint32_t index = weight(tensor, dtype, slices, placement);
+    plan.weights[index]->copies = plan.mesh->tp;
+    return index;
   }
 
   static void addSource(plan::WeightT &weight, uint32_t tensor, const Slices &slices, std::vector<uint64_t> view) {

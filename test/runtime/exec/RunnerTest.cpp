@@ -191,8 +191,8 @@ TEST_F(Runners, AnotherTarget) {
 }
 
 TEST_F(Runners, AFailureWhileLoadingIsTheFirstOnesAndEndsAll) {
-  TinyModel model(seed, {.tp = 2});
-  model.plans()[1]->tensors[0]->file = -1;
+  TinyModel model(seed, {.pp = 2});
+  model.plans()[1]->tensors.back()->file = -1; // the head, which rank 0 does not use
   auto runner = open(model);
   ASSERT_FALSE(runner.ok());
   EXPECT_THAT(runner.status().message(), AllOf(HasSubstr("rank 1"), HasSubstr("--random-weights SEED")));

@@ -1,0 +1,131 @@
+#include "runtime/text/Tokenizer.h"
+
+#include "runtime/base/File.h"
+#include "runtime/text/TokenizerState.h"
+#include "runtime/text/Utf8.h"
+
+namespace distc {
+
+namespace {
+
+constexpr size_t kMaxTextBytes = size_t(1) << 28;
+
+size_t skipSpaceRight(std::string_view text, size_t from) {
+  while (from < text.size()) {
+    text::Utf8Step step = text::stepUtf8(text.substr(from));
+    if (!text::isWhiteSpace(step.codePoint))
+      break;
+    from += step.length;
+  }
+  return from;
+}
+
+size_t skipSpaceLeft(std::string_view text, size_t begin, size_t end) {
+  while (end > begin) {
+    size_t last = end - 1;
+    while (last > begin && (text[last] & 0xC0) == 0x80)
+      --last;
+    if (!text::isWhiteSpace(text::stepUtf8(text.substr(last)).codePoint))
+      break;
+    end = last;
+  }
+  return end;
+}
+
+} // namespace
+
+Tokenizer::Tokenizer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Tokenizer::~Tokenizer() = default;
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::string &path) {
+  DISTC_ASSIGN(std::string bytes, readFile(path));
+  return fromBytes(std::move(bytes), path);
+}
+
+Result<std::unique_ptr<Tokenizer>> Tokenizer::fromBytes(std::string bytes, const std::string &name) {
+  Result<std::unique_ptr<State>> state = State::load(std::move(bytes));
+  if (!state.ok())
+    return state.status().context(name);
+  return std::unique_ptr<Tokenizer>(new Tokenizer(state.take()));
+}
+
+uint32_t Tokenizer::vocabulary() const { return static_cast<uint32_t>(state_->pieces.size()); }
+
+Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool addSpecial, bool parseSpecial) const {
+  if (text.size() > kMaxTextBytes)
+    return invalidArgument("a text of " + std::to_string(text.size()) + " bytes, expected at most " +
+                           std::to_string(kMaxTextBytes));
+  if (size_t at = text::findInvalidUtf8(text); at != std::string_view::npos)
+    return invalidArgument("the text is not valid UTF-8 at byte " + std::to_string(at));
+  std::vector<int32_t> ids;
+  if (addSpecial && state_->file->add_bos())
+    ids.push_back(bos());
+  const text::PieceTrie &trie = parseSpecial ? state_->special : state_->userDefined;
+  size_t from = 0;
+  while (from < text.size()) {
+    text::PieceTrie::Match match = trie.find(text, from);
+    size_t end = state_->stripLeft.contains(match.id) ? skipSpaceLeft(text, from, match.begin) : match.begin;
+    DISTC_TRY(state_->encodeSection(text.substr(from, end - from), from == 0, ids));
+    from = match.begin + match.length;
+    if (match.length > 0)
+      ids.push_back(match.id);
+    if (state_->stripRight.contains(match.id))
+      from = skipSpaceRight(text, from);
+  }
+  if (addSpecial && state_->file->add_eos())
+    ids.push_back(eos());
+  return ids;
+}
+
+Result<std::string> Tokenizer::decodeOne(int32_t id, bool special, bool &isFirst) const {
+  if (id < 0 || static_cast<uint32_t>(id) >= vocabulary())
+    return invalidArgument("token id " + std::to_string(id) + " is out of range, the vocabulary has " +
+                           std::to_string(vocabulary()) + " pieces");
+  if (!special && state_->isHidden(id))
+    return std::string();
+  std::string_view text = state_->textOf(id);
+  // Encoding put that space there.
+  if (isFirst && state_->isSpm && state_->file->add_space_prefix() && text.starts_with(' '))
+    text.remove_prefix(1);
+  isFirst = false;
+  return std::string(text);
+}
+
+Result<std::string> Tokenizer::decode(const std::vector<int32_t> &ids, bool special) const {
+  std::string text;
+  bool isFirst = true;
+  for (int32_t id : ids) {
+    DISTC_ASSIGN(std::string part, decodeOne(id, special, isFirst));
+    text += part;
+  }
+  return text;
+}
+
+bool Tokenizer::isEndOfGeneration(int32_t id) const { return state_->endOfGeneration.contains(id); }
+int32_t Tokenizer::bos() const { return state_->file->bos(); }
+int32_t Tokenizer::eos() const { return state_->file->eos(); }
+
+std::string_view Tokenizer::piece(int32_t id) const {
+  return id < 0 || static_cast<uint32_t>(id) >= vocabulary() ? std::string_view() : state_->pieces[id];
+}
+
+std::string_view Tokenizer::chatTemplate() const {
+  const flatbuffers::String *source = state_->file->chat_template();
+  return source ? std::string_view(source->c_str(), source->size()) : std::string_view();
+}
+
+Result<std::string> Tokenizer::Stream::push(int32_t id) {
+  DISTC_ASSIGN(std::string part, tokenizer_.decodeOne(id, false, first_));
+  pending_ += part;
+  return text::takeWholeCharacters(pending_);
+}
+
+std::string Tokenizer::Stream::finish() {
+  std::string rest = text::takeWholeCharacters(pending_);
+  if (!pending_.empty())
+    rest += "\uFFFD"; // an incomplete character is one maximal part
+  pending_.clear();
+  return rest;
+}
+
+} // namespace distc

@@ -1,0 +1,338 @@
+// Between ranks: which logical column each local column of each value is, followed through the program. Two slices that
+// meet (the columns of a value and of the weight that multiplies it, gate and up, query and KV heads, logits and ids)
+// must be of the same columns; a value that is only a rank's share of a sum must be summed before anything else uses
+// it.
+#include "runtime/verify/Coords.h"
+#include "runtime/verify/Report.h"
+
+#include <algorithm>
+
+namespace distc::verify {
+
+namespace {
+
+constexpr uint32_t kMaxHeads = 1 << 16; // each is looked at
+
+/// What is known of a value. No columns: ids or candidates, of which nothing is to be proven.
+struct Label {
+  std::shared_ptr<const Coords> columns;
+  bool partial = false; // a share of the sum over the tensor-parallel ranks
+};
+
+class SliceWalk {
+public:
+  SliceWalk(const ProgramRef &ref, StageWeights &weights, Reporter &reporter)
+      : ref_(ref), program_(ref.program), weights_(weights), reporter_(reporter), labels_(program_.buffers()->size()),
+        stamps_(labels_.size(), -1), children_(labels_.size()), caches_(ref.plan.kv()->caches()->size()) {
+    for (uint32_t b = 0; b < labels_.size(); ++b)
+      if (ref.buffer(b).parent() >= 0)
+        children_[ref.root(b)].push_back(b);
+  }
+
+  void run() {
+    size_t before = reporter_.count();
+    for (at_ = 0; at_ < program_.instructions()->size() && reporter_.count() == before; ++at_)
+      step(ref_.instruction(at_));
+  }
+
+private:
+  void fail(const char *kind, std::string message) {
+    reporter_.add(kind, cat(ref_.text(at_), ": ", message), {ref_.rank()}, {ref_.instruction(at_).id()});
+  }
+
+  /// The newest label of the value itself, the whole it is part of, or its parts.
+  Label get(uint32_t b) {
+    uint32_t root = ref_.root(b);
+    if (b != root && stamps_[b] > stamps_[root])
+      return labels_[b];
+    for (uint32_t child : children_[root])
+      if (b == root && stamps_[child] > stamps_[root]) {
+        for (uint32_t other : children_[root])
+          if (stamps_[other] > stamps_[root] && !sameLabel(labels_[child], labels_[other]))
+            fail("slice-alignment",
+                 cat("the parts of ", ref_.value(root), " differ in their columns or in being summed"));
+        return labels_[child];
+      }
+    return labels_[root];
+  }
+  static bool sameColumns(const Label &a, const Label &b) {
+    return a.columns == b.columns || (a.columns && b.columns && *a.columns == *b.columns);
+  }
+  static bool sameLabel(const Label &a, const Label &b) { return a.partial == b.partial && sameColumns(a, b); }
+  void set(uint32_t b, Label label) {
+    labels_[b] = std::move(label);
+    stamps_[b] = static_cast<int64_t>(at_);
+  }
+
+  static std::string columnsText(const Label &label) { return label.columns ? label.columns->text() : "no columns"; }
+
+  /// A value that an op other than a sum may use.
+  Label complete(uint32_t b) {
+    Label label = get(b);
+    if (label.partial)
+      fail("partial-value",
+           cat(ref_.value(b), " is one rank's share of a sum over group 'tp', which is not yet summed"));
+    return label;
+  }
+  Label wholeColumns(uint32_t b) {
+    Label label = complete(b);
+    if (label.columns && !label.columns->whole())
+      fail("slice-alignment", cat(ref_.value(b), " holds columns ", columnsText(label), ", expected all of them"));
+    return label;
+  }
+  void expectSame(uint32_t a, const Label &la, uint32_t b, const Label &lb) {
+    if (!sameColumns(la, lb))
+      fail("slice-alignment", cat(ref_.value(a), " holds columns ", columnsText(la), ", ", ref_.value(b), " ",
+                                  columnsText(lb), ": expected the same"));
+  }
+
+  std::string weightText(uint32_t w) const {
+    return cat("weight '", ref_.plan.weights()->Get(w)->name()->string_view(), "'");
+  }
+  std::vector<std::shared_ptr<const MatrixCoords>> matrices(uint32_t weight, uint64_t columns) {
+    auto result = weights_.matrices(ref_.plan.mesh()->tp_index(), weight, columns);
+    if (result.empty())
+      fail("slice-alignment", cat(weightText(weight), " cannot be read as rows of ", columns,
+                                  " elements along the dimensions of its view"));
+    return result;
+  }
+  static std::shared_ptr<const Coords> rowsOf(const std::shared_ptr<const MatrixCoords> &m) { return {m, &m->rows}; }
+
+  void step(const plan::Instruction &it) {
+    switch (it.op_type()) {
+    case plan::Op::NONE:
+    case plan::Op::Sample:
+    case plan::Op::EmitIds:
+      return;
+    case plan::Op::Embedding:
+      return embedding(*it.op_as_Embedding());
+    case plan::Op::RmsNorm:
+      return rmsNorm(*it.op_as_RmsNorm());
+    case plan::Op::Linear:
+      return linear(*it.op_as_Linear());
+    case plan::Op::Rope:
+      return set(it.op_as_Rope()->out(), heads(it.op_as_Rope()->input(), it.op_as_Rope()->head_dim()));
+    case plan::Op::KvAppend:
+      return append(*it.op_as_KvAppend());
+    case plan::Op::Attention:
+      return attention(*it.op_as_Attention());
+    case plan::Op::Add: {
+      const plan::Add &op = *it.op_as_Add();
+      Label a = get(op.a()), b = get(op.b());
+      expectSame(op.a(), a, op.b(), b);
+      if (a.partial != b.partial)
+        fail("partial-value", cat(ref_.value(a.partial ? op.a() : op.b()), " is one rank's share of a sum, ",
+                                  ref_.value(a.partial ? op.b() : op.a()), " is not: expected the sum first"));
+      return set(op.out(), a);
+    }
+    case plan::Op::Glu: {
+      const plan::Glu &op = *it.op_as_Glu();
+      Label gate = complete(op.gate());
+      expectSame(op.gate(), gate, op.up(), complete(op.up()));
+      return set(op.out(), gate);
+    }
+    case plan::Op::SelectRows:
+      return set(it.op_as_SelectRows()->out(), get(it.op_as_SelectRows()->input()));
+    case plan::Op::TopCandidates: {
+      const plan::TopCandidates &op = *it.op_as_TopCandidates();
+      logits(op.logits(), op.first_id(), op.valid());
+      return set(op.out(), {});
+    }
+    case plan::Op::EmitLogits: {
+      const plan::EmitLogits &op = *it.op_as_EmitLogits();
+      return logits(op.input(), op.first_column(), op.valid());
+    }
+    case plan::Op::AllReduce: {
+      const plan::AllReduce &op = *it.op_as_AllReduce();
+      return set(op.out(), reduced(op.group(), op.input(), op.op()));
+    }
+    case plan::Op::ReduceScatter: {
+      const plan::ReduceScatter &op = *it.op_as_ReduceScatter();
+      return set(op.out(), reduced(op.group(), op.input(), op.op()));
+    }
+    case plan::Op::AllGather:
+      return set(it.op_as_AllGather()->out(), wholeColumns(it.op_as_AllGather()->input()));
+    case plan::Op::Send:
+      wholeColumns(it.op_as_Send()->input());
+      return;
+    case plan::Op::Recv: {
+      const plan::Buffer &out = ref_.buffer(it.op_as_Recv()->out());
+      Label label;
+      if (out.dtype() != plan::DType::I32)
+        label.columns = std::make_shared<Coords>(Coords::all(out.row_elements()));
+      return set(it.op_as_Recv()->out(), label);
+    }
+    }
+  }
+
+  void embedding(const plan::Embedding &op) {
+    auto all = matrices(op.weight(), ref_.buffer(op.out()).row_elements());
+    if (all.empty())
+      return;
+    const Coords &rows = all[0]->rows;
+    uint64_t held = rows.held();
+    if (held != 0 && (rows.spans[0].zero || rows.spans[0].begin != op.first_row() || rows.spans[0].count != held))
+      fail("vocabulary-slice", cat(weightText(op.weight()), " holds rows ", rows.text(),
+                                   ", but its first row is said to be id ", op.first_row()));
+    std::shared_ptr<const Coords> columns(all[0], &all[0]->columns);
+    set(op.out(), {columns, held != rows.extent});
+  }
+
+  void rmsNorm(const plan::RmsNorm &op) {
+    auto weight = matrices(op.weight(), 1);
+    if (weight.empty())
+      return;
+    const plan::Buffer &input = ref_.buffer(op.input());
+    bool perHead = input.parent() >= 0 && input.times() != ref_.buffer(ref_.root(op.input())).times();
+    Label label = perHead ? heads(op.input(), input.row_elements()) : wholeColumns(op.input());
+    const Coords &scale = weight[0]->rows;
+    if (perHead ? !scale.whole() : label.columns && !(*label.columns == scale))
+      fail("slice-alignment", cat(weightText(op.weight()), " holds elements ", scale.text(), ", expected ",
+                                  perHead ? "all of them" : columnsText(label)));
+    set(op.out(), label);
+  }
+
+  void linear(const plan::Linear &op) {
+    Label input = complete(op.input());
+    auto all = matrices(op.weight(), ref_.buffer(op.input()).row_elements());
+    if (all.empty() || !input.columns)
+      return;
+    auto match = std::find_if(all.begin(), all.end(), [&](const auto &m) { return m->columns == *input.columns; });
+    if (match == all.end())
+      return fail("slice-alignment", cat(ref_.value(op.input()), " holds columns ", columnsText(input), ", ",
+                                         weightText(op.weight()), " ", all[0]->columns.text(), ": expected the same"));
+    bool partial = (*match)->columns.held() != (*match)->columns.extent;
+    if (op.bias() >= 0)
+      bias(op, (*match)->rows, partial);
+    set(op.out(), {rowsOf(*match), partial});
+  }
+
+  /// Where the ranks' shares are summed later, only one of them may add the bias.
+  void bias(const plan::Linear &op, const Coords &rows, bool partial) {
+    auto weight = matrices(static_cast<uint32_t>(op.bias()), 1);
+    if (weight.empty())
+      return;
+    const plan::Weight &bias = *ref_.plan.weights()->Get(static_cast<uint32_t>(op.bias()));
+    const Coords &held = weight[0]->rows;
+    bool absent = partial && held.held() == 0;
+    if (!absent && !(held == rows))
+      fail("slice-alignment", cat(weightText(static_cast<uint32_t>(op.bias())), " holds elements ", held.text(),
+                                  ", expected ", rows.text()));
+    if (partial && bias.copies() != 1)
+      fail("partial-value", cat(weightText(static_cast<uint32_t>(op.bias())), " is held by ", bias.copies(),
+                                " ranks, whose shares are summed: expected one"));
+  }
+
+  /// A value of whole heads.
+  Label heads(uint32_t b, uint64_t headDim) {
+    Label label = complete(b);
+    for (const Span &span : label.columns ? label.columns->spans : std::vector<Span>())
+      if (span.begin % headDim != 0 || span.count % headDim != 0)
+        fail("attention-heads",
+             cat(ref_.value(b), " holds columns ", columnsText(label), ", which cut a head of ", headDim));
+    return label;
+  }
+
+  void append(const plan::KvAppend &op) {
+    uint64_t headDim = ref_.plan.kv()->caches()->Get(op.cache())->head_dim();
+    Label k = heads(op.k(), headDim);
+    expectSame(op.k(), k, op.v(), complete(op.v()));
+    caches_[op.cache()] = k;
+  }
+
+  void attention(const plan::Attention &op) {
+    const plan::KvCache &cache = *ref_.plan.kv()->caches()->Get(op.cache());
+    size_t before = reporter_.count();
+    Label q = heads(op.q(), cache.head_dim());
+    if (reporter_.count() != before)
+      return; // no heads to compare
+    const Label &kv = caches_[op.cache()];
+    if (op.heads() > kMaxHeads)
+      return fail("attention-heads", cat(op.heads(), " query heads, expected at most ", kMaxHeads));
+    if (q.columns && kv.columns) {
+      auto queryHeads = headsOf(*q.columns, cache.head_dim()), kvHeads = headsOf(*kv.columns, cache.head_dim());
+      uint64_t all = q.columns->extent / cache.head_dim(), allKv = kv.columns->extent / cache.head_dim();
+      if (allKv == 0 || all % allKv != 0)
+        fail("attention-heads", cat(all, " query heads over ", allKv, " KV heads in the model, expected a multiple"));
+      else
+        for (uint64_t h = 0; h < queryHeads.size(); ++h) {
+          int64_t actual = kvHeads[h / (op.heads() / cache.heads())];
+          if (queryHeads[h] >= 0 && actual != queryHeads[h] / static_cast<int64_t>(all / allKv))
+            return fail("attention-heads",
+                        cat("query head ", h, " is head ", queryHeads[h], " of the model and reads KV head ",
+                            actual < 0 ? "of padding" : std::to_string(actual), " of the model, expected ",
+                            queryHeads[h] / static_cast<int64_t>(all / allKv)));
+        }
+    }
+    set(op.out(), q);
+  }
+
+  /// By local head: the head of the model, or -1 for padding.
+  static std::vector<int64_t> headsOf(const Coords &columns, uint64_t headDim) {
+    std::vector<int64_t> result;
+    for (const Span &span : columns.spans)
+      for (uint64_t i = 0; i < span.count / headDim; ++i)
+        result.push_back(span.zero ? -1 : static_cast<int64_t>(span.begin / headDim + i));
+    return result;
+  }
+
+  void logits(uint32_t b, uint64_t first, uint64_t valid) {
+    Label label = complete(b);
+    if (!label.columns)
+      return;
+    const Coords &columns = *label.columns;
+    uint64_t vocabulary = ref_.plan.model()->vocabulary(), expected = 0;
+    bool inOrder = columns.held() == 0 || (!columns.spans[0].zero && columns.spans[0].count == columns.held());
+    uint64_t begin = columns.held() == 0 ? first : columns.spans[0].begin;
+    if (columns.held() != 0 && begin < vocabulary)
+      expected = std::min(columns.spans[0].count, vocabulary - begin);
+    if (columns.extent < vocabulary || !inOrder || valid != expected || (valid != 0 && first != begin))
+      fail("vocabulary-slice", cat(ref_.value(b), " holds columns ", columns.text(), " of a vocabulary of ", vocabulary,
+                                   ", but the first ", valid, " are said to be ids ", first, " to ", first + valid));
+  }
+
+  Label reduced(uint32_t group, uint32_t input, plan::ReduceOp op) {
+    Label label = get(input);
+    const plan::Group &g = *ref_.plan.groups()->Get(group);
+    const plan::Mesh &mesh = *ref_.plan.mesh();
+    bool tp = g.ranks()->size() == mesh.tp();
+    for (uint32_t i = 0; i < g.ranks()->size() && tp; ++i)
+      tp = g.ranks()->Get(i) == mesh.stage() * mesh.tp() + i;
+    bool sum = op == plan::ReduceOp::Sum;
+    if (g.ranks()->size() > 1 && (sum != label.partial || (sum && !tp)))
+      fail("partial-value", cat(ref_.value(input), label.partial ? " is" : " is not",
+                                " a rank's share of a sum over the ranks of its stage, and is reduced by ",
+                                sum ? "sum" : "max", " over ", listText(*g.ranks())));
+    if (label.columns && !label.columns->whole())
+      fail("slice-alignment", cat(ref_.value(input), " holds columns ", columnsText(label),
+                                  ", which differ between the ranks that reduce it"));
+    label.partial = false;
+    return label;
+  }
+
+  const ProgramRef &ref_;
+  const plan::Program &program_;
+  StageWeights &weights_;
+  Reporter &reporter_;
+  std::vector<Label> labels_;                   // by buffer
+  std::vector<int64_t> stamps_;                 // by buffer: the instruction that set the label
+  std::vector<std::vector<uint32_t>> children_; // by buffer
+  std::vector<Label> caches_;
+  size_t at_ = 0;
+};
+
+} // namespace
+
+void checkSlices(std::span<const plan::Plan *const> plans, Reporter &reporter) {
+  uint32_t tp = plans[0]->mesh()->tp();
+  for (size_t first = 0; first < plans.size(); first += tp) {
+    StageWeights weights(plans.subspan(first, tp));
+    for (uint32_t i = 0; i < tp; ++i)
+      for (uint32_t p = 0; p < plans[first + i]->programs()->size() && !reporter.full(); ++p) {
+        ProgramRef ref{*plans[first + i], *plans[first + i]->programs()->Get(p), p};
+        SliceWalk(ref, weights, reporter).run();
+      }
+  }
+}
+
+} // namespace distc::verify

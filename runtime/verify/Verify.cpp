@@ -1,0 +1,70 @@
+#include "runtime/verify/Verify.h"
+
+#include "runtime/verify/Report.h"
+
+namespace distc {
+
+namespace verify {
+
+std::string ProgramRef::text() const {
+  return cat("rank ", rank(), ", ", program.regime() == plan::Regime::Decode ? "decode" : "prefill", " program ",
+             index);
+}
+
+std::string ProgramRef::text(size_t i) const {
+  const plan::Instruction &it = instruction(i);
+  std::string out = cat(text(), ", instruction ", it.id(), " (",
+                        isKnownOp(it.op_type()) ? plan::EnumNameOp(it.op_type()) : "unknown op");
+  if (program.labels() && i < program.labels()->size())
+    out += cat(", ", program.labels()->Get(static_cast<flatbuffers::uoffset_t>(i))->string_view());
+  return out + ")";
+}
+
+std::string ProgramRef::value(size_t i) const {
+  if (program.values() && i < program.values()->size())
+    return cat("'", program.values()->Get(static_cast<flatbuffers::uoffset_t>(i))->name()->string_view(), "' (buffer ",
+               i, ")");
+  return cat("buffer ", i);
+}
+
+namespace {
+
+/// Stops at the first proof that fails: the later ones follow what the earlier ones have shown to be safe.
+bool checkRank(const plan::Plan &plan, Reporter &reporter) {
+  size_t before = reporter.count();
+  for (auto check : {checkStructure, checkWeightTables, checkPrograms, checkMemory}) {
+    check(plan, reporter);
+    if (reporter.count() != before)
+      return false;
+  }
+  return true;
+}
+
+} // namespace
+
+} // namespace verify
+
+std::vector<Violation> verifyPlan(const plan::Plan &plan) {
+  verify::Reporter reporter(100);
+  verify::checkRank(plan, reporter);
+  return reporter.take();
+}
+
+std::vector<Violation> verifyPlanSet(std::span<const plan::Plan *const> plans, size_t limit) {
+  verify::Reporter reporter(limit);
+  if (plans.empty())
+    reporter.add("mesh", "no plans: expected one for each rank");
+  for (const plan::Plan *plan : plans)
+    verify::checkRank(*plan, reporter);
+  if (reporter.count() != 0)
+    return reporter.take();
+  verify::checkSet(plans, reporter);
+  if (reporter.count() != 0)
+    return reporter.take();
+  verify::checkCoverage(plans, reporter);
+  verify::checkCommunication(plans, reporter);
+  verify::checkSlices(plans, reporter);
+  return reporter.take();
+}
+
+} // namespace distc

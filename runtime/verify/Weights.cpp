@@ -1,0 +1,357 @@
+// Between ranks: the weights. Every element of every tensor that any rank uses is held exactly as often as declared:
+// `copies` times over the tensor-parallel ranks of a stage. Counted per dimension, in the cells between the boundaries
+// of all slices, never per element.
+#include "runtime/schema/PlanFile.h"
+#include "runtime/verify/Report.h"
+
+#include <algorithm>
+#include <map>
+#include <unordered_map>
+
+namespace distc::verify {
+
+namespace {
+
+// Real slices have a few thousand cells; a plan with more than this is refused as one that cannot be proven.
+constexpr uint64_t kMaxCells = uint64_t(1) << 22;
+
+struct Part {
+  uint32_t rank;
+  const plan::WeightSource *source;
+};
+
+struct Interval {
+  uint64_t begin, end;
+};
+
+/// What one weight, on all ranks of one stage, takes from one tensor.
+struct Use {
+  std::string_view weight, tensor;
+  uint32_t stage;
+  uint32_t copies;
+  std::vector<Part> parts;
+
+  std::string text() const { return cat("weight '", weight, "' of stage ", stage, ", from tensor '", tensor, "'"); }
+};
+
+class UseCheck {
+public:
+  UseCheck(const Use &use, Reporter &reporter) : use_(use), view_(*use.parts[0].source->view()), reporter_(reporter) {}
+
+  /// Counts; false if something is held another number of times than declared, 0 excepted.
+  bool run() {
+    for (const Part &part : use_.parts)
+      if (!std::equal(view_.begin(), view_.end(), part.source->view()->begin(), part.source->view()->end())) {
+        fail(cat("rank ", part.rank, " reads it as ", listText(*part.source->view()), ", rank ", use_.parts[0].rank,
+                 " as ", listText(view_)));
+        return false;
+      }
+    cells_ = 1;
+    for (flatbuffers::uoffset_t d = 0; d < view_.size(); ++d) {
+      bounds_.push_back(boundaries(d));
+      cells_ = saturatingMul(cells_, bounds_[d].size() - 1);
+    }
+    if (cells_ > kMaxCells) {
+      fail(cat("its slices cut the tensor into ", cells_, " pieces, expected at most ", kMaxCells));
+      return false;
+    }
+    counts_.assign(cells_, 0);
+    uint64_t work = 0;
+    for (const Part &part : use_.parts)
+      if (!countPart(part, work))
+        return false;
+    for (uint64_t cell = 0; cell < cells_; ++cell)
+      if (counts_[cell] != 0 && counts_[cell] != use_.copies) {
+        report(cell);
+        return false;
+      }
+    return true;
+  }
+
+  bool whole() const { return std::find(counts_.begin(), counts_.end(), 0u) == counts_.end(); }
+  void reportMissing() {
+    report(static_cast<uint64_t>(std::find(counts_.begin(), counts_.end(), 0u) - counts_.begin()));
+  }
+
+  /// What is held, as ranges of the tensor's elements; false if there are too many.
+  bool flatten(std::vector<Interval> &out) const {
+    // Cells of the last dimension are ranges; each stands for as many as there are indices in the dimensions before it.
+    for (uint64_t cell = 0; cell < cells_; ++cell) {
+      if (counts_[cell] == 0)
+        continue;
+      std::vector<Interval> box = boxOf(cell);
+      // Trailing dimensions that are taken whole make longer ranges.
+      size_t inner = box.size() - 1;
+      uint64_t unit = 1;
+      while (inner > 0 && box[inner].begin == 0 && box[inner].end == view_.Get(static_cast<uint32_t>(inner)))
+        unit *= view_.Get(static_cast<uint32_t>(inner--));
+      uint64_t outer = 1;
+      for (size_t d = 0; d < inner; ++d)
+        outer = saturatingMul(outer, box[d].end - box[d].begin);
+      if (saturatingAdd(out.size(), outer) > kMaxCells)
+        return false;
+      for (uint64_t i = 0; i < outer; ++i) {
+        uint64_t rest = i, index = 0, scale = unit * view_.Get(static_cast<uint32_t>(inner));
+        for (size_t d = inner; d-- > 0;) {
+          uint64_t extent = box[d].end - box[d].begin;
+          index += (box[d].begin + rest % extent) * scale;
+          rest /= extent;
+          scale *= view_.Get(static_cast<uint32_t>(d));
+        }
+        out.push_back({index + box[inner].begin * unit, index + box[inner].end * unit});
+      }
+    }
+    return true;
+  }
+
+private:
+  void fail(std::string message) {
+    std::vector<uint32_t> ranks;
+    for (const Part &part : use_.parts)
+      if (ranks.empty() || ranks.back() != part.rank)
+        ranks.push_back(part.rank);
+    reporter_.add("weight-coverage", cat(use_.text(), ": ", message), std::move(ranks));
+  }
+
+  std::vector<uint64_t> boundaries(uint32_t d) const {
+    std::vector<uint64_t> result = {0, view_.Get(d)};
+    for (const Part &part : use_.parts)
+      for (const plan::Segment *segment : *part.source->dims()->Get(d)->segments())
+        if (segment->begin() != kZeroFill) {
+          result.push_back(segment->begin());
+          result.push_back(segment->begin() + segment->count());
+        }
+    std::sort(result.begin(), result.end());
+    result.erase(std::unique(result.begin(), result.end()), result.end());
+    return result;
+  }
+
+  bool countPart(const Part &part, uint64_t &work) {
+    // Per dimension, the cells that the segments take, with repetition.
+    std::vector<std::vector<uint32_t>> taken(view_.size());
+    uint64_t total = 1;
+    for (flatbuffers::uoffset_t d = 0; d < view_.size(); ++d) {
+      for (const plan::Segment *segment : *part.source->dims()->Get(d)->segments()) {
+        if (segment->begin() == kZeroFill)
+          continue;
+        auto first = std::lower_bound(bounds_[d].begin(), bounds_[d].end(), segment->begin());
+        for (; *first < segment->begin() + segment->count(); ++first)
+          taken[d].push_back(static_cast<uint32_t>(first - bounds_[d].begin()));
+        if ((work += bounds_[d].size()) > 16 * kMaxCells)
+          break;
+      }
+      total = saturatingMul(total, taken[d].size());
+    }
+    if ((work = saturatingAdd(work, total)) > 16 * kMaxCells) {
+      fail("its slices overlap in too many pieces");
+      return false;
+    }
+    for (uint64_t i = 0; i < total; ++i) {
+      uint64_t rest = i, cell = 0, scale = 1;
+      for (size_t d = taken.size(); d-- > 0;) {
+        cell += taken[d][rest % taken[d].size()] * scale;
+        rest /= taken[d].size();
+        scale *= bounds_[d].size() - 1;
+      }
+      ++counts_[cell];
+    }
+    return true;
+  }
+
+  std::vector<Interval> boxOf(uint64_t cell) const {
+    std::vector<Interval> box(bounds_.size());
+    for (size_t d = bounds_.size(); d-- > 0;) {
+      uint64_t size = bounds_[d].size() - 1;
+      box[d] = {bounds_[d][cell % size], bounds_[d][cell % size + 1]};
+      cell /= size;
+    }
+    return box;
+  }
+
+  void report(uint64_t cell) {
+    std::vector<Interval> box = boxOf(cell);
+    std::string where;
+    for (const Interval &range : box)
+      where += cat(where.empty() ? "" : ", ", range.begin, ":", range.end);
+    std::string holders;
+    for (const Part &part : use_.parts) {
+      bool holds = true;
+      for (flatbuffers::uoffset_t d = 0; d < view_.size() && holds; ++d) {
+        const auto &segments = *part.source->dims()->Get(d)->segments();
+        holds = std::any_of(segments.begin(), segments.end(), [&](const plan::Segment *s) {
+          return s->begin() != kZeroFill && s->begin() <= box[d].begin && box[d].end <= s->begin() + s->count();
+        });
+      }
+      if (holds)
+        holders += cat(holders.empty() ? "" : ", ", part.rank);
+    }
+    fail(cat("elements [", where, "] of ", listText(view_), " are held ", counts_[cell], " times (",
+             holders.empty() ? "by no rank" : "by ranks " + holders, "), expected ", use_.copies));
+  }
+
+  const Use &use_;
+  const flatbuffers::Vector<uint64_t> &view_;
+  Reporter &reporter_;
+  std::vector<std::vector<uint64_t>> bounds_; // by dimension
+  uint64_t cells_ = 0;
+  std::vector<uint32_t> counts_; // by cell
+};
+
+class CoverageCheck {
+public:
+  CoverageCheck(std::span<const plan::Plan *const> plans, Reporter &reporter) : plans_(plans), reporter_(reporter) {}
+
+  void run() {
+    uint32_t tp = plans_[0]->mesh()->tp();
+    for (size_t first = 0; first < plans_.size() && !reporter_.full(); first += tp)
+      stage(plans_.subspan(first, tp));
+    for (std::string_view tensor : order_)
+      if (!reporter_.full())
+        checkTensor(byTensor_[tensor]);
+  }
+
+private:
+  /// The ranks of a stage have the same weights, told alike.
+  void stage(std::span<const plan::Plan *const> ranks) {
+    std::unordered_map<std::string_view, std::vector<const plan::Weight *>> byName;
+    for (size_t i = 0; i < ranks.size(); ++i)
+      for (const plan::Weight *weight : *ranks[i]->weights()) {
+        auto &list = byName[weight->name()->string_view()];
+        list.resize(ranks.size());
+        list[i] = weight;
+      }
+    for (const plan::Plan *rank : ranks)
+      for (const plan::Weight *weight : *rank->weights()) {
+        auto &list = byName[weight->name()->string_view()];
+        if (list.empty())
+          continue;
+        if (sameOnAll(ranks, list))
+          collect(ranks, list);
+        list.clear();
+      }
+  }
+
+  bool sameOnAll(std::span<const plan::Plan *const> ranks, const std::vector<const plan::Weight *> &list) {
+    const plan::Weight *first = *std::find_if(list.begin(), list.end(), [](const plan::Weight *w) { return w; });
+    for (size_t i = 0; i < list.size(); ++i) {
+      const plan::Weight *w = list[i];
+      std::string what = cat("weight '", first->name()->string_view(), "' ");
+      if (!w)
+        what += cat("is not on rank ", ranks[i]->mesh()->rank());
+      else if (w->dtype() != first->dtype() || w->copies() != first->copies() || w->init() != first->init() ||
+               !std::equal(w->shape()->begin(), w->shape()->end(), first->shape()->begin(), first->shape()->end()))
+        what += cat("is ", plan::EnumNameDType(w->dtype()), " ", listText(*w->shape()), " with ", w->copies(),
+                    " copies on rank ", ranks[i]->mesh()->rank(), ", but elsewhere ",
+                    plan::EnumNameDType(first->dtype()), " ", listText(*first->shape()), " with ", first->copies());
+      else
+        continue;
+      reporter_.add("weight-declaration", what + ": expected the same on all ranks of a stage",
+                    {ranks[i]->mesh()->rank()});
+      return false;
+    }
+    return true;
+  }
+
+  void collect(std::span<const plan::Plan *const> ranks, const std::vector<const plan::Weight *> &list) {
+    std::vector<Use> uses;
+    for (size_t i = 0; i < list.size(); ++i)
+      for (const plan::WeightSource *source : *list[i]->sources()) {
+        const plan::SourceTensor &tensor = *ranks[i]->tensors()->Get(source->tensor());
+        std::string_view name = tensor.name()->string_view();
+        if (!sameTensor(*ranks[i], tensor))
+          return;
+        auto use = std::find_if(uses.begin(), uses.end(), [&](const Use &u) { return u.tensor == name; });
+        if (use == uses.end())
+          use = uses.insert(
+              uses.end(), Use{list[0]->name()->string_view(), name, ranks[0]->mesh()->stage(), list[0]->copies(), {}});
+        use->parts.push_back({ranks[i]->mesh()->rank(), source});
+      }
+    for (Use &use : uses) {
+      auto [it, fresh] = byTensor_.try_emplace(use.tensor);
+      if (fresh)
+        order_.push_back(use.tensor);
+      it->second.push_back(std::move(use));
+    }
+  }
+
+  /// All ranks find the same tensor in the same place.
+  bool sameTensor(const plan::Plan &plan, const plan::SourceTensor &tensor) {
+    auto [it, fresh] = tensors_.try_emplace(tensor.name()->string_view(), &plan, &tensor);
+    if (fresh)
+      return true;
+    const plan::SourceTensor &first = *it->second.second;
+    auto file = [](const plan::Plan &p, const plan::SourceTensor &t) {
+      return t.file() < 0 ? nullptr : p.files()->Get(static_cast<uint32_t>(t.file()));
+    };
+    const plan::SourceFile *a = file(*it->second.first, first), *b = file(plan, tensor);
+    bool sameFile = (!a && !b) || (a && b && a->path()->string_view() == b->path()->string_view() &&
+                                   a->size() == b->size() && a->header_hash() == b->header_hash());
+    if (sameFile && tensor.dtype() == first.dtype() && tensor.offset() == first.offset() &&
+        std::equal(tensor.shape()->begin(), tensor.shape()->end(), first.shape()->begin(), first.shape()->end()))
+      return true;
+    uint32_t ranks[] = {it->second.first->mesh()->rank(), plan.mesh()->rank()};
+    auto text = [](const plan::SourceFile *f, const plan::SourceTensor &t) {
+      return cat(plan::EnumNameDType(t.dtype()), " ", listText(*t.shape()), " at byte ", t.offset(), " of '",
+                 f ? f->path()->string_view() : "no file", "'");
+    };
+    reporter_.add("weight-declaration",
+                  cat("tensor '", tensor.name()->string_view(), "' is ", text(a, first), " on rank ", ranks[0],
+                      ", but ", text(b, tensor), " on rank ", ranks[1]),
+                  {ranks[0], ranks[1]});
+    return false;
+  }
+
+  /// One weight takes all of a tensor, and so may others (tied); or several divide it among them (fused).
+  void checkTensor(const std::vector<Use> &uses) {
+    std::vector<UseCheck> checks;
+    for (const Use &use : uses) {
+      checks.emplace_back(use, reporter_);
+      if (!checks.back().run())
+        return;
+    }
+    size_t wholes = static_cast<size_t>(std::count_if(checks.begin(), checks.end(), [](auto &c) { return c.whole(); }));
+    if (wholes == checks.size())
+      return;
+    if (checks.size() == 1 || wholes > 0) {
+      for (UseCheck &check : checks)
+        if (!check.whole())
+          return check.reportMissing();
+    }
+    std::vector<Interval> ranges;
+    for (const UseCheck &check : checks)
+      if (!check.flatten(ranges))
+        return reporter_.add("weight-coverage", cat(uses[0].text(), ": divided among several weights in more than ",
+                                                    kMaxCells, " pieces"));
+    std::sort(ranges.begin(), ranges.end(), [](const Interval &a, const Interval &b) { return a.begin < b.begin; });
+    uint64_t elements = 1, at = 0;
+    for (uint64_t extent : *uses[0].parts[0].source->view())
+      elements *= extent;
+    ranges.push_back({elements, elements});
+    std::string weights;
+    for (const Use &use : uses)
+      weights += cat(weights.empty() ? "'" : ", '", use.weight, "'");
+    for (const Interval &range : ranges) {
+      if (range.begin != at)
+        return reporter_.add("weight-coverage",
+                             cat("tensor '", uses[0].tensor, "', divided among the weights ", weights, ": elements ",
+                                 std::min(at, range.begin), " to ", std::max(at, range.begin),
+                                 range.begin > at ? " are held by no weight" : " are held by two weights",
+                                 ", expected one"));
+      at = std::max(at, range.end);
+    }
+  }
+
+  std::span<const plan::Plan *const> plans_;
+  Reporter &reporter_;
+  std::unordered_map<std::string_view, std::pair<const plan::Plan *, const plan::SourceTensor *>> tensors_;
+  std::unordered_map<std::string_view, std::vector<Use>> byTensor_;
+  std::vector<std::string_view> order_; // of first use
+};
+
+} // namespace
+
+void checkCoverage(std::span<const plan::Plan *const> plans, Reporter &reporter) {
+  CoverageCheck(plans, reporter).run();
+}
+
+} // namespace distc::verify

@@ -1,0 +1,297 @@
+#include "ValidSet.h"
+
+namespace distc::test {
+
+using plan::DType;
+
+class ValidSet::RankPlan {
+public:
+  RankPlan(const ValidSet &set, PlanBuilder &builder)
+      : set_(set), b_(builder), stage_(b_.plan.mesh->stage), index_(b_.plan.mesh->tp_index), last_(stage_ + 1 == kPp) {
+    plan::PlanT &plan = b_.plan;
+    plan.mesh->layers = 1;
+    plan.mesh->first_layer = stage_;
+    plan.model->vocabulary = kVocabulary;
+    plan.model->hidden = kHidden;
+    plan.model->layers = kPp;
+    plan.model->context = 32;
+    *plan.limits = {};
+    plan.limits->max_batch = kMaxBatch;
+    plan.limits->max_tokens = kMaxTokens;
+    plan.limits->max_sequence = 10;
+    plan.limits->kv_block = 4;
+    plan.kv->block_tokens = 4;
+    plan.kv->blocks = 6;
+    plan.kv->blocks_per_sequence = 3;
+    plan.groups[0]->name = "tp";
+    plan.groups[1]->name = "pp";
+    auto table = std::make_unique<plan::RopeTableT>();
+    table->inv_freq = {1, .01};
+    plan.rope_tables.push_back(std::move(table));
+    weights();
+    program(plan::Regime::Prefill, kMaxTokens);
+    program(plan::Regime::Decode, kMaxBatch);
+    b_.finish();
+  }
+
+private:
+  using Segments = std::vector<Slice>;
+
+  /// The rank's part of `size` indices in parts of `part`, the rest padding.
+  Segments part(uint64_t size, uint64_t part) const {
+    const uint64_t begin = index_ * part, held = std::min(size, begin + part) - begin;
+    Segments segments = {{begin, held}};
+    if (held < part)
+      segments.push_back({kZeroFill, part - held});
+    return segments;
+  }
+  uint32_t named(const std::string &name, uint32_t weight, uint32_t copies) {
+    b_.plan.weights[weight]->name = name;
+    b_.plan.weights[weight]->copies = copies;
+    return weight;
+  }
+  uint32_t sliced(const std::string &name, uint32_t tensor, const Slices &slices, uint32_t copies,
+                  std::vector<uint64_t> view = {}, plan::Placement placement = plan::Placement::Load) {
+    return named(name, b_.weight(tensor, DType::F32, slices, placement, std::move(view)), copies);
+  }
+
+  void weights() {
+    const Segments hidden = {{0, kHidden}}, headDim = {{0, kHeadDim}}, kv = {{0, 1}};
+    if (stage_ == 0)
+      embed_ = sliced("embed", set_.embed_, {part(kVocabulary, 7), hidden}, 1);
+    norm1_ = named("norm1", b_.weight(set_.norm_[stage_][0], DType::F32), kTp);
+    q_ = sliced("q", set_.q_[stage_], {part(kHeads, 2), headDim, hidden}, 1, {kHeads, kHeadDim, kHidden});
+    k_ = sliced("k", set_.kv_[stage_], {{{0, kHeadDim}}, hidden}, kTp);
+    v_ = sliced("v", set_.kv_[stage_], {{{kHeadDim, kHeadDim}}, hidden}, kTp);
+    o_ = sliced("o", set_.o_[stage_], {hidden, part(kHeads, 2), headDim}, 1, {kHidden, kHeads, kHeadDim});
+    oBias_ = sliced("o.bias", set_.oBias_[stage_], {index_ == 0 ? hidden : Segments{{kZeroFill, kHidden}}}, 1);
+    norm2_ = named("norm2", b_.weight(set_.norm_[stage_][1], DType::F32), kTp);
+    gate_ = sliced("gate", set_.gate_[stage_], {part(kFfn, 6), hidden}, 1);
+    up_ = sliced("up", set_.up_[stage_], {part(kFfn, 6), hidden}, 1);
+    down_ = sliced("down", set_.down_[stage_], {hidden, part(kFfn, 6)}, 1);
+    b_.cache(stage_, 1, kHeadDim);
+    if (last_) {
+      final_ = named("final", b_.weight(set_.final_, DType::F32, plan::Placement::Map), kTp);
+      head_ = sliced("head", set_.embed_, {part(kVocabulary, 7), hidden}, 1);
+    }
+  }
+
+  uint32_t linear(const std::string &label, uint32_t input, uint32_t weight, uint32_t width, int32_t bias = -1) {
+    auto &op = b_.add<plan::LinearT>(label);
+    op.input = input;
+    op.weight = weight;
+    op.bias = bias;
+    return op.out = b_.buffer(width, rows_);
+  }
+  uint32_t norm(const std::string &label, uint32_t input, uint32_t weight) {
+    auto &op = b_.add<plan::RmsNormT>(label);
+    op.input = input;
+    op.weight = weight;
+    op.eps = 1e-5f;
+    return op.out = b_.buffer(kHidden, rows_);
+  }
+  uint32_t allReduce(const std::string &label, uint32_t buffer) {
+    auto &op = b_.add<plan::AllReduceT>(label);
+    op.sequence = b_.nextSequence(0);
+    op.input = op.out = buffer;
+    return buffer;
+  }
+  uint32_t add(const std::string &label, uint32_t a, uint32_t b) {
+    auto &op = b_.add<plan::AddT>(label);
+    op.a = a;
+    op.b = b;
+    return op.out = b_.buffer(kHidden, rows_);
+  }
+  void rope(const std::string &label, uint32_t buffer, uint32_t heads) {
+    auto &op = b_.add<plan::RopeT>(label);
+    op.input = op.out = buffer;
+    op.heads = heads;
+    op.head_dim = kHeadDim;
+  }
+  void send(const std::string &label, uint32_t peer, uint32_t buffer) {
+    auto &op = b_.add<plan::SendT>(label);
+    op.group = 1;
+    op.peer = peer;
+    op.sequence = b_.nextSequence(1, static_cast<int>(peer), true);
+    op.input = buffer;
+  }
+  uint32_t recv(const std::string &label, uint32_t peer, uint32_t buffer) {
+    auto &op = b_.add<plan::RecvT>(label);
+    op.group = 1;
+    op.peer = peer;
+    op.sequence = b_.nextSequence(1, static_cast<int>(peer), false);
+    return op.out = buffer;
+  }
+
+  void program(plan::Regime regime, uint32_t tokens) {
+    b_.beginProgram(regime, tokens, kMaxBatch, kMaxBatch);
+    rows_ = {};
+    uint32_t x;
+    if (stage_ == 0) {
+      auto &op = b_.add<plan::EmbeddingT>("embed");
+      op.weight = embed_;
+      op.first_row = index_ * 7;
+      x = allReduce("embed.reduce", op.out = b_.buffer(kHidden));
+    } else {
+      x = recv("boundary", stage_ - 1, b_.buffer(kHidden));
+    }
+    uint32_t n = norm("norm1", x, norm1_);
+    const uint32_t q = linear("q", n, q_, 2 * kHeadDim), k = linear("k", n, k_, kHeadDim),
+                   v = linear("v", n, v_, kHeadDim);
+    rope("q.rope", q, 2);
+    rope("k.rope", k, 1);
+    auto &append = b_.add<plan::KvAppendT>("append");
+    append.k = k;
+    append.v = v;
+    auto &attention = b_.add<plan::AttentionT>("attention");
+    attention.q = q;
+    attention.heads = 2;
+    attention.scale = .5;
+    const uint32_t mixed = attention.out = b_.buffer(2 * kHeadDim);
+    x = add("add1", x, allReduce("o.reduce", linear("o", mixed, o_, kHidden, static_cast<int32_t>(oBias_))));
+    n = norm("norm2", x, norm2_);
+    const uint32_t gate = linear("gate", n, gate_, 6), up = linear("up", n, up_, 6);
+    auto &glu = b_.add<plan::GluT>("glu");
+    glu.gate = gate;
+    glu.up = up;
+    const uint32_t both = glu.out = b_.buffer(6);
+    x = add("add2", x, allReduce("down.reduce", linear("down", both, down_, kHidden)));
+    const BufferSpec ids{.rows = plan::RowUnit::Outputs, .dtype = DType::I32};
+    if (last_) {
+      sample(x, b_.buffer(1, ids));
+    } else {
+      send("boundary", stage_ + 1, x);
+      b_.add<plan::EmitIdsT>("emit.ids").input = recv("ids", kPp - 1, b_.buffer(1, ids));
+    }
+    packArena();
+  }
+
+  void sample(uint32_t x, uint32_t out) {
+    rows_ = {.rows = plan::RowUnit::Outputs};
+    auto &select = b_.add<plan::SelectRowsT>("select");
+    select.input = x;
+    const uint32_t selected = select.out = b_.buffer(kHidden, rows_);
+    const uint32_t logits = linear("head", norm("final", selected, final_), head_, 7), first = index_ * 7,
+                   valid = std::min(kVocabulary, first + 7) - first, width = 2 * (kCandidates + 2);
+    auto &emit = b_.add<plan::EmitLogitsT>("emit.logits");
+    emit.input = logits;
+    emit.first_column = first;
+    emit.valid = valid;
+    auto &top = b_.add<plan::TopCandidatesT>("candidates");
+    top.logits = logits;
+    top.first_id = first;
+    top.valid = valid;
+    top.count = kCandidates;
+    const uint32_t mine = top.out = b_.buffer(width, rows_);
+    auto &gather = b_.add<plan::AllGatherT>("gather");
+    gather.sequence = b_.nextSequence(0);
+    gather.input = mine;
+    const uint32_t all = gather.out = b_.buffer(width, {.rows = plan::RowUnit::Outputs, .times = kTp});
+    auto &pick = b_.add<plan::SampleT>("sample");
+    pick.candidates = all;
+    pick.out = out;
+    pick.shards = kTp;
+    pick.count = kCandidates;
+    send("ids", 0, out);
+  }
+
+  /// Gives memory on as soon as its value is dead, and lets `Add` and `Glu` work in place. PlanBuilder's events put all
+  /// instructions of a rank in one order, so the order of the program is all that counts.
+  void packArena() {
+    plan::ProgramT &program = *b_.plan.programs.back();
+    flatbuffers::FlatBufferBuilder fbb;
+    fbb.Finish(plan::Program::Pack(fbb, &program));
+    const auto &flat = *flatbuffers::GetRoot<plan::Program>(fbb.GetBufferPointer());
+    std::vector<int> first(program.buffers.size(), -1), last(program.buffers.size(), -1);
+    for (uint32_t i = 0; i < flat.instructions()->size(); ++i)
+      for (const BufferOperand &operand : operandsOf(*flat.instructions()->Get(i)).buffers()) {
+        first[operand.buffer] = first[operand.buffer] < 0 ? static_cast<int>(i) : first[operand.buffer];
+        last[operand.buffer] = static_cast<int>(i);
+      }
+    program.arena_bytes = 0;
+    for (size_t b = 0; b < program.buffers.size(); ++b) {
+      auto offset = [&](size_t i) { return program.buffers[i].offset(); };
+      uint64_t at = 0;
+      auto clashes = [&](size_t i) {
+        if (offset(i) + program.buffers[i].bytes() <= at || at + program.buffers[b].bytes() <= offset(i))
+          return false;
+        const plan::Op op = program.instructions[first[b]]->op.type;
+        const bool inPlace = (op == plan::Op::Add || op == plan::Op::Glu) && last[i] == first[b] && at == offset(i) &&
+                             program.buffers[i].row_elements() == program.buffers[b].row_elements();
+        return first[b] <= last[i] && !inPlace;
+      };
+      for (size_t i = 0; i < b; ++i)
+        if (clashes(i)) {
+          at = (offset(i) + program.buffers[i].bytes() + 15) / 16 * 16;
+          i = static_cast<size_t>(-1); // from the first again
+        }
+      const plan::Buffer &old = program.buffers[b];
+      program.buffers[b] = plan::Buffer(at, old.bytes(), old.row_elements(), old.parent(), old.times(), old.shards(),
+                                        old.chunk(), old.chunks(), old.rows(), old.dtype());
+      program.arena_bytes = std::max(program.arena_bytes, at + old.bytes());
+    }
+  }
+
+  const ValidSet &set_;
+  PlanBuilder &b_;
+  uint32_t stage_, index_;
+  bool last_;
+  BufferSpec rows_;
+  uint32_t embed_ = 0, norm1_ = 0, q_ = 0, k_ = 0, v_ = 0, o_ = 0, oBias_ = 0, norm2_ = 0, gate_ = 0, up_ = 0,
+           down_ = 0, final_ = 0, head_ = 0;
+};
+
+ValidSet::ValidSet(uint32_t seed) : checkpoint_(seed) {
+  auto tensor = [&](const std::string &name, std::vector<uint64_t> shape) {
+    return checkpoint_.add(name, DType::F32, std::move(shape));
+  };
+  embed_ = tensor("embed", {kVocabulary, kHidden});
+  for (uint32_t l = 0; l < kPp; ++l) {
+    const std::string layer = "layers." + std::to_string(l) + ".";
+    norm_[l][0] = tensor(layer + "norm1", {kHidden});
+    norm_[l][1] = tensor(layer + "norm2", {kHidden});
+    q_[l] = tensor(layer + "q", {kHeads * kHeadDim, kHidden});
+    kv_[l] = tensor(layer + "kv", {2 * kHeadDim, kHidden});
+    o_[l] = tensor(layer + "o", {kHidden, kHeads * kHeadDim});
+    oBias_[l] = tensor(layer + "o.bias", {kHidden});
+    gate_[l] = tensor(layer + "gate", {kFfn, kHidden});
+    up_[l] = tensor(layer + "up", {kFfn, kHidden});
+    down_[l] = tensor(layer + "down", {kHidden, kFfn});
+  }
+  final_ = tensor("final", {kHidden});
+  for (uint32_t rank = 0; rank < kTp * kPp; ++rank) {
+    ranks_.push_back(std::make_unique<PlanBuilder>(checkpoint_, "model.bin", kTp, kPp, rank));
+    RankPlan(*this, *ranks_.back());
+  }
+}
+
+std::vector<const plan::Plan *> ValidSet::pack() {
+  payloads_.clear();
+  std::vector<const plan::Plan *> plans;
+  for (const auto &rank : ranks_)
+    payloads_.push_back(packPayload(rank->plan));
+  for (const auto &payload : payloads_)
+    plans.push_back(flatbuffers::GetRoot<plan::Plan>(payload.data()));
+  return plans;
+}
+
+plan::WeightT &ValidSet::weight(uint32_t rank, const std::string &name) {
+  for (auto &weight : this->rank(rank).weights)
+    if (weight->name == name)
+      return *weight;
+  ADD_FAILURE() << "no weight " << name;
+  return *this->rank(rank).weights[0];
+}
+
+size_t ValidSet::place(uint32_t rank, uint32_t program, const std::string &label) {
+  const auto &labels = this->rank(rank).programs[program]->labels;
+  const auto it = std::find(labels.begin(), labels.end(), label);
+  EXPECT_NE(it, labels.end()) << "no instruction " << label;
+  return it == labels.end() ? 0 : static_cast<size_t>(it - labels.begin());
+}
+
+plan::InstructionT &ValidSet::instruction(uint32_t rank, uint32_t program, const std::string &label) {
+  return *this->rank(rank).programs[program]->instructions[place(rank, program, label)];
+}
+
+} // namespace distc::test

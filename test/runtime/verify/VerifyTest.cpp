@@ -1,0 +1,517 @@
+// The verifier accepts a valid set, and of each of many seeded faults says what it is and where.
+#include "runtime/verify/Verify.h"
+#include "ValidSet.h"
+#include "exec/TinyModel.h"
+
+#include <gmock/gmock.h>
+
+#include <functional>
+#include <optional>
+
+namespace distc::test {
+
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+std::string textOf(const std::vector<Violation> &violations) {
+  std::string text;
+  for (const Violation &v : violations)
+    text += v.kind + ": " + v.message + "\n";
+  return text;
+}
+
+TEST(Verifier, AcceptsAValidSet) {
+  ValidSet set(freshSeed());
+  EXPECT_EQ(textOf(verifyPlanSet(set.pack())), "");
+  for (const plan::Plan *plan : set.pack())
+    EXPECT_EQ(textOf(verifyPlan(*plan)), "");
+}
+
+struct Mutant {
+  std::string name, kind;
+  std::vector<std::string> words; // that the message must hold
+  std::function<void(ValidSet &)> seed;
+};
+
+void PrintTo(const Mutant &mutant, std::ostream *out) { *out << mutant.name; }
+
+plan::Buffer changed(const plan::Buffer &b, uint64_t offset, uint64_t bytes, uint32_t width) {
+  return plan::Buffer(offset, bytes, width, b.parent(), b.times(), b.shards(), b.chunk(), b.chunks(), b.rows(),
+                      b.dtype());
+}
+
+void move(ValidSet &set, uint32_t rank, uint32_t program, uint32_t buffer, uint64_t offset) {
+  plan::ProgramT &p = *set.rank(rank).programs[program];
+  const plan::Buffer old = p.buffers[buffer];
+  p.buffers[buffer] = changed(old, offset, old.bytes(), old.row_elements());
+  p.arena_bytes = std::max(p.arena_bytes, offset + old.bytes());
+  set.rank(rank).ledger->arena = std::max(set.rank(rank).ledger->arena, p.arena_bytes);
+}
+
+void swapInstructions(plan::ProgramT &program, size_t a, size_t b) {
+  std::swap(program.instructions[a]->op, program.instructions[b]->op);
+  std::swap(program.labels[a], program.labels[b]);
+}
+
+/// The first segment of a dimension, with another begin or count.
+void setSegment(ValidSet &set, uint32_t rank, const std::string &weight, size_t dim, std::optional<uint64_t> begin,
+                std::optional<uint64_t> count) {
+  plan::Segment &segment = set.weight(rank, weight).sources[0]->dims[dim]->segments[0];
+  segment = {begin.value_or(segment.begin()), count.value_or(segment.count())};
+}
+
+void swapSlices(ValidSet &set, const std::string &weight, uint32_t a = 0, uint32_t b = 1) {
+  std::swap(set.weight(a, weight).sources[0]->dims, set.weight(b, weight).sources[0]->dims);
+}
+
+void removeOp(ValidSet &set, uint32_t rank, uint32_t program, const std::string &label) {
+  plan::ProgramT &p = *set.rank(rank).programs[program];
+  const size_t at = set.place(rank, program, label);
+  // Its events go to the instruction before, so that the order of the others stays proven.
+  auto &removed = *p.instructions[at];
+  auto &before = *p.instructions[at - 1];
+  if (removed.signal >= 0 && before.signal < 0) {
+    before.signal = removed.signal;
+  } else if (removed.signal >= 0) {
+    for (auto &it : p.instructions)
+      for (uint32_t &wait : it->waits)
+        if (wait == uint32_t(removed.signal))
+          wait = uint32_t(before.signal);
+    for (auto &it : p.instructions) {
+      for (uint32_t &wait : it->waits)
+        wait -= wait > uint32_t(removed.signal);
+      if (it->signal > removed.signal && it.get() != &removed)
+        --it->signal;
+    }
+    --p.events;
+  }
+  p.instructions.erase(p.instructions.begin() + at);
+  p.labels.erase(p.labels.begin() + at);
+  uint32_t sequence = 0;
+  for (auto &it : p.instructions)
+    if (auto *reduce = it->op.AsAllReduce())
+      reduce->sequence = sequence++;
+    else if (auto *gather = it->op.AsAllGather())
+      gather->sequence = sequence++;
+}
+
+std::vector<Mutant> mutants() {
+  return {
+      // One rank: tables.
+      {"RankIsNotItsPlaceInTheMesh",
+       "mesh",
+       {"rank is 3", "expected 2"},
+       [](ValidSet &s) { s.rank(2).mesh->rank = 3; }},
+      {"LayerBeyondTheModel", "mesh", {"layers 1 to 3"}, [](ValidSet &s) { s.rank(2).mesh->layers = 2; }},
+      {"GroupOfOtherRanks",
+       "group",
+       {"'tp'", "expected [2, 3]"},
+       [](ValidSet &s) { s.rank(2).groups[0]->ranks = {2, 1}; }},
+      {"KvBlocksOfASequence",
+       "kv",
+       {"blocks_per_sequence is 2", "expected 3"},
+       [](ValidSet &s) { s.rank(0).kv->blocks_per_sequence = 2; }},
+      {"KvBytes", "kv", {"layer 0", "bytes is"}, [](ValidSet &s) { s.rank(0).kv->caches[0]->bytes -= 4; }},
+      {"LedgerOfTheArena", "ledger", {"ledger.arena"}, [](ValidSet &s) { s.rank(1).ledger->arena += 16; }},
+      {"LedgerOfTheWeights",
+       "ledger",
+       {"weights_loaded"},
+       [](ValidSet &s) { s.rank(1).ledger->weights_loaded -= 256; }},
+      {"LedgerOfMappedWeights",
+       "ledger",
+       {"weights_mapped"},
+       [](ValidSet &s) { s.rank(3).ledger->weights_mapped += 1; }},
+      {"LedgerOfTables", "ledger", {"tables"}, [](ValidSet &s) { s.rank(0).ledger->tables += 8; }},
+      // One rank: weights.
+      {"TensorBeyondTheFile",
+       "weight-file",
+       {"'final'", "outside"},
+       [](ValidSet &s) { s.rank(0).tensors.back()->offset += uint64_t(1) << 40; }},
+      {"TensorOfAnotherSize", "weight-shape", {"'embed'"}, [](ValidSet &s) { s.rank(0).tensors[0]->bytes -= 4; }},
+      {"SliceBeyondTheView",
+       "weight-slice",
+       {"'gate'", "dimension 0", "[6, 16) of 10"},
+       [](ValidSet &s) { setSegment(s, 1, "gate", 0, std::nullopt, 10); }},
+      {"SliceThatOverflows",
+       "weight-slice",
+       {"'gate'"},
+       [](ValidSet &s) { setSegment(s, 0, "gate", 0, kZeroFill - 2, std::nullopt); }},
+      {"TooFewElements",
+       "weight-slice",
+       {"'up'", "64 elements", "[6, 16] needs 96"},
+       [](ValidSet &s) { setSegment(s, 0, "up", 0, std::nullopt, 4); }},
+      {"OverlappingWeights",
+       "weight-memory",
+       {"'q'", "overlap"},
+       [](ValidSet &s) { s.weight(0, "q").offset = s.weight(0, "norm1").offset; }},
+      {"MappedWithPadding",
+       "weight-map",
+       {"'final'", "not one range"},
+       [](ValidSet &s) { s.weight(3, "final").sources[0]->dims[0]->segments = {{0, 15}, {kZeroFill, 1}}; }},
+      // One rank: instructions.
+      {"OperandOutOfRange",
+       "index-range",
+       {"input 999"},
+       [](ValidSet &s) { s.op<plan::LinearT>(1, 0, "q").input = 999; }},
+      {"WeightOutOfRange",
+       "index-range",
+       {"weight 4000000000"},
+       [](ValidSet &s) { s.op<plan::LinearT>(1, 0, "q").weight = 4000000000u; }},
+      {"BiasOutOfRange", "index-range", {"bias -7"}, [](ValidSet &s) { s.op<plan::LinearT>(1, 0, "q").bias = -7; }},
+      {"PeerIsItself", "index-range", {"peer"}, [](ValidSet &s) { s.op<plan::SendT>(0, 0, "boundary").peer = 0; }},
+      {"SameIdTwice", "index-range", {"same id"}, [](ValidSet &s) { s.instruction(0, 1, "q").id = 0; }},
+      {"BufferOfAnotherSize",
+       "buffer-size",
+       {"expected 512"},
+       [](ValidSet &s) {
+         plan::Buffer &b = s.rank(0).programs[0]->buffers[0];
+         b = changed(b, b.offset(), b.bytes() - 4, b.row_elements());
+       }},
+      {"BufferBeyondTheArena",
+       "buffer-bounds",
+       {"arena"},
+       [](ValidSet &s) {
+         plan::Buffer &b = s.rank(0).programs[0]->buffers[0];
+         b = changed(b, uint64_t(1) << 40, b.bytes(), b.row_elements());
+       }},
+      {"WidthOfALinear",
+       "shape-mismatch",
+       {"Linear, q", "'gate'"},
+       [](ValidSet &s) { s.op<plan::LinearT>(0, 0, "q").weight = s.op<plan::LinearT>(0, 0, "gate").weight; }},
+      {"HeadsOfARope", "shape-mismatch", {"q.rope"}, [](ValidSet &s) { s.op<plan::RopeT>(0, 0, "q.rope").heads = 1; }},
+      {"RowsOfOutputsForTokens",
+       "rows-mismatch",
+       {"Rope, q.rope"},
+       [](ValidSet &s) {
+         plan::Buffer &b = s.rank(0).programs[0]->buffers[s.op<plan::RopeT>(0, 0, "q.rope").out];
+         b = plan::Buffer(b.offset(), b.bytes() / 4, b.row_elements(), -1, 1, 1, 0, 1, plan::RowUnit::Outputs,
+                          b.dtype());
+       }},
+      {"IdsThatAreFloats",
+       "dtype-mismatch",
+       {"EmitIds", "expected I32"},
+       [](ValidSet &s) {
+         plan::Buffer &b = s.rank(0).programs[0]->buffers[s.op<plan::EmitIdsT>(0, 0, "emit.ids").input];
+         b = plan::Buffer(b.offset(), b.bytes(), b.row_elements(), -1, 1, 1, 0, 1, b.rows(), plan::DType::F32);
+       }},
+      {"WaitForALaterEvent",
+       "event",
+       {"event", "no instruction before"},
+       [](ValidSet &s) {
+         auto &waits = s.instruction(0, 0, "embed").waits;
+         waits.push_back(static_cast<uint32_t>(s.instruction(0, 0, "embed").signal));
+       }},
+      {"EventThatIsNeverSignalled", "event", {"never"}, [](ValidSet &s) { ++s.rank(0).programs[0]->events; }},
+      {"EventThatIsSignalledTwice",
+       "event",
+       {"as rank 0", "does"},
+       [](ValidSet &s) { s.instruction(0, 0, "q").signal = s.instruction(0, 0, "embed").signal; }},
+      // One rank: memory over time.
+      {"ReadBeforeWrite",
+       "read-before-write",
+       {"Linear, k"},
+       [](ValidSet &s) { s.op<plan::LinearT>(0, 0, "k").input = s.op<plan::AddT>(0, 0, "add1").out; }},
+      {"MissingWait",
+       "unordered-access",
+       {"expected an event"},
+       [](ValidSet &s) { s.instruction(0, 0, "add1").waits.clear(); }},
+      {"LiveValuesOverlap",
+       "buffer-overlap",
+       {"overlap"},
+       [](ValidSet &s) {
+         move(s, 0, 0, s.op<plan::LinearT>(0, 0, "k").out,
+              s.rank(0).programs[0]->buffers[s.op<plan::LinearT>(0, 0, "q").out].offset());
+       }},
+      {"LinearInPlace",
+       "in-place",
+       {"Linear, q"},
+       [](ValidSet &s) {
+         move(s, 0, 0, s.op<plan::LinearT>(0, 0, "o").out,
+              s.rank(0).programs[0]->buffers[s.op<plan::LinearT>(0, 0, "o").input].offset());
+         move(s, 0, 0, s.op<plan::LinearT>(0, 0, "q").out,
+              s.rank(0).programs[0]->buffers[s.op<plan::LinearT>(0, 0, "q").input].offset());
+       }},
+      {"InPlaceAtAnotherOffset",
+       "in-place",
+       {"Add, add1"},
+       [](ValidSet &s) {
+         const auto &add = s.op<plan::AddT>(0, 0, "add1");
+         const auto &buffers = s.rank(0).programs[0]->buffers;
+         move(s, 0, 0, add.out, buffers[add.out].offset() + 16);
+       }},
+      {"AttentionBeforeAppend",
+       "kv-order",
+       {"layer 1"},
+       [](ValidSet &s) {
+         swapInstructions(*s.rank(2).programs[1], s.place(2, 1, "append"), s.place(2, 1, "attention"));
+       }},
+      {"NoAppend", "kv-order", {"appended by 0"}, [](ValidSet &s) { removeOp(s, 2, 1, "append"); }},
+      // All ranks.
+      {"OtherLimits",
+       "set-mismatch",
+       {"max_tokens"},
+       [](ValidSet &s) {
+         s.rank(1).limits->max_tokens = 4;
+         s.rank(1).programs[0]->max_tokens = 4;
+         for (plan::Buffer &b : s.rank(1).programs[0]->buffers)
+           if (b.rows() == plan::RowUnit::Tokens)
+             b = changed(b, b.offset(), b.bytes() / 2, b.row_elements());
+       }},
+      {"StageWithoutIds", "host-exchange", {"EmitIds"}, [](ValidSet &s) { removeOp(s, 1, 0, "emit.ids"); }},
+      // Weights between ranks.
+      {"SliceHeldTwice",
+       "weight-coverage",
+       {"'layers.0.gate'", "0:6", "2 times", "expected 1"},
+       [](ValidSet &s) {
+         auto &dims = s.weight(1, "gate").sources[0]->dims[0]->segments;
+         dims = {{0, 6}};
+       }},
+      {"SliceShiftedByOne",
+       "weight-coverage",
+       {"'layers.1.up'"},
+       [](ValidSet &s) { setSegment(s, 2, "up", 0, 1, std::nullopt); }},
+      {"PaddingInsteadOfData",
+       "weight-coverage",
+       {"'layers.0.down'", "held 0 times"},
+       [](ValidSet &s) { s.weight(1, "down").sources[0]->dims[1]->segments = {{6, 3}, {kZeroFill, 3}}; }},
+      {"SplitInsteadOfReplicated",
+       "weight-coverage",
+       {"norm1", "1 times", "expected 2"},
+       [](ValidSet &s) { s.weight(1, "norm1").sources[0]->dims[0]->segments = {{kZeroFill, 16}}; }},
+      {"FusedPartTakenTwice",
+       "weight-coverage",
+       {"'layers.0.kv'", "two weights"},
+       [](ValidSet &s) {
+         for (uint32_t r : {0u, 1u})
+           setSegment(s, r, "v", 0, 0, std::nullopt);
+       }},
+      {"FusedPartTakenByNone",
+       "weight-coverage",
+       {"'layers.0.kv'", "64 to 80 are held by no weight"},
+       [](ValidSet &s) {
+         for (uint32_t r : {0u, 1u})
+           s.weight(r, "v").sources[0]->dims[0]->segments = {{5, 3}, {kZeroFill, 1}};
+       }},
+      {"WeightMissingOnARank",
+       "weight-declaration",
+       {"'final'", "rank 3"},
+       [](ValidSet &s) { s.weight(3, "final").name = "other"; }},
+      {"TensorElsewhere",
+       "weight-declaration",
+       {"'layers.0.q'"},
+       [](ValidSet &s) { s.rank(1).tensors[3]->offset -= 4; }},
+      // Exchange between ranks.
+      {"CollectiveOfAnotherOp",
+       "collective-mismatch",
+       {"(sum)", "(max)"},
+       [](ValidSet &s) { s.op<plan::AllReduceT>(1, 0, "o.reduce").op = plan::ReduceOp::Max; }},
+      {"CollectivesOutOfSequence",
+       "collective-mismatch",
+       {"number 2", "expected 1"},
+       [](ValidSet &s) {
+         std::swap(s.op<plan::AllReduceT>(1, 0, "o.reduce").sequence,
+                   s.op<plan::AllReduceT>(1, 0, "down.reduce").sequence);
+       }},
+      {"CollectiveMissingOnOneRank",
+       "collective-mismatch",
+       {"AllReduce, down.reduce", "AllGather, gather"},
+       [](ValidSet &s) { removeOp(s, 3, 0, "down.reduce"); }},
+      {"LastCollectiveMissingOnOneRank",
+       "collective-mismatch",
+       {"no counterpart"},
+       [](ValidSet &s) { removeOp(s, 1, 0, "down.reduce"); }},
+      {"SendWithoutReceive",
+       "send-recv-mismatch",
+       {"rank 2 sends 2 times", "receives 1 times"},
+       [](ValidSet &s) {
+         plan::ProgramT &p = *s.rank(2).programs[0];
+         auto again = std::make_unique<plan::InstructionT>();
+         again->id = 1000;
+         again->queue = 1;
+         plan::SendT send = s.op<plan::SendT>(2, 0, "ids");
+         send.sequence = 1;
+         again->op.Set(std::move(send));
+         p.instructions.push_back(std::move(again));
+         p.labels.push_back("ids.again");
+       }},
+      {"ReceiveOfAnotherNumber",
+       "send-recv-mismatch",
+       {"number 0 from rank 0 to rank 2"},
+       [](ValidSet &s) { s.op<plan::RecvT>(2, 0, "boundary").sequence = 1; }},
+      {"DeadlockByOrder",
+       "deadlock",
+       {"wait for ever", "waits for"},
+       [](ValidSet &s) {
+         // Stage 0 waits for the ids before it sends what they are made from.
+         for (uint32_t r : {0u, 1u}) {
+           move(s, r, 0, s.op<plan::RecvT>(r, 0, "ids").out, s.rank(r).programs[0]->arena_bytes / 16 * 16 + 16);
+           swapInstructions(*s.rank(r).programs[0], s.place(r, 0, "boundary"), s.place(r, 0, "ids"));
+         }
+       }},
+      // Values between ranks.
+      {"SwappedSlicesOfOneWeight",
+       "slice-alignment",
+       {"Linear, down", "weight 'down'"},
+       [](ValidSet &s) { swapSlices(s, "down"); }},
+      {"GateAndUpOfOtherColumns", "slice-alignment", {"Glu"}, [](ValidSet &s) { swapSlices(s, "up"); }},
+      {"QueryHeadsOfAnotherRank", "slice-alignment", {"weight 'o'"}, [](ValidSet &s) { swapSlices(s, "q"); }},
+      {"HeadsCutInHalves",
+       "attention-heads",
+       {"cut a head of 4"},
+       [](ValidSet &s) {
+         for (uint32_t r : {0u, 1u})
+           s.weight(r, "q").sources[0]->dims[1]->segments = {{2, 2}, {0, 2}};
+       }},
+      {"HeadOfOtherIds",
+       "vocabulary-slice",
+       {"Embedding"},
+       [](ValidSet &s) { s.op<plan::EmbeddingT>(1, 0, "embed").first_row = 6; }},
+      {"CandidatesOfOtherIds",
+       "vocabulary-slice",
+       {"ids 0 to 6"},
+       [](ValidSet &s) { s.op<plan::TopCandidatesT>(3, 0, "candidates").first_id = 0; }},
+      {"PaddingAmongTheLogits",
+       "shape-mismatch",
+       {"ids 7 to 14", "vocabulary of 13"},
+       [](ValidSet &s) { s.op<plan::EmitLogitsT>(3, 0, "emit.logits").valid = 7; }},
+      {"NotSummed",
+       "partial-value",
+       {"add1"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r)
+           removeOp(s, r, 0, "o.reduce");
+       }},
+      {"BiasAddedByAllRanks",
+       "partial-value",
+       {"'o.bias'"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r) {
+           s.weight(r, "o.bias").sources[0]->dims[0]->segments = {{0, 16}};
+           s.weight(r, "o.bias").copies = 2;
+         }
+       }},
+  };
+}
+
+class Mutants : public testing::TestWithParam<Mutant> {};
+
+TEST_P(Mutants, IsRejected) {
+  const Mutant &mutant = GetParam();
+  ValidSet set(freshSeed());
+  mutant.seed(set);
+  const std::vector<Violation> violations = verifyPlanSet(set.pack());
+  ASSERT_FALSE(violations.empty());
+  const auto it = std::find_if(violations.begin(), violations.end(), [&](const Violation &v) {
+    return v.kind == mutant.kind && std::all_of(mutant.words.begin(), mutant.words.end(), [&](const std::string &word) {
+             return v.message.find(word) != std::string::npos;
+           });
+  });
+  EXPECT_NE(it, violations.end()) << "expected " << mutant.kind << ", got\n" << textOf(violations);
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeded, Mutants, testing::ValuesIn(mutants()),
+                         [](const auto &info) { return info.param.name; });
+
+/// The plans of a TinyModel as a verifier sees them.
+struct Packed {
+  std::vector<std::vector<uint8_t>> payloads;
+  std::vector<const plan::Plan *> plans;
+
+  explicit Packed(TinyModel &model) {
+    for (const plan::PlanT *plan : model.plans())
+      payloads.push_back(packPayload(*plan));
+    for (const auto &payload : payloads)
+      plans.push_back(flatbuffers::GetRoot<plan::Plan>(payload.data()));
+  }
+};
+
+std::string verdict(TinyModel &model) { return textOf(verifyPlanSet(Packed(model).plans)); }
+
+TEST(Verifier, ChunksAreAllWrittenBeforeTheWholeIsRead) {
+  TinyModel model(freshSeed(), {.tp = 2, .chunked = true});
+  EXPECT_EQ(verdict(model), "");
+  auto &program = *model.plans()[0]->programs[0];
+  program.instructions[1]->op.AsEmbedding()->out = program.instructions[0]->op.AsEmbedding()->out;
+  EXPECT_THAT(verdict(model), AllOf(HasSubstr("read-before-write"), HasSubstr("embed.reduce")));
+}
+
+TEST(Verifier, ScatteredRowsAreGatheredAsTheyWere) {
+  TinyModel model(freshSeed(), {.tp = 2, .scattered = true});
+  EXPECT_EQ(verdict(model), "");
+  for (auto &instruction : model.plans()[0]->programs[0]->instructions)
+    if (auto *gather = instruction->op.AsAllGather())
+      if (gather->sequence < 5)
+        gather->input = gather->out;
+  EXPECT_THAT(verdict(model), HasSubstr("rows-mismatch"));
+}
+
+TEST(Verifier, MappedRowsAreWhereTheyAreSaidToBe) {
+  TinyModel model(freshSeed(), {.tp = 2, .mapped = true});
+  EXPECT_EQ(verdict(model), "");
+  for (auto &weight : model.plans()[1]->weights)
+    if (weight->name == "layers.1.down")
+      weight->row_stride += 1;
+  EXPECT_THAT(verdict(model), AllOf(HasSubstr("weight-map"), HasSubstr("layers.1.down")));
+}
+
+TEST(Verifier, QueryHeadsReadTheirOwnKvHeads) {
+  TinyModel model(freshSeed(), {.tp = 2});
+  for (const std::string name : {"layers.0.k", "layers.0.v"}) {
+    plan::WeightT *ranks[2] = {};
+    for (int r : {0, 1})
+      for (auto &weight : model.plans()[r]->weights)
+        if (weight->name == name)
+          ranks[r] = weight.get();
+    std::swap(ranks[0]->sources, ranks[1]->sources);
+  }
+  EXPECT_THAT(verdict(model), AllOf(HasSubstr("attention-heads"),
+                                    HasSubstr("query head 0 is head 0 of the model and reads KV head 1")));
+}
+
+// Whatever bytes are damaged: the verifier ends, and reads nothing that is not there.
+TEST(Verifier, SurvivesDamage) {
+  std::mt19937 random(freshSeed());
+  ValidSet set(random());
+  set.pack();
+  for (int round = 0; round < 2000; ++round) {
+    std::vector<std::vector<uint8_t>> payloads;
+    std::vector<const plan::Plan *> plans;
+    bool sound = true;
+    for (uint32_t r = 0; r < 4; ++r)
+      payloads.push_back(packPayload(set.rank(r)));
+    for (auto &payload : payloads) {
+      for (uint32_t flips = random() % 3; flips > 0; --flips) {
+        uint8_t &byte = payload[random() % payload.size()];
+        byte = random() % 2 == 0 ? static_cast<uint8_t>(random()) : static_cast<uint8_t>(byte ^ (1u << random() % 8));
+      }
+      flatbuffers::Verifier verifier(payload.data(), payload.size(), 16, 1'000'000);
+      sound = sound && verifier.VerifyBuffer<plan::Plan>(nullptr);
+      plans.push_back(flatbuffers::GetRoot<plan::Plan>(payload.data()));
+    }
+    if (sound)
+      verifyPlanSet(plans);
+  }
+}
+
+TEST(Verifier, StopsAtTheLimit) {
+  ValidSet set(freshSeed());
+  for (uint32_t r = 0; r < 4; ++r)
+    set.rank(r).ledger->arena += 16;
+  EXPECT_EQ(verifyPlanSet(set.pack(), 2).size(), 2u);
+  EXPECT_EQ(verifyPlanSet(set.pack()).size(), 4u);
+}
+
+TEST(Verifier, NoPlans) { EXPECT_EQ(verifyPlanSet({}).size(), 1u); }
+
+TEST(Verifier, ARankIsMissing) {
+  ValidSet set(freshSeed());
+  auto plans = set.pack();
+  plans.pop_back();
+  EXPECT_THAT(textOf(verifyPlanSet(plans)), HasSubstr("3 plans, expected 4"));
+}
+
+} // namespace
+
+} // namespace distc::test
