@@ -15,9 +15,6 @@ namespace distc::cpu::HWY_NAMESPACE {
 using DU = hn::Rebind<uint32_t, DF>;
 using VU = hn::Vec<DU>;
 
-/// No noise is larger: -log(-log1p(-2^-32)) = 22.18...
-inline constexpr float largestGumbel = 22.2f;
-
 /// The finalizer of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 HWY_INLINE uint64_t mix64(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
@@ -42,13 +39,23 @@ struct GumbelNoise {
     high = uint32_t(key >> 32);
   }
 
-  HWY_INLINE VF operator()(DF d, VU ids) const {
+  /// v of each id: the chance that a noise is larger than the one that v gives.
+  HWY_INLINE VF tail(DF d, VU ids) const {
     const DU du;
     const VU hash = mix32(du, hn::Add(mix32(du, hn::Xor(ids, hn::Set(du, low))), hn::Set(du, high)));
     const VF number = hn::ConvertTo(d, hn::BitCast(hn::Rebind<int32_t, DF>(), hn::ShiftRight<1>(hash)));
-    const VF tail = hn::Mul(hn::Add(number, hn::Set(d, 0.5f)), hn::Set(d, 0x1p-31f));
-    const VF v = hn::Min(tail, hn::Set(d, 1.0f - 0x1p-24f));
-    return hn::Neg(hn::Log(d, hn::Neg(hn::Log1p(d, hn::Neg(v)))));
+    const VF v = hn::Mul(hn::Add(number, hn::Set(d, 0.5f)), hn::Set(d, 0x1p-31f));
+    return hn::Min(v, hn::Set(d, 1.0f - 0x1p-24f));
+  }
+
+  static HWY_INLINE VF ofTail(DF d, VF v) { return hn::Neg(hn::Log(d, hn::Neg(hn::Log1p(d, hn::Neg(v))))); }
+
+  /// More than ofTail, at a tenth of its cost: -log(-log1p(-v)) < -log(v) <= -log(2) floor(log2(v)), and a margin for
+  /// the rounding of the logarithms.
+  static HWY_INLINE VF boundOfTail(DF d, VF v) {
+    const hn::Rebind<int32_t, DF> di;
+    const auto exponent = hn::Sub(hn::ShiftRight<23>(hn::BitCast(di, v)), hn::Set(di, 127));
+    return hn::MulAdd(hn::ConvertTo(d, exponent), hn::Set(d, -0.6931472f), hn::Set(d, 0.001f));
   }
 };
 

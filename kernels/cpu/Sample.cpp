@@ -67,7 +67,7 @@ Candidate fromNucleus(const Shards &shards, const SamplingRow &row) {
     if (i > 0 && row.topP < 1.0f && !(mass < double(row.topP)))
       break;
     const float scaled = c.value / row.temperature;
-    const float perturbed = scaled + hn::GetLane(noise(d, hn::Set(DU(), uint32_t(c.id))));
+    const float perturbed = scaled + hn::GetLane(GumbelNoise::ofTail(d, noise.tail(d, hn::Set(DU(), uint32_t(c.id)))));
     if (const Candidate p{perturbed, c.id}; best.id < 0 || precedes(p, best))
       best = p;
     mass += std::exp(double(scaled) - total);

@@ -109,10 +109,10 @@ void sampled(const float *logits, int64_t valid, int64_t firstId, int64_t count,
     }
     const VF scaled = hn::Div(x, temperature);
     sum = hn::Add(sum, hn::Exp(d, hn::Sub(scaled, maximum)));
-    // Most vectors cannot win whatever the noise is, and the noise is what costs.
-    if (!hn::AllFalse(d, hn::Gt(hn::Add(scaled, hn::Set(d, largestGumbel)), bound))) {
-      const VU ids = hn::Iota(du, uint32_t(firstId + i));
-      perturbed.add(hn::Add(scaled, noise(d, ids)), hn::Iota(hn::Rebind<int32_t, DF>(), int32_t(i)));
+    // Few vectors can win, and the logarithms of the noise are what costs.
+    const VF tail = noise.tail(d, hn::Iota(du, uint32_t(firstId + i)));
+    if (!hn::AllFalse(d, hn::Gt(hn::Add(scaled, GumbelNoise::boundOfTail(d, tail)), bound))) {
+      perturbed.add(hn::Add(scaled, GumbelNoise::ofTail(d, tail)), hn::Iota(hn::Rebind<int32_t, DF>(), int32_t(i)));
       bound = hn::MaxOfLanes(d, perturbed.value);
     }
   });
