@@ -8,9 +8,17 @@ namespace {
 
 constexpr size_t kOps = static_cast<size_t>(plan::Op::MAX) + 1;
 
-constexpr std::array<Handler, kOps> makeTable() {
-  std::array<Handler, kOps> table{};
-  auto set = [&](plan::Op op, Handler handler) { table[static_cast<size_t>(op)] = handler; };
+struct Table {
+  std::array<Handler, kOps> handlers{};
+  std::array<bool, kOps> known{}; // under UBSan a function's address is no constant to compare
+};
+
+constexpr Table makeTable() {
+  Table table;
+  auto set = [&](plan::Op op, Handler handler) {
+    table.handlers[static_cast<size_t>(op)] = handler;
+    table.known[static_cast<size_t>(op)] = true;
+  };
   set(plan::Op::Embedding, embedding);
   set(plan::Op::RmsNorm, rmsNorm);
   set(plan::Op::Linear, linear);
@@ -32,11 +40,11 @@ constexpr std::array<Handler, kOps> makeTable() {
   return table;
 }
 
-constexpr std::array<Handler, kOps> kTable = makeTable();
+constexpr Table kTable = makeTable();
 
 constexpr bool complete() {
   for (size_t op = 1; op < kOps; ++op)
-    if (!kTable[op])
+    if (!kTable.known[op])
       return false;
   return true;
 }
@@ -44,6 +52,6 @@ static_assert(complete(), "an op of the schema has no handler");
 
 } // namespace
 
-Handler handlerOf(plan::Op op) { return kTable[static_cast<size_t>(op)]; }
+Handler handlerOf(plan::Op op) { return kTable.handlers[static_cast<size_t>(op)]; }
 
 } // namespace distc::cpuHandlers
