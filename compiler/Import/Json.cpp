@@ -145,6 +145,9 @@ private:
 } // namespace
 
 Result<Json> parseJson(std::string_view text, const std::string &name) {
+  // The parser takes a zero byte for the end of the text and would accept anything after it.
+  if (size_t zero = text.find('\0'); zero != text.npos)
+    return dataLoss(name + ": not valid JSON: byte " + std::to_string(zero) + " is zero");
   Builder builder(name);
   bool parsed = Json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take(parsed);
