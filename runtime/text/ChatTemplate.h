@@ -21,6 +21,7 @@ struct ChatOptions {
   bool addGenerationPrompt = true;
 };
 
+/// The template sees messages, add_generation_prompt, bos_token, eos_token, and tools and documents as none.
 /// Renders with trim_blocks and lstrip_blocks on, as transformers' apply_chat_template does. Bounded in depth, output
 /// size and steps: a hostile template ends with an error.
 Result<std::string> renderChat(std::string_view source, const std::vector<ChatMessage> &messages,
