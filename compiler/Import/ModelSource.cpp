@@ -1,7 +1,6 @@
 #include "compiler/Import/ModelSource.h"
 
 #include "compiler/Import/Layout.h"
-#include "runtime/base/Log.h"
 #include "runtime/schema/PlanFile.h"
 
 #include <filesystem>
@@ -65,10 +64,7 @@ Status openFolder(const std::string &model, ModelSource &source) {
   if (source.weights) {
     DISTC_ASSIGN(source.index, readSafetensorsFolder(model, &source.hole));
   }
-  std::error_code ignored;
-  if (fs::exists(fs::path(model) / "tokenizer.json", ignored) || fs::exists(fs::path(model) / "tokenizer.model", ignored))
-    log(LogLevel::Warn, model + ": tokenizers of Hugging Face folders are not read yet (those in GGUF files are): the plans "
-                                "take token ids");
+  DISTC_ASSIGN(source.tokenizer, importHfTokenizer(model));
   return {};
 }
 

@@ -1,9 +1,7 @@
 // distc: compiles models to plan sets, and shows and verifies plan sets.
-#include "tools/distc/Compile.h"
-
-#ifdef DISTC_HAVE_INSPECT
 #include "runtime/verify/Inspect.h"
-#endif
+#include "runtime/verify/Verify.h"
+#include "tools/distc/Compile.h"
 
 #include <CLI/CLI.hpp>
 
@@ -54,14 +52,14 @@ Status verifyCommand(const std::string &directory) {
   return {};
 }
 
-#ifdef DISTC_HAVE_INSPECT
 Status inspectCommand(const std::string &path, const InspectOptions &options, bool json) {
   DISTC_ASSIGN(PlanFile file, PlanFile::open(path));
-  std::string text = json ? inspectJson(file, options) : inspectText(file, options);
+  if (std::vector<Violation> violations = verifyPlan(file.plan()); !violations.empty())
+    return dataLoss(path + ": " + violations[0].kind + ": " + violations[0].message);
+  std::string text = json ? inspectJson(file.plan(), options) : inspectText(file.plan(), options);
   std::fwrite(text.data(), 1, text.size(), stdout);
   return {};
 }
-#endif
 
 } // namespace
 
@@ -74,7 +72,6 @@ int main(int argc, char **argv) {
   std::string path;
   CLI::App *verify = app.add_subcommand("verify", "Prove a plan set: coverage, communication, memory, over all its ranks");
   verify->add_option("DIR", path, "Folder of the plan set")->required();
-#ifdef DISTC_HAVE_INSPECT
   InspectOptions inspectOptions;
   bool json = false;
   std::string program;
@@ -82,10 +79,9 @@ int main(int argc, char **argv) {
   inspect->add_option("PLAN", path, "A .plan file")->required();
   inspect->add_flag("--json", json, "As JSON");
   inspect->add_flag("--weights", inspectOptions.weights, "The weights alone");
-  inspect->add_option("--program", inspectOptions.program, "One program alone: decode or prefill")
+  inspect->add_option("--program", program, "One program alone: decode or prefill")
       ->check(CLI::IsMember({"decode", "prefill"}));
   inspect->add_option("--grep", inspectOptions.grep, "Lines that contain this text alone");
-#endif
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
@@ -97,9 +93,9 @@ int main(int argc, char **argv) {
   }
   if (app.got_subcommand("compile"))
     return report(compile(options));
-#ifdef DISTC_HAVE_INSPECT
+  if (!program.empty())
+    inspectOptions.program = program == "decode" ? plan::Regime::Decode : plan::Regime::Prefill;
   if (app.got_subcommand(inspect))
     return report(inspectCommand(path, inspectOptions, json));
-#endif
   return report(verifyCommand(path));
 }
