@@ -15,7 +15,9 @@ using TokenizerBytes = std::optional<std::vector<uint8_t>>;
 /// From GGUF metadata (tokenizer.ggml.*, tokenizer.chat_template); `path` leads every error.
 Result<TokenizerBytes> importGgufTokenizer(const GgufMetadata &metadata, const std::string &path);
 
-/// From a Hugging Face folder: tokenizer.json, tokenizer_config.json, generation_config.json.
+/// From a Hugging Face folder: tokenizer.json, or tokenizer.model if there is none, with tokenizer_config.json,
+/// special_tokens_map.json, generation_config.json, config.json and chat_template.jinja as far as they are there. A
+/// tokenizer that would not give the same ids is an error that names what is supported.
 Result<TokenizerBytes> importHfTokenizer(const std::string &directory);
 
 } // namespace distc::import

@@ -3,5 +3,9 @@ distc_library(distc_tokenizer_import
   SOURCES
     TokenizerImportCommon.cpp
     TokenizerImportGguf.cpp
+    TokenizerImportHf.cpp
+    TokenizerImportHfConfig.cpp
+    TokenizerImportHfText.cpp
     TokenizerImportPatterns.cpp
+    TokenizerImportSentencePiece.cpp
   LINK distc_readers distc_schema distc_text nlohmann_json::nlohmann_json)
