@@ -76,8 +76,8 @@ private:
       builder_.setInsertionPointAfter(lastBuffer_);
     else
       builder_.setInsertionPointToStart(builder_.getBlock());
-    auto buffer = planir::BufferOp::create(builder_, value.getLoc(), planir::BufferType::get(ctx()), labelOf(value), rows,
-                                           dims, layout, dim, ids ? llm::DType::I32 : llm::DType::F32, elements,
+    auto buffer = planir::BufferOp::create(builder_, value.getLoc(), planir::BufferType::get(ctx()), labelOf(value),
+                                           rows, dims, layout, dim, ids ? llm::DType::I32 : llm::DType::F32, elements,
                                            maxRows * elements * 4, IntegerAttr(), times, /*shards=*/1, /*chunk=*/0,
                                            /*chunks=*/1, /*parent=*/Value());
     lastBuffer_ = buffer;
@@ -103,7 +103,8 @@ private:
                          builder_.getStringAttr(labelOf(from)));
     return op;
   }
-  template <typename Op, typename... Args> Op emitComm(Operation *from, dist::Group group, bool numbered, Args &&...args) {
+  template <typename Op, typename... Args>
+  Op emitComm(Operation *from, dist::Group group, bool numbered, Args &&...args) {
     int64_t peer = group == dist::Group::TP ? -1 : peer_;
     int64_t &sequence = sequences_[{static_cast<int>(group), peer, numbered}];
     Op op = emit<Op>(from, FlatSymbolRefAttr::get(ctx(), dist::stringifyGroup(group)),
@@ -120,7 +121,8 @@ private:
   LogicalResult convertOp(Operation *op) {
     return TypeSwitch<Operation *, LogicalResult>(op)
         .Case([&](llm::EmbeddingOp x) {
-          auto layout = paramOf(x, x.getWeightAttr()).getSplitDim() ? planir::LayoutKind::Partial : planir::LayoutKind::Replicated;
+          auto layout = paramOf(x, x.getWeightAttr()).getSplitDim() ? planir::LayoutKind::Partial
+                                                                    : planir::LayoutKind::Replicated;
           Value out = declare(x, planir::RowUnit::Tokens, layout);
           emit<planir::EmbeddingOp>(x, x.getWeightAttr(), i64(0), out);
           return success();
@@ -134,7 +136,8 @@ private:
         .Case([&](llm::RopeOp x) {
           ArrayRef<int64_t> shape = cast<RankedTensorType>(x.getInput().getType()).getShape();
           Value in = buffers_[x.getInput()];
-          emit<planir::RopeOp>(x, in, x.getTableAttr(), x.getStyleAttr(), i64(shape[1]), i64(shape[2]), like(x, x.getInput()));
+          emit<planir::RopeOp>(x, in, x.getTableAttr(), x.getStyleAttr(), i64(shape[1]), i64(shape[2]),
+                               like(x, x.getInput()));
           return success();
         })
         .Case([&](llm::KvAppendOp x) {
@@ -144,8 +147,8 @@ private:
         .Case([&](llm::AttentionOp x) {
           int64_t heads = cast<RankedTensorType>(x.getQ().getType()).getShape()[1];
           Value in = buffers_[x.getQ()];
-          emit<planir::AttentionOp>(x, in, x.getCacheAttr(), i64(heads), x.getScaleAttr(), x.getWindowAttr(), x.getSoftCapAttr(),
-                                    like(x, x.getQ()));
+          emit<planir::AttentionOp>(x, in, x.getCacheAttr(), i64(heads), x.getScaleAttr(), x.getWindowAttr(),
+                                    x.getSoftCapAttr(), like(x, x.getQ()));
           return success();
         })
         .Case([&](llm::AddOp x) {
@@ -166,8 +169,10 @@ private:
         .Case([&](llm::TopCandidatesOp x) {
           Value in = buffers_[x.getLogits()];
           bool split = bufferOf(x.getLogits()).getLayout() == planir::LayoutKind::Split;
-          Value out = declare(x, outputRows(), split ? planir::LayoutKind::Split : planir::LayoutKind::Replicated, split ? 0 : -1);
-          emit<planir::TopCandidatesOp>(x, in, i64(0), i64(std::min(vocabulary_, width(x.getLogits()))), x.getCountAttr(), out);
+          Value out = declare(x, outputRows(), split ? planir::LayoutKind::Split : planir::LayoutKind::Replicated,
+                              split ? 0 : -1);
+          emit<planir::TopCandidatesOp>(x, in, i64(0), i64(std::min(vocabulary_, width(x.getLogits()))),
+                                        x.getCountAttr(), out);
           return success();
         })
         .Case([&](llm::SampleOp x) {
@@ -179,13 +184,15 @@ private:
         .Case([&](dist::AllReduceStartOp x) {
           Value in = buffers_[x.getInput()];
           Value out = declare(waited(x), bufferOf(x.getInput()).getRows(), planir::LayoutKind::Replicated);
-          emitComm<planir::AllReduceOp>(x, x.getGroup(), true, in,
-                                        planir::ReduceKindAttr::get(ctx(), static_cast<planir::ReduceKind>(x.getReduction())), out);
+          emitComm<planir::AllReduceOp>(
+              x, x.getGroup(), true, in,
+              planir::ReduceKindAttr::get(ctx(), static_cast<planir::ReduceKind>(x.getReduction())), out);
           return success();
         })
         .Case([&](dist::AllGatherStartOp x) {
           Value in = buffers_[x.getInput()];
-          Value out = declare(waited(x), bufferOf(x.getInput()).getRows(), planir::LayoutKind::Replicated, -1, mesh_.tp);
+          Value out =
+              declare(waited(x), bufferOf(x.getInput()).getRows(), planir::LayoutKind::Replicated, -1, mesh_.tp);
           emitComm<planir::AllGatherOp>(x, x.getGroup(), true, in, out);
           return success();
         })
@@ -229,7 +236,9 @@ private:
     return success();
   }
 
-  static Value waited(Operation *start) { return cast<dist::WaitOp>(*start->getResult(0).getUsers().begin()).getResult(); }
+  static Value waited(Operation *start) {
+    return cast<dist::WaitOp>(*start->getResult(0).getUsers().begin()).getResult();
+  }
   static int64_t width(Value value) { return cast<RankedTensorType>(value.getType()).getShape()[1]; }
 
   // Events: where an instruction reads what the other queue has written and that is not yet ordered.
@@ -298,8 +307,9 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
 
     OpBuilder builder(module.getBody(), module.getBody()->end());
     auto target = module->getAttrOfType<StringAttr>("llm.target");
-    auto rank = planir::RankOp::create(builder, module.getLoc(), "rank" + std::to_string(stage * mesh.tp),
-                                       "distc " DISTC_VERSION, target ? target.getValue() : "cpu", builder.getStrArrayAttr({}));
+    auto rank =
+        planir::RankOp::create(builder, module.getLoc(), "rank" + std::to_string(stage * mesh.tp),
+                               "distc " DISTC_VERSION, target ? target.getValue() : "cpu", builder.getStrArrayAttr({}));
     builder.setInsertionPointToStart(&rank.getBody().emplaceBlock());
     Location loc = module.getLoc();
     auto text = [&](StringRef name) { return info.getAs<StringAttr>(name); };
@@ -318,7 +328,8 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
     int64_t layers = llvm::count_if(symbols, [](Operation *op) { return isa<llm::KvCacheOp>(op); });
     planir::MeshOp::create(builder, loc, mesh.tp, mesh.pp, stage * mesh.tp, stage, 0, firstLayer, layers);
     firstLayer += layers;
-    int64_t sequence = attr(limits, "max_sequence"), block = attr(limits, "kv_block"), batch = attr(limits, "max_batch");
+    int64_t sequence = attr(limits, "max_sequence"), block = attr(limits, "kv_block"),
+            batch = attr(limits, "max_batch");
     planir::LimitsOp::create(builder, loc, batch, attr(limits, "max_tokens"), sequence, block);
     auto ledger = planir::LedgerOp::create(builder, loc, 0, 0, 0, 0, 0);
     SmallVector<int64_t> tpRanks, ppRanks;
@@ -342,7 +353,8 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
                                   type.getHeadDim(), llm::DType::F32, kvBytes, bytes);
         kvBytes += bytes;
       } else if (auto table = dyn_cast<llm::RopeTableOp>(symbol)) {
-        planir::RopeTableOp::create(builder, table.getLoc(), table.getSymName(), table.getInvFreq(), table.getMagnitude());
+        planir::RopeTableOp::create(builder, table.getLoc(), table.getSymName(), table.getInvFreq(),
+                                    table.getMagnitude());
         tables += sequence * table.getInvFreq().size() * 2 * sizeof(float);
       }
     }

@@ -128,13 +128,15 @@ private:
     if (tensors_.count(name.getValue().str()))
       return;
     auto tensor = cast<llm::TensorOp>(SymbolTable::lookupNearestSymbolFrom(param, name));
-    if (FlatSymbolRefAttr fileName = tensor.getFileAttr(); fileName && files_.insert(fileName.getValue().str()).second) {
+    if (FlatSymbolRefAttr fileName = tensor.getFileAttr();
+        fileName && files_.insert(fileName.getValue().str()).second) {
       auto file = cast<llm::FileOp>(SymbolTable::lookupNearestSymbolFrom(param, fileName));
       planir::FileOp::create(builder_, file.getLoc(), file.getSymName(), file.getPath(), file.getSize(),
                              file.getHeaderBytes(), file.getHeaderHash());
     }
     planir::TensorOp::create(builder_, tensor.getLoc(), tensor.getSymNameAttr(), tensor.getShapeAttr(),
-                             tensor.getDtypeAttr(), tensor.getFileAttr(), tensor.getOffsetAttr(), tensor.getBytesAttr());
+                             tensor.getDtypeAttr(), tensor.getFileAttr(), tensor.getOffsetAttr(),
+                             tensor.getBytesAttr());
     tensors_.emplace(name.getValue().str(), tensor);
   }
 

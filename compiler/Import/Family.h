@@ -1,5 +1,5 @@
-// A model family: the declarative description under models/families/ that turns a configuration and a set of tensors into
-// a program. docs/adding-a-model-family.md explains the form.
+// A model family: the declarative description under models/families/ that turns a configuration and a set of tensors
+// into a program. docs/adding-a-model-family.md explains the form.
 #pragma once
 
 #include "compiler/Import/CheckpointIndex.h"
@@ -23,12 +23,13 @@ struct ConfigRule {
   int64_t minimum = 1;
 };
 
-/// A weight: the tensor's name in each format, and its shape in named dimensions, grouped as the tensor's own dimensions.
+/// A weight: the tensor's name in each format, and its shape in named dimensions, grouped as the tensor's own
+/// dimensions.
 struct WeightRule {
   std::string hf, gguf; // "{layer}" stands for the layer's number
   std::vector<std::vector<std::string>> shape;
-  std::string condition;       // Boolean value that must be true for the weight to exist; empty: always
-  std::string sameAs, sameIf;  // another weight that it is, if that Boolean is true
+  std::string condition;      // Boolean value that must be true for the weight to exist; empty: always
+  std::string sameAs, sameIf; // another weight that it is, if that Boolean is true
   std::string init = "uniform";
 };
 

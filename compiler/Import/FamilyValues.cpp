@@ -96,7 +96,7 @@ private:
 
   Status activation(const std::string &name, const std::string &value) {
     static const std::map<std::string, std::string> known = {
-        {"silu", "silu"},           {"swish", "silu"},     {"gelu", "gelu"}, {"gelu_pytorch_tanh", "gelu_tanh"},
+        {"silu", "silu"},          {"swish", "silu"},          {"gelu", "gelu"}, {"gelu_pytorch_tanh", "gelu_tanh"},
         {"gelu_new", "gelu_tanh"}, {"gelu_tanh", "gelu_tanh"}, {"relu", "relu"}};
     auto it = known.find(value);
     if (it == known.end())

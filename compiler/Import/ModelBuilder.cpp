@@ -48,8 +48,8 @@ public:
     auto logits = RankedTensorType::get({ShapedType::kDynamic, values_.integers.at("vocabulary")}, f32_);
     OpBuilder functions(&context_);
     functions.setInsertionPointToEnd(module->getBody());
-    auto forward = func::FuncOp::create(functions, fileLocation_, "forward",
-                                        FunctionType::get(&context_, {batch}, {ids, logits}));
+    auto forward =
+        func::FuncOp::create(functions, fileLocation_, "forward", FunctionType::get(&context_, {batch}, {ids, logits}));
     Block *entry = forward.addEntryBlock();
     batch_ = entry->getArgument(0);
     body_.setInsertionPointToStart(entry);
@@ -245,7 +245,8 @@ private:
       return bad("'glu' takes an activation first");
     DISTC_ASSIGN(Value gate, operand(call, 1, name));
     DISTC_ASSIGN(Value up, operand(call, 2, name));
-    return Value(llm::GluOp::create(body_, named(name), gate.getType(), *llm::symbolizeActivation(it->second), gate, up));
+    return Value(
+        llm::GluOp::create(body_, named(name), gate.getType(), *llm::symbolizeActivation(it->second), gate, up));
   }
 
   Result<double> number(const Expression &call, size_t index) {
@@ -258,7 +259,8 @@ private:
   // Weights -----------------------------------------------------------------------------------------------------------
 
   const WeightRule *findRule(const std::string &name) const {
-    const std::map<std::string, WeightRule> &rules = layer_ < 0 ? source_.family->weights : source_.family->layerWeights;
+    const std::map<std::string, WeightRule> &rules =
+        layer_ < 0 ? source_.family->weights : source_.family->layerWeights;
     auto it = rules.find(name);
     return it == rules.end() ? nullptr : &it->second;
   }
@@ -292,10 +294,10 @@ private:
     FlatSymbolRefAttr file;
     if (source_.weights)
       file = FlatSymbolRefAttr::get(&context_, "file" + std::to_string(tensor.file));
-    auto symbol = llm::TensorOp::create(symbols_, location, symbols_.getStringAttr(tensor.name),
-                                        symbols_.getDenseI64ArrayAttr(fileShape),
-                                        llm::DTypeAttr::get(&context_, static_cast<llm::DType>(*tensor.dtype)), file,
-                                        symbols_.getI64IntegerAttr(tensor.offset), symbols_.getI64IntegerAttr(tensor.bytes));
+    auto symbol = llm::TensorOp::create(
+        symbols_, location, symbols_.getStringAttr(tensor.name), symbols_.getDenseI64ArrayAttr(fileShape),
+        llm::DTypeAttr::get(&context_, static_cast<llm::DType>(*tensor.dtype)), file,
+        symbols_.getI64IntegerAttr(tensor.offset), symbols_.getI64IntegerAttr(tensor.bytes));
     std::vector<int64_t> sizes = import::dimSizes(source_, rule);
     SmallVector<DenseI64ArrayAttr> slices;
     SmallVector<StringRef> dims;

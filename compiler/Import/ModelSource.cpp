@@ -123,11 +123,13 @@ Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool we
     source->name = model;
     source->path = "models/shapes/" + model + ".json";
     if (weights)
-      return invalidArgument("'" + model + "' is the shape of a model, without weights: add --weights none, or name the "
+      return invalidArgument("'" + model +
+                             "' is the shape of a model, without weights: add --weights none, or name the "
                              "folder that holds the checkpoint");
     DISTC_TRY(openShape(*shape, *source));
   } else {
-    return invalidArgument("'" + model + "' is neither a folder with a config.json, nor a .gguf file, nor a known shape (" +
+    return invalidArgument("'" + model +
+                           "' is neither a folder with a config.json, nor a .gguf file, nor a known shape (" +
                            list(shapeNames()) + ")");
   }
   DISTC_ASSIGN(source->values, readValues(*source->family, source->format, *source->config, source->index));
@@ -138,8 +140,7 @@ Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool we
                            std::to_string(values.at("kv_heads")));
   if (!weights)
     DISTC_TRY(readDtype(*source));
-  DISTC_ASSIGN(source->rope,
-               ropeFrequencies(source->format, *source->config, source->index, values.at("head_dim")));
+  DISTC_ASSIGN(source->rope, ropeFrequencies(source->format, *source->config, source->index, values.at("head_dim")));
   return source;
 }
 

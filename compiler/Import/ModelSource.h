@@ -1,4 +1,5 @@
-// A model as the compiler is given it: opened, recognized, its values read and checked. Plain C++; ModelBuilder makes IR.
+// A model as the compiler is given it: opened, recognized, its values read and checked. Plain C++; ModelBuilder makes
+// IR.
 #pragma once
 
 #include "compiler/Import/Family.h"
@@ -10,15 +11,15 @@
 namespace distc::import {
 
 struct ModelSource {
-  std::string name;                    // for people and for the default output folder
-  std::string path;                    // folder, file, or "models/shapes/NAME.json"; leads errors
+  std::string name; // for people and for the default output folder
+  std::string path; // folder, file, or "models/shapes/NAME.json"; leads errors
   Format format = Format::HuggingFace;
-  bool weights = true;                 // false: shapes alone, no files
-  std::optional<plan::DType> dtype;    // without weights: that of all tensors
+  bool weights = true;              // false: shapes alone, no files
+  std::optional<plan::DType> dtype; // without weights: that of all tensors
   GgufMetadata metadata;
   CheckpointIndex index;
-  Status hole;                         // bytes that no tensor covers; a missing tensor is the better error, so it is
-                                       // reported after all tensors have been found
+  Status hole; // bytes that no tensor covers; a missing tensor is the better error, so it is
+               // reported after all tensors have been found
   std::unique_ptr<ConfigSource> config;
   const Family *family = nullptr;
   ModelValues values;

@@ -62,7 +62,8 @@ Result<RopeFrequencies> fromHuggingFace(const ConfigSource &config, int64_t head
   // Newer files have everything in rope_parameters; older ones theta beside an optional rope_scaling.
   std::string at = parameters ? "rope_parameters" : "rope_scaling";
   DISTC_ASSIGN(std::optional<double> topTheta, config.number("rope_theta"));
-  DISTC_ASSIGN(double theta, positive(config, parameters ? at + ".rope_theta" : "rope_theta", topTheta.value_or(10000)));
+  DISTC_ASSIGN(double theta,
+               positive(config, parameters ? at + ".rope_theta" : "rope_theta", topTheta.value_or(10000)));
   RopeFrequencies result{plainFrequencies(theta, headDim)};
 
   DISTC_ASSIGN(std::optional<double> partial, config.number("partial_rotary_factor"));

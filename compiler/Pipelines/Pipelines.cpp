@@ -31,7 +31,8 @@ std::vector<Step> steps(const PipelineOptions &options) {
       {Stage::Shard, "pad-tensor-parallel", [](OpPassManager &pm) { pm.addPass(createPadTensorParallel()); }},
       {Stage::Shard, "split-regimes", [](OpPassManager &pm) { pm.addPass(createSplitRegimes()); }},
       // One rank's shapes, with the collectives that they need.
-      {Stage::Shard, "partition-tensor-parallel", [](OpPassManager &pm) { pm.addPass(createPartitionTensorParallel()); }},
+      {Stage::Shard, "partition-tensor-parallel",
+       [](OpPassManager &pm) { pm.addPass(createPartitionTensorParallel()); }},
       // One program for each pipeline stage; communication in start and wait.
       {Stage::Dist, "split-pipeline", [=](OpPassManager &pm) { pm.addPass(createSplitPipeline(pipeline)); }},
       {Stage::Dist, "async-collectives",

@@ -28,8 +28,8 @@ public:
     if (plan_.passes())
       for (const flatbuffers::String *pass : *plan_.passes())
         passes.push_back(text(pass));
-    auto rank = planir::RankOp::create(builder_, loc_, "rank" + std::to_string(plan_.mesh()->rank()), text(plan_.producer()),
-                                       text(plan_.target()), builder_.getStrArrayAttr(passes));
+    auto rank = planir::RankOp::create(builder_, loc_, "rank" + std::to_string(plan_.mesh()->rank()),
+                                       text(plan_.producer()), text(plan_.target()), builder_.getStrArrayAttr(passes));
     builder_.setInsertionPointToStart(&rank.getBody().emplaceBlock());
     readHeader();
     readWeights();
@@ -66,8 +66,8 @@ private:
     planir::LimitsOp::create(builder_, loc_, limits.max_batch(), limits.max_tokens(), limits.max_sequence(),
                              limits.kv_block());
     const plan::Ledger &ledger = *plan_.ledger();
-    planir::LedgerOp::create(builder_, loc_, ledger.weights_loaded(), ledger.weights_mapped(), ledger.kv(), ledger.arena(),
-                             ledger.tables());
+    planir::LedgerOp::create(builder_, loc_, ledger.weights_loaded(), ledger.weights_mapped(), ledger.kv(),
+                             ledger.arena(), ledger.tables());
     for (const plan::Group *group : *plan_.groups())
       planir::GroupOp::create(builder_, loc_, text(group->name()), signedOf(group->ranks()));
   }
@@ -112,16 +112,17 @@ private:
       planir::KvCacheOp::create(builder_, loc_, cacheName(index), cache->layer(), cache->heads(), cache->head_dim(),
                                 as<llm::DType>(cache->dtype()), cache->offset(), cache->bytes());
     for (auto [index, table] : llvm::enumerate(*plan_.rope_tables()))
-      planir::RopeTableOp::create(builder_, loc_, tableName(index),
-                                  builder_.getF64ArrayAttr(SmallVector<double>(table->inv_freq()->begin(), table->inv_freq()->end())),
-                                  llvm::APFloat(table->magnitude()));
+      planir::RopeTableOp::create(
+          builder_, loc_, tableName(index),
+          builder_.getF64ArrayAttr(SmallVector<double>(table->inv_freq()->begin(), table->inv_freq()->end())),
+          llvm::APFloat(table->magnitude()));
   }
 
   void readProgram(const plan::Program &program) {
     OpBuilder::InsertionGuard guard(builder_);
     auto op = planir::ProgramOp::create(builder_, loc_, as<planir::Regime>(program.regime()), program.max_tokens(),
-                                        program.max_sequences(), program.max_outputs(), program.queues(), program.events(),
-                                        program.micro_batches(), program.arena_bytes());
+                                        program.max_sequences(), program.max_outputs(), program.queues(),
+                                        program.events(), program.micro_batches(), program.arena_bytes());
     builder_.setInsertionPointToStart(&op.getBody().emplaceBlock());
     buffers_.clear();
     for (uint32_t i = 0; i < program.buffers()->size(); ++i) {
@@ -139,9 +140,10 @@ private:
   }
 
   template <typename Op, typename... Args> void emit(Args &&...args) {
-    Op::create(builder_, loc_, i64(instruction_->id()), std::forward<Args>(args)..., i64(instruction_->queue()),
-               builder_.getDenseI64ArrayAttr(instruction_->waits() ? signedOf(instruction_->waits()) : SmallVector<int64_t>()),
-               instruction_->signal() < 0 ? IntegerAttr() : i64(instruction_->signal()), builder_.getStringAttr(label_));
+    Op::create(
+        builder_, loc_, i64(instruction_->id()), std::forward<Args>(args)..., i64(instruction_->queue()),
+        builder_.getDenseI64ArrayAttr(instruction_->waits() ? signedOf(instruction_->waits()) : SmallVector<int64_t>()),
+        instruction_->signal() < 0 ? IntegerAttr() : i64(instruction_->signal()), builder_.getStringAttr(label_));
   }
 
   void readInstruction(const plan::Instruction &instruction, StringRef label) {
@@ -163,8 +165,8 @@ private:
     }
     case plan::Op::Linear: {
       auto &x = *instruction.op_as_Linear();
-      return emit<planir::LinearOp>(b(x.input()), weight(x.weight()), x.bias() < 0 ? FlatSymbolRefAttr() : weight(x.bias()),
-                                    b(x.out()));
+      return emit<planir::LinearOp>(b(x.input()), weight(x.weight()),
+                                    x.bias() < 0 ? FlatSymbolRefAttr() : weight(x.bias()), b(x.out()));
     }
     case plan::Op::Rope: {
       auto &x = *instruction.op_as_Rope();
@@ -196,7 +198,8 @@ private:
     }
     case plan::Op::TopCandidates: {
       auto &x = *instruction.op_as_TopCandidates();
-      return emit<planir::TopCandidatesOp>(b(x.logits()), i64(x.first_id()), i64(x.valid()), i64(x.count()), b(x.out()));
+      return emit<planir::TopCandidatesOp>(b(x.logits()), i64(x.first_id()), i64(x.valid()), i64(x.count()),
+                                           b(x.out()));
     }
     case plan::Op::Sample: {
       auto &x = *instruction.op_as_Sample();
@@ -212,7 +215,8 @@ private:
     }
     case plan::Op::ReduceScatter: {
       auto &x = *instruction.op_as_ReduceScatter();
-      return emit<planir::ReduceScatterOp>(group(x.group()), i64(x.sequence()), b(x.input()), reduce(x.op()), b(x.out()));
+      return emit<planir::ReduceScatterOp>(group(x.group()), i64(x.sequence()), b(x.input()), reduce(x.op()),
+                                           b(x.out()));
     }
     case plan::Op::Send: {
       auto &x = *instruction.op_as_Send();

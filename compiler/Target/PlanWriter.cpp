@@ -70,7 +70,8 @@ private:
   }
 
   // An entry of one of the plan's lists, remembered by its symbol.
-  template <typename T> T &entry(std::vector<std::unique_ptr<T>> &list, std::map<std::string, uint32_t> &index, StringRef name) {
+  template <typename T>
+  T &entry(std::vector<std::unique_ptr<T>> &list, std::map<std::string, uint32_t> &index, StringRef name) {
     index[name.str()] = list.size();
     return *list.emplace_back(std::make_unique<T>());
   }

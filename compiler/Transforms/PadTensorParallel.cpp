@@ -18,8 +18,9 @@ void append(Segments &segments, int64_t begin, int64_t count) {
     return;
   if (!segments.empty()) {
     int64_t lastBegin = segments[segments.size() - 2], &lastCount = segments.back();
-    bool continues = begin == llm::SourceAttr::kZero ? lastBegin == begin
-                                                      : lastBegin != llm::SourceAttr::kZero && lastBegin + lastCount == begin;
+    bool continues = begin == llm::SourceAttr::kZero
+                         ? lastBegin == begin
+                         : lastBegin != llm::SourceAttr::kZero && lastBegin + lastCount == begin;
     if (continues) {
       lastCount += count;
       return;
@@ -148,7 +149,8 @@ struct PadTensorParallelPass : distc::impl::PadTensorParallelBase<PadTensorParal
   // The size of each named dimension, the same in all params.
   LogicalResult collectSizes(ModuleOp module, std::map<std::string, int64_t> &sizes) {
     for (auto param : module.getOps<llm::ParamOp>())
-      for (auto [name, size] : llvm::zip(param.getDims().getAsValueRange<StringAttr>(), param.getTensorType().getShape())) {
+      for (auto [name, size] :
+           llvm::zip(param.getDims().getAsValueRange<StringAttr>(), param.getTensorType().getShape())) {
         auto [it, isNew] = sizes.emplace(name.str(), size);
         if (!isNew && it->second != size && llm::isSplitDimName(name))
           return param.emitOpError() << "has dimension '" << name << "' of size " << size << ", other params have "

@@ -59,7 +59,8 @@ struct PartitionTensorParallelPass : distc::impl::PartitionTensorParallelBase<Pa
     if (type.getHeads() % degree != 0)
       return cache.emitOpError() << "has " << type.getHeads() << " heads, which tensor parallel degree " << degree
                                  << " does not divide; run pad-tensor-parallel first";
-    cache.setType(llm::KvCacheType::get(&getContext(), type.getHeads() / degree, type.getHeadDim(), type.getElementType()));
+    cache.setType(
+        llm::KvCacheType::get(&getContext(), type.getHeads() / degree, type.getHeadDim(), type.getElementType()));
     cache.setSharded(true);
     return success();
   }

@@ -100,7 +100,8 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
       for (int other : placed)
         if (!over(lives[other]) && &lives[other] != inPlace)
           live.push_back(&lives[other]);
-      life.offset = inPlace && free(live, inPlace->offset, life.size) ? inPlace->offset : firstFit(live, inPlace, life.size);
+      life.offset =
+          inPlace && free(live, inPlace->offset, life.size) ? inPlace->offset : firstFit(live, inPlace, life.size);
       end = std::max(end, life.offset + life.size);
       life.buffer.setOffset(life.offset);
       placed.push_back(lifeOf[written]);
@@ -109,9 +110,8 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
   }
 
   static bool free(ArrayRef<const Life *> live, int64_t offset, int64_t size) {
-    return llvm::none_of(live, [&](const Life *other) {
-      return offset < other->offset + other->size && other->offset < offset + size;
-    });
+    return llvm::none_of(
+        live, [&](const Life *other) { return offset < other->offset + other->size && other->offset < offset + size; });
   }
 
   static int64_t firstFit(SmallVector<const Life *> live, const Life *inPlace, int64_t size) {

@@ -101,9 +101,10 @@ struct SplitPipelinePass : distc::impl::SplitPipelineBase<SplitPipelinePass> {
     int64_t sum = 0;
     for (int64_t n : given)
       sum += n;
-    if (static_cast<int64_t>(given.size()) != stages || sum != count || llvm::any_of(given, [](int64_t n) { return n < 1; })) {
-      program.emitError() << "--pp-split gives " << given.size() << " stages with " << sum << " layers; expected " << stages
-                          << " stages of at least 1 layer, " << count << " layers together";
+    if (static_cast<int64_t>(given.size()) != stages || sum != count ||
+        llvm::any_of(given, [](int64_t n) { return n < 1; })) {
+      program.emitError() << "--pp-split gives " << given.size() << " stages with " << sum << " layers; expected "
+                          << stages << " stages of at least 1 layer, " << count << " layers together";
       return failure();
     }
     return given;
@@ -120,7 +121,8 @@ struct SplitPipelinePass : distc::impl::SplitPipelineBase<SplitPipelinePass> {
         cost.layers.emplace_back();
         continue;
       }
-      // The last layer ends where its residual stream leaves it: at the first op that no layer has, selection or final norm.
+      // The last layer ends where its residual stream leaves it: at the first op that no layer has, selection or final
+      // norm.
       ended |= isa<llm::SelectOutputsOp>(op);
       Cost &at = cost.layers.empty() ? cost.begin : ended ? cost.end : cost.layers.back();
       for (NamedAttribute attribute : op.getAttrs())

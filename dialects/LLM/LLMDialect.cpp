@@ -107,7 +107,5 @@ SmallVector<int64_t> SourceAttr::getShape() const {
 }
 
 bool distc::llm::isSplitDimName(StringRef name) {
-  return llvm::StringSwitch<bool>(name)
-      .Cases({"heads", "kv_heads", "intermediate", "vocabulary"}, true)
-      .Default(false);
+  return llvm::StringSwitch<bool>(name).Cases({"heads", "kv_heads", "intermediate", "vocabulary"}, true).Default(false);
 }

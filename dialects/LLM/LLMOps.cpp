@@ -67,8 +67,7 @@ LogicalResult ParamOp::verify() {
   if (!type.hasStaticShape())
     return emitOpError() << "expected a static shape, got " << type;
   if (getDims().size() != static_cast<size_t>(type.getRank()))
-    return emitOpError() << "expected a name for each of " << type.getRank() << " dimensions, got "
-                         << getDims().size();
+    return emitOpError() << "expected a name for each of " << type.getRank() << " dimensions, got " << getDims().size();
   if (getSources().empty())
     return emitOpError() << "expected at least one source";
   SmallVector<int64_t> first;
@@ -118,7 +117,9 @@ static RankedTensorType rows(ArrayRef<int64_t> dims, Type element) {
   return RankedTensorType::get(shape, element);
 }
 
-static ArrayRef<int64_t> rowDims(Value value) { return cast<RankedTensorType>(value.getType()).getShape().drop_front(); }
+static ArrayRef<int64_t> rowDims(Value value) {
+  return cast<RankedTensorType>(value.getType()).getShape().drop_front();
+}
 static Type elementOf(Value value) { return cast<RankedTensorType>(value.getType()).getElementType(); }
 
 FailureOr<Type> EmbeddingOp::inferType(ParamScope &scope) {

@@ -49,8 +49,8 @@ public:
   Layout layout(mlir::Value value) const { return layouts_.lookup(value); }
   void setLayout(mlir::Value value, Layout layout) { layouts_[value] = layout; }
 
-  /// Makes `operand` replicated: a partial sum is all-reduced in front of its first such use, later uses share it. A split
-  /// value is an error.
+  /// Makes `operand` replicated: a partial sum is all-reduced in front of its first such use, later uses share it. A
+  /// split value is an error.
   mlir::LogicalResult requireReplicated(mlir::OpOperand &operand);
   /// The same for a value split along its rows, which are gathered.
   mlir::LogicalResult gatherRows(mlir::OpOperand &operand);

@@ -44,9 +44,7 @@ uint64_t dtypeBytes(plan::DType dtype) {
   return 0;
 }
 
-uint64_t dtypeBlock(plan::DType dtype) {
-  return dtype == plan::DType::Q8_0 || dtype == plan::DType::Q4_1 ? 32 : 1;
-}
+uint64_t dtypeBlock(plan::DType dtype) { return dtype == plan::DType::Q8_0 || dtype == plan::DType::Q4_1 ? 32 : 1; }
 
 std::vector<uint8_t> packPayload(const plan::PlanT &plan) {
   flatbuffers::FlatBufferBuilder builder(1 << 16);

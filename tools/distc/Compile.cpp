@@ -26,12 +26,11 @@ public:
   void lap(const std::string &name) {
     auto now = std::chrono::steady_clock::now();
     if (print_)
-      std::fprintf(stderr, "%9.1f ms  %s\n", std::chrono::duration<double, std::milli>(now - last_).count(), name.c_str());
+      std::fprintf(stderr, "%9.1f ms  %s\n", std::chrono::duration<double, std::milli>(now - last_).count(),
+                   name.c_str());
     last_ = std::chrono::steady_clock::now();
   }
-  double total() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
+  double total() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
 
 private:
   bool print_;
@@ -55,7 +54,8 @@ Status checkOptions(const CompileOptions &options) {
   auto positive = [](const char *flag, int64_t value, int64_t most) -> Status {
     if (value >= 1 && value <= most)
       return {};
-    return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected 1 to " + std::to_string(most));
+    return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected 1 to " +
+                           std::to_string(most));
   };
   DISTC_TRY(positive("--tp", options.tp, 65536));
   DISTC_TRY(positive("--pp", options.pp, 4096));
@@ -110,9 +110,11 @@ Status write(ModuleOp module, const import::ModelSource &source, const fs::path 
     return failedPrecondition(temporary.string() + ": cannot create: " + error.message());
   auto fill = [&]() -> Status {
     for (size_t rank = 0; rank < files->size(); ++rank)
-      DISTC_TRY(writeFileAtomically((temporary / planFileName(rank)).string(), std::as_bytes(std::span((*files)[rank]))));
+      DISTC_TRY(
+          writeFileAtomically((temporary / planFileName(rank)).string(), std::as_bytes(std::span((*files)[rank]))));
     if (source.tokenizer)
-      DISTC_TRY(writeFileAtomically((temporary / "tokenizer.dtok").string(), std::as_bytes(std::span(*source.tokenizer))));
+      DISTC_TRY(
+          writeFileAtomically((temporary / "tokenizer.dtok").string(), std::as_bytes(std::span(*source.tokenizer))));
     DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(temporary.string()));
     return verifySet(set, directory.string());
   };
@@ -138,8 +140,8 @@ Limits chooseLimits(const CompileOptions &options, const import::ModelSource &so
   limits.kvBlock = options.kvBlock;
   limits.maxSequence = options.maxSequence ? options.maxSequence : std::clamp<int64_t>(context, 512, 4096);
   if (options.maxSequence > context)
-    log(LogLevel::Warn, "--max-seq " + std::to_string(options.maxSequence) + " is beyond the " + std::to_string(context) +
-                            " positions that the model was made for");
+    log(LogLevel::Warn, "--max-seq " + std::to_string(options.maxSequence) + " is beyond the " +
+                            std::to_string(context) + " positions that the model was made for");
   return limits;
 }
 
@@ -160,7 +162,8 @@ void dump(ModuleOp module, const std::string &directory, int index, StringRef na
 Status compile(const CompileOptions &options) {
   DISTC_TRY(checkOptions(options));
   Stopwatch watch(options.timing);
-  DISTC_ASSIGN(std::unique_ptr<import::ModelSource> source, import::openModel(options.model, options.weights != "none"));
+  DISTC_ASSIGN(std::unique_ptr<import::ModelSource> source,
+               import::openModel(options.model, options.weights != "none"));
   watch.lap("read headers");
 
   DialectRegistry registry;
@@ -196,8 +199,10 @@ Status compile(const CompileOptions &options) {
   pipeline.tp = options.tp;
   pipeline.pp = options.pp;
   pipeline.stageLayers = options.ppSplit;
-  pipeline.until = options.emit == "llm" ? Stage::Llm : options.emit == "shard" ? Stage::Shard
-                   : options.emit == "dist" ? Stage::Dist : Stage::Plan;
+  pipeline.until = options.emit == "llm"     ? Stage::Llm
+                   : options.emit == "shard" ? Stage::Shard
+                   : options.emit == "dist"  ? Stage::Dist
+                                             : Stage::Plan;
   pipeline.observer = [&](StringRef pass, bool, double) {
     watch.lap(pass.str());
     if (!options.dumpIr.empty())

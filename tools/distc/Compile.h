@@ -15,11 +15,11 @@ struct CompileOptions {
   std::string model;
   int64_t tp = 1, pp = 1;
   std::vector<int64_t> ppSplit;
-  std::string output;       // empty: MODEL.tpNppM in the current folder
+  std::string output; // empty: MODEL.tpNppM in the current folder
   std::string target = "cpu";
-  std::string weights;      // "none": shapes alone
-  std::string emit;         // llm, shard, dist, plan: print that form instead of writing plans
-  std::string dumpIr;       // folder for the IR after each pass
+  std::string weights; // "none": shapes alone
+  std::string emit;    // llm, shard, dist, plan: print that form instead of writing plans
+  std::string dumpIr;  // folder for the IR after each pass
   int64_t maxBatch = 8, maxTokens = 512, maxSequence = 0, kvBlock = 16; // maxSequence 0: by the model
   bool timing = false;
 };

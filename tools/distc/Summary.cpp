@@ -18,7 +18,8 @@ void printSummary(const std::vector<PlanFile> &set, const std::string &directory
   for (const PlanFile &file : set) {
     const plan::Mesh &mesh = *file.plan().mesh();
     const plan::Ledger &ledger = *file.plan().ledger();
-    std::string layers = std::to_string(mesh.first_layer()) + "-" + std::to_string(mesh.first_layer() + mesh.layers() - 1);
+    std::string layers =
+        std::to_string(mesh.first_layer()) + "-" + std::to_string(mesh.first_layer() + mesh.layers() - 1);
     std::printf("%5u %6u %8s %14s %14s %12s %12s\n", mesh.rank(), mesh.stage(), layers.c_str(),
                 formatBytes(ledger.weights_loaded() + ledger.weights_mapped()).c_str(),
                 formatBytes(ledger.weights_mapped()).c_str(), formatBytes(ledger.kv()).c_str(),

@@ -23,8 +23,9 @@ int report(const Status &status) {
 
 void addCompile(CLI::App &app, CompileOptions &options) {
   CLI::App *command = app.add_subcommand("compile", "Compile MODEL into one plan for each rank of a TP x PP mesh");
-  command->add_option("MODEL", options.model,
-                      "A Hugging Face folder, a .gguf file, or a name from models/shapes (with --weights none)")
+  command
+      ->add_option("MODEL", options.model,
+                   "A Hugging Face folder, a .gguf file, or a name from models/shapes (with --weights none)")
       ->required();
   command->add_option("--tp", options.tp, "Tensor-parallel degree")->capture_default_str();
   command->add_option("--pp", options.pp, "Pipeline-parallel degree")->capture_default_str();
@@ -70,7 +71,8 @@ int main(int argc, char **argv) {
   CompileOptions options;
   addCompile(app, options);
   std::string path;
-  CLI::App *verify = app.add_subcommand("verify", "Prove a plan set: coverage, communication, memory, over all its ranks");
+  CLI::App *verify =
+      app.add_subcommand("verify", "Prove a plan set: coverage, communication, memory, over all its ranks");
   verify->add_option("DIR", path, "Folder of the plan set")->required();
   InspectOptions inspectOptions;
   bool json = false;
@@ -87,7 +89,8 @@ int main(int argc, char **argv) {
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0)
       return app.exit(error);
-    std::fprintf(stderr, "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
+    std::fprintf(stderr,
+                 "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
                  error.what());
     return kUsage;
   }

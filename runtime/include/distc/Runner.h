@@ -14,11 +14,11 @@
 namespace distc {
 
 struct RunnerOptions {
-  std::string weights;                  // folder or file that the checkpoint lies in now; empty: as the plan says
-  std::optional<uint64_t> randomSeed;   // random weights instead of the checkpoint's
-  uint32_t threadsPerRank = 0;          // 0: cores / ranks, at least 1
-  double timeoutSeconds = 60;           // how long a rank waits for its peers before the step fails
-  std::string traceFile;                // Chrome trace of every step, written on destruction; empty: none
+  std::string weights;                // folder or file that the checkpoint lies in now; empty: as the plan says
+  std::optional<uint64_t> randomSeed; // random weights instead of the checkpoint's
+  uint32_t threadsPerRank = 0;        // 0: cores / ranks, at least 1
+  double timeoutSeconds = 60;         // how long a rank waits for its peers before the step fails
+  std::string traceFile;              // Chrome trace of every step, written on destruction; empty: none
   const std::atomic<bool> *interrupted = nullptr; // polled; a step in flight then ends with Code::Cancelled
   std::function<void(uint64_t done, uint64_t total)> loadProgress; // bytes of weights
 };
@@ -28,13 +28,13 @@ struct PlanSetInfo {
   std::string model;
   uint32_t tp = 1, pp = 1;
   uint32_t vocabulary = 0;
-  uint32_t context = 0;              // positions the model was made for
+  uint32_t context = 0; // positions the model was made for
   uint32_t maxBatch = 0, maxTokens = 0, maxSequence = 0;
   uint32_t kvBlockTokens = 0, kvBlocks = 0, blocksPerSequence = 0;
-  uint32_t maxOutputs = 0;           // per prefill step
-  std::string tokenizerPath;         // empty: none
-  uint64_t weightBytes = 0;          // of all ranks, as they are read in one decode step
-  uint64_t kvBytesPerToken = 0;      // of all ranks
+  uint32_t maxOutputs = 0;      // per prefill step
+  std::string tokenizerPath;    // empty: none
+  uint64_t weightBytes = 0;     // of all ranks, as they are read in one decode step
+  uint64_t kvBytesPerToken = 0; // of all ranks
 };
 
 class Runner {

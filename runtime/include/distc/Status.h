@@ -1,4 +1,5 @@
-// Status and Result<T>: how everything outside the compiler's passes reports failure. No exceptions cross an API of ours.
+// Status and Result<T>: how everything outside the compiler's passes reports failure. No exceptions cross an API of
+// ours.
 #pragma once
 
 #include <cassert>

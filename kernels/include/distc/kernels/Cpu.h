@@ -21,23 +21,25 @@ struct Matrix {
   int64_t rowStride;
 };
 
-/// y[t * yStride + n] = sum_k x[t * w.cols + k] * w[n, k] + (bias ? bias[n] : 0), n in [rowBegin, rowEnd), t in [0, tokens).
+/// y[t * yStride + n] = sum_k x[t * w.cols + k] * w[n, k] + (bias ? bias[n] : 0), n in [rowBegin, rowEnd), t in [0,
+/// tokens).
 void linear(const float *x, int64_t tokens, const Matrix &w, const float *bias, float *y, int64_t yStride,
             int64_t rowBegin, int64_t rowEnd);
 
 /// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight, t in [rowBegin, rowEnd). y may be x.
 void rmsNorm(const float *x, const float *weight, float eps, int64_t width, float *y, int64_t rowBegin, int64_t rowEnd);
 
-/// y[t, :] = table[tokens[t] - firstRow, :] as f32, zeros where that is not a row of the table; t in [rowBegin, rowEnd).
+/// y[t, :] = table[tokens[t] - firstRow, :] as f32, zeros where that is not a row of the table; t in [rowBegin,
+/// rowEnd).
 void embedding(const int32_t *tokens, const Matrix &table, int64_t firstRow, float *y, int64_t rowBegin,
                int64_t rowEnd);
 
 enum class RopeStyle : uint8_t { Half, Interleaved };
 
-/// Rotates each of `heads` heads of row t by the angles of position positions[t]; cosSin is [positions, headDim/2] pairs,
-/// cos first: cosSin[(p * headDim/2 + i) * 2 + {0, 1}]. y may be x. t in [rowBegin, rowEnd).
-void rope(const float *x, const int32_t *positions, const float *cosSin, int64_t heads, int64_t headDim, RopeStyle style,
-          float *y, int64_t rowBegin, int64_t rowEnd);
+/// Rotates each of `heads` heads of row t by the angles of position positions[t]; cosSin is [positions, headDim/2]
+/// pairs, cos first: cosSin[(p * headDim/2 + i) * 2 + {0, 1}]. y may be x. t in [rowBegin, rowEnd).
+void rope(const float *x, const int32_t *positions, const float *cosSin, int64_t heads, int64_t headDim,
+          RopeStyle style, float *y, int64_t rowBegin, int64_t rowEnd);
 
 /// One layer's cache: [blocks, 2, heads, blockTokens, headDim] f32.
 struct KvView {
@@ -49,30 +51,31 @@ struct KvView {
 
 /// Writes k[t], v[t] ([heads, headDim] each) at position positions[t] of block table row `blockTables + sequenceOf[t] *
 /// blocksPerSequence`; t in [rowBegin, rowEnd).
-void kvAppend(const float *k, const float *v, const KvView &cache, const int32_t *blockTables, int64_t blocksPerSequence,
-              const int32_t *sequenceOf, const int32_t *positions, int64_t rowBegin, int64_t rowEnd);
+void kvAppend(const float *k, const float *v, const KvView &cache, const int32_t *blockTables,
+              int64_t blocksPerSequence, const int32_t *sequenceOf, const int32_t *positions, int64_t rowBegin,
+              int64_t rowEnd);
 
 struct AttentionParams {
-  int64_t heads;   // query heads; query head h reads KV head h / (heads / cache.heads)
+  int64_t heads; // query heads; query head h reads KV head h / (heads / cache.heads)
   float scale;
-  int64_t window;  // 0: all positions; w: the last w
-  float softCap;   // 0: none
+  int64_t window; // 0: all positions; w: the last w
+  float softCap;  // 0: none
 };
 
 /// out[t, h] = softmax(scale * q[t, h] . K[0..p]) V[0..p] with p = positions[t], for items i in [begin, end),
 /// i = t * cache.heads + kvHead: all query heads of one KV head at one token. q and out are [tokens, heads, headDim].
 /// One pass over the blocks (online softmax), in the order of positions. headDim is any multiple of 2 up to 256.
 void attention(const float *q, const KvView &cache, const AttentionParams &params, const int32_t *blockTables,
-               int64_t blocksPerSequence, const int32_t *sequenceOf, const int32_t *positions, float *out, int64_t begin,
-               int64_t end);
+               int64_t blocksPerSequence, const int32_t *sequenceOf, const int32_t *positions, float *out,
+               int64_t begin, int64_t end);
 
 /// out[i] = a[i] + b[i], i in [begin, end). out may be a or b.
 void add(const float *a, const float *b, float *out, int64_t begin, int64_t end);
 
 enum class Activation : uint8_t { Silu, Gelu, GeluTanh, Relu };
 
-/// out[i] = activation(gate[i]) * up[i], i in [begin, end). out may be gate or up. Within 4 ulp-ish (1e-6 relative) of the
-/// double-precision value.
+/// out[i] = activation(gate[i]) * up[i], i in [begin, end). out may be gate or up. Within 4 ulp-ish (1e-6 relative) of
+/// the double-precision value.
 void glu(const float *gate, const float *up, Activation activation, float *out, int64_t begin, int64_t end);
 
 /// sum[i] += x[i], i in [begin, end): the step of an all-reduce.
@@ -104,8 +107,8 @@ struct SamplingRow {
 void topCandidates(const float *logits, int64_t width, int64_t valid, int64_t firstId, int64_t count,
                    const SamplingRow *sampling, float *out, int64_t rowBegin, int64_t rowEnd);
 
-/// docs/plan-format.md, Sample: candidates [shards * rows, count + 2, 2] -> ids [rows]. If no logit is finite, the greedy
-/// choice; if there is no candidate at all, 0.
+/// docs/plan-format.md, Sample: candidates [shards * rows, count + 2, 2] -> ids [rows]. If no logit is finite, the
+/// greedy choice; if there is no candidate at all, 0.
 void sample(const float *candidates, int64_t shards, int64_t rows, int64_t count, const SamplingRow *sampling,
             int32_t *ids);
 
