@@ -47,6 +47,6 @@ fi
 
 # A plan is older than the compiler that should have made it: compile again, it takes a second.
 if [[ ! -f $plans/rank0.plan || build/bin/distc -nt $plans/rank0.plan ]]; then
-  run build/bin/distc compile "$checkpoint" --tp 2 --pp 2 -o "$plans"
+  run build/bin/distc compile "$checkpoint" --tp 2 --pp 2 --max-batch 1 --max-seq 2048 -o "$plans"
 fi
 run build/bin/distrun generate "$plans" --chat --prompt "$prompt" --max-new-tokens 64
