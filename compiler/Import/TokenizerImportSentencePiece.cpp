@@ -3,6 +3,7 @@
 // buffers (https://protobuf.dev/programming-guides/encoding).
 #include "compiler/Import/TokenizerImportHf.h"
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
 
@@ -160,6 +161,9 @@ Status readSentencePiece(std::string_view bytes, TokenizerDraft &draft) {
     return {};
   }));
   DISTC_TRY(readTrainer(trainer, table));
+  if (std::find(table.kinds.begin(), table.kinds.end(), tok::PieceKind::UserDefined) != table.kinds.end())
+    return invalidArgument("a SentencePiece model with user-defined pieces is not supported without its "
+                           "tokenizer.json, which transformers' save_pretrained writes");
   table.fuse_unknown = true;
   draft.indexPieces();
   for (int32_t *id : {&table.unknown, &table.bos, &table.eos})

@@ -15,8 +15,13 @@ std::string dropExtraSpaces(std::string_view section) {
   for (char c : section)
     if (c != ' ' || (!kept.empty() && kept.back() != ' '))
       kept += c;
-  if (!kept.empty() && kept.back() == ' ')
-    kept.pop_back();
+  // At the end SentencePiece looks for the escaped form, so takes a U+2581 of the text for a space.
+  std::string_view rest = kept;
+  for (bool isSpace = true; isSpace;) {
+    isSpace = rest.ends_with(' ') || rest.ends_with(kSpace);
+    rest.remove_suffix(!isSpace ? 0 : rest.ends_with(' ') ? 1 : kSpace.size());
+  }
+  kept.resize(rest.size());
   return kept;
 }
 

@@ -1,9 +1,11 @@
 // Answers requests, one JSON object a line on stdin, with one JSON object a line on stdout:
 //   {"text": …, "special": bool, "parse": bool}                → {"ids": […], "decoded": …}
 //   {"decode": […], "special": bool}                           → {"text": …}
-// Usage: text_driver CHECKPOINT    (a .gguf file or a folder with tokenizer.json)
+//   {"template": …, "messages": [{role, content}], "prompt": bool} → {"text": …}
+// Usage: text_driver CHECKPOINT    (a .gguf file, a folder with tokenizer.json, or - for templates alone)
 #include "compiler/Import/Json.h"
 #include "compiler/Import/TokenizerImport.h"
+#include "runtime/text/ChatTemplate.h"
 #include "runtime/text/Tokenizer.h"
 
 #include <filesystem>
@@ -21,16 +23,26 @@ Result<import::TokenizerBytes> importFrom(const std::string &path) {
   return import::importGgufTokenizer(file.metadata, path);
 }
 
-Result<Json> answer(const Json &request, const Tokenizer &tokenizer) {
+Result<Json> answer(const Json &request, const Tokenizer *tokenizer) {
+  if (request.contains("template")) {
+    std::vector<ChatMessage> messages;
+    for (const Json &message : request["messages"])
+      messages.push_back({message["role"].get<std::string>(), message["content"].get<std::string>()});
+    DISTC_ASSIGN(std::string text, renderChat(request["template"].get<std::string>(), messages,
+                                              {"<s>", "</s>", request["prompt"].get<bool>()}));
+    return Json{{"text", text}};
+  }
+  if (!tokenizer)
+    return invalidArgument("only templates: no checkpoint was given");
   if (request.contains("decode")) {
     DISTC_ASSIGN(std::string text,
-                 tokenizer.decode(request["decode"].get<std::vector<int32_t>>(), request["special"].get<bool>()));
+                 tokenizer->decode(request["decode"].get<std::vector<int32_t>>(), request["special"].get<bool>()));
     return Json{{"text", text}};
   }
   DISTC_ASSIGN(std::vector<int32_t> ids,
-               tokenizer.encode(request["text"].get<std::string>(), request["special"].get<bool>(),
-                                request["parse"].get<bool>()));
-  DISTC_ASSIGN(std::string decoded, tokenizer.decode(ids, false));
+               tokenizer->encode(request["text"].get<std::string>(), request["special"].get<bool>(),
+                                 request["parse"].get<bool>()));
+  DISTC_ASSIGN(std::string decoded, tokenizer->decode(ids, false));
   return Json{{"ids", ids}, {"decoded", decoded}};
 }
 
@@ -44,16 +56,20 @@ int fail(const Status &status) {
 int main(int argc, char **argv) {
   if (argc != 2)
     return fail(invalidArgument("usage: text_driver CHECKPOINT"));
-  Result<import::TokenizerBytes> bytes = importFrom(argv[1]);
-  if (!bytes.ok())
-    return fail(bytes.status());
-  if (!*bytes)
-    return fail(invalidArgument(std::string(argv[1]) + ": holds no tokenizer"));
-  auto tokenizer = Tokenizer::fromBytes(std::string((*bytes)->begin(), (*bytes)->end()), argv[1]);
-  if (!tokenizer.ok())
-    return fail(tokenizer.status());
+  std::unique_ptr<Tokenizer> tokenizer;
+  if (std::string_view(argv[1]) != "-") {
+    Result<import::TokenizerBytes> bytes = importFrom(argv[1]);
+    if (!bytes.ok())
+      return fail(bytes.status());
+    if (!*bytes)
+      return fail(invalidArgument(std::string(argv[1]) + ": holds no tokenizer"));
+    auto opened = Tokenizer::fromBytes(std::string((*bytes)->begin(), (*bytes)->end()), argv[1]);
+    if (!opened.ok())
+      return fail(opened.status());
+    tokenizer = opened.take();
+  }
   for (std::string line; std::getline(std::cin, line);) {
-    Result<Json> reply = answer(Json::parse(line), **tokenizer);
+    Result<Json> reply = answer(Json::parse(line), tokenizer.get());
     Json out = reply.ok() ? *reply : Json{{"error", reply.status().message()}};
     std::cout << out.dump(-1, ' ', false, Json::error_handler_t::replace) << std::endl;
   }
