@@ -8,9 +8,7 @@
 #include "runtime/exec/Rank.h"
 #include "runtime/plan/MemoryCheck.h"
 #include "runtime/schema/PlanFile.h"
-#ifdef DISTC_HAVE_VERIFY
 #include "runtime/verify/Verify.h"
-#endif
 
 namespace distc {
 
@@ -37,7 +35,6 @@ struct Runner::State {
 namespace {
 
 Status verify(std::span<const plan::Plan *const> plans, const std::string &directory) {
-#ifdef DISTC_HAVE_VERIFY
   constexpr size_t kShown = 5;
   const std::vector<Violation> violations = verifyPlanSet(plans, kShown);
   if (violations.empty())
@@ -46,9 +43,6 @@ Status verify(std::span<const plan::Plan *const> plans, const std::string &direc
   for (const Violation &violation : violations)
     text += "\n  " + violation.kind + ": " + violation.message;
   return dataLoss(text);
-#else
-  return {};
-#endif
 }
 
 std::vector<std::vector<CommGroup>> groupsOf(std::span<const plan::Plan *const> plans) {
