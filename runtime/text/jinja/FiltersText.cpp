@@ -42,7 +42,8 @@ std::string indented(const std::string &text, Arguments &arguments, Budget &budg
                         ' ');
   std::string result(first ? indent : "");
   bool isFirst = true;
-  for (std::string_view line : splitLines(text + "\n", false)) {
+  std::string closed = text + "\n"; // as Jinja has it, so that there is a first line
+  for (std::string_view line : splitLines(closed, false)) {
     budget.chargeBytes(indent.size() + line.size());
     if (!isFirst)
       result.append("\n").append(blank || !line.empty() ? indent : "");

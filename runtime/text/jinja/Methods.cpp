@@ -39,7 +39,7 @@ Value split(const std::string &text, Arguments &arguments, bool fromRight, Budge
   if (!byBlanks && (!separator->isString() || separator->string()->empty()))
     arguments.fail("the separator must be a string that is not empty");
   if (byBlanks) {
-    // Whole runs of blanks, none at the ends; the last part of a limited split keeps its blanks inside.
+    // At whole runs of blanks, none at the ends; what a limited split leaves keeps its blanks but the next ones.
     std::vector<std::string_view> all = characters(text);
     auto isBlank = [](std::string_view c) { return stripped(c, nullptr, true, false).empty(); };
     if (fromRight)
@@ -59,10 +59,7 @@ Value split(const std::string &text, Arguments &arguments, bool fromRight, Budge
       bool isLast = limit >= 0 && static_cast<int64_t>(parts.size()) == limit;
       while (i < all.size() && (isLast || !isBlank(all[i])))
         ++i;
-      size_t end = i;
-      while (isLast && isBlank(all[end - 1]))
-        --end;
-      size_t a = offset(begin), b = offset(end);
+      size_t a = offset(begin), b = offset(i);
       parts.push_back(std::string_view(text).substr(std::min(a, b), std::max(a, b) - std::min(a, b)));
     }
   } else {
