@@ -58,8 +58,6 @@ public:
   mlir::LogicalResult noRule(mlir::Operation *op);
 
 private:
-  mlir::Value reduced(mlir::OpOperand &operand);
-
   std::string grid_;
   int16_t axis_;
   int64_t size_;
