@@ -77,14 +77,15 @@ private:
   std::vector<float> values;
 };
 
-/// ||out - reference|| / ||reference||; NaN if an output was not written.
-inline double relativeError(const float *out, const std::vector<double> &reference) {
+/// ||out - reference|| / scale; NaN if an output was not written. The scale defaults to ||reference||; a sum that may
+/// cancel is measured against the norm of its terms.
+inline double relativeError(const float *out, const std::vector<double> &reference, double scale = 0) {
   double difference = 0, norm = 0;
   for (size_t i = 0; i < reference.size(); ++i) {
     difference += (out[i] - reference[i]) * (out[i] - reference[i]);
     norm += reference[i] * reference[i];
   }
-  return std::sqrt(difference / norm);
+  return std::sqrt(difference) / (scale > 0 ? scale : std::sqrt(norm));
 }
 
 inline bool sameBits(const float *a, const float *b, size_t n) { return std::memcmp(a, b, n * sizeof(float)) == 0; }
