@@ -53,18 +53,22 @@ protected:
           return &d.cache[(((block * 2 + plane) * c.kvHeads + kvHead) * c.blockTokens + position % c.blockTokens) *
                           c.dim];
         };
-        std::vector<double> sum(c.dim);
-        double total = 0;
-        for (int64_t j = c.window > 0 ? std::max<int64_t>(0, p - c.window + 1) : 0; j <= p; ++j) {
+        const int64_t first = c.window > 0 ? std::max<int64_t>(0, p - c.window + 1) : 0;
+        std::vector<double> scores, sum(c.dim);
+        for (int64_t j = first; j <= p; ++j) {
           double score = 0;
           for (int64_t i = 0; i < c.dim; ++i)
             score += double(q[i]) * at(j, 0)[i];
           score /= std::sqrt(double(c.dim));
-          if (c.softCap > 0)
-            score = c.softCap * std::tanh(score / c.softCap);
-          total += std::exp(score);
+          scores.push_back(c.softCap > 0 ? c.softCap * std::tanh(score / c.softCap) : score);
+        }
+        const double maximum = *std::max_element(scores.begin(), scores.end());
+        double total = 0;
+        for (int64_t j = first; j <= p; ++j) {
+          const double weight = std::exp(scores[j - first] - maximum);
+          total += weight;
           for (int64_t i = 0; i < c.dim; ++i)
-            sum[i] += std::exp(score) * at(j, 1)[i];
+            sum[i] += weight * at(j, 1)[i];
         }
         for (double s : sum)
           out.push_back(s / total);
