@@ -34,8 +34,9 @@ std::string labelOf(Operation *op) {
 // One program: a function of one stage to a plan.program.
 class ProgramConverter {
 public:
-  ProgramConverter(planir::RankOp rank, MeshShape mesh, DictionaryAttr limits, int64_t vocabulary)
-      : builder_(rank.getContext()), rank_(rank), mesh_(mesh), limits_(limits), vocabulary_(vocabulary) {}
+  ProgramConverter(planir::RankOp rank, SymbolTable &symbols, MeshShape mesh, DictionaryAttr limits, int64_t vocabulary)
+      : builder_(rank.getContext()), rank_(rank), symbols_(symbols), mesh_(mesh), limits_(limits),
+        vocabulary_(vocabulary) {}
 
   LogicalResult convert(func::FuncOp function, int64_t &nextId) {
     decode_ = function->getAttrOfType<StringAttr>("llm.regime").getValue() == "decode";
@@ -114,15 +115,13 @@ private:
   }
   IntegerAttr i64(int64_t value) { return builder_.getI64IntegerAttr(value); }
 
-  llm::ParamOp paramOf(Operation *user, FlatSymbolRefAttr name) {
-    return cast<llm::ParamOp>(SymbolTable::lookupNearestSymbolFrom(user, name));
-  }
+  llm::ParamOp paramOf(StringRef name) { return symbols_.lookup<llm::ParamOp>(name); }
 
   LogicalResult convertOp(Operation *op) {
     return TypeSwitch<Operation *, LogicalResult>(op)
         .Case([&](llm::EmbeddingOp x) {
-          auto layout = paramOf(x, x.getWeightAttr()).getSplitDim() ? planir::LayoutKind::Partial
-                                                                    : planir::LayoutKind::Replicated;
+          auto layout =
+              paramOf(x.getWeight()).getSplitDim() ? planir::LayoutKind::Partial : planir::LayoutKind::Replicated;
           Value out = declare(x, planir::RowUnit::Tokens, layout);
           emit<planir::EmbeddingOp>(x, x.getWeightAttr(), i64(0), out);
           return success();
@@ -224,7 +223,7 @@ private:
   }
 
   LogicalResult convertLinear(llm::LinearOp x) {
-    llm::ParamOp weight = paramOf(x, x.getWeightAttr());
+    llm::ParamOp weight = paramOf(x.getWeight());
     unsigned outRank = cast<RankedTensorType>(x.getType()).getRank() - 1;
     std::optional<unsigned> split = weight.getSplitDim();
     auto layout = !split              ? planir::LayoutKind::Replicated
@@ -271,6 +270,7 @@ private:
 
   OpBuilder builder_;
   planir::RankOp rank_;
+  SymbolTable &symbols_;
   MeshShape mesh_;
   DictionaryAttr limits_;
   int64_t vocabulary_, maxTokens_ = 0, maxOutputs_ = 0, nextId_ = 0, peer_ = -1;
@@ -292,14 +292,15 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
       module.emitError() << "expected attributes llm.model and llm.limits";
       return signalPassFailure();
     }
+    SymbolTable table(module);
     int64_t firstLayer = 0;
     for (int64_t stage = 0; stage < mesh->pp; ++stage)
-      if (failed(convertStage(module, *mesh, info, limits, stage, firstLayer)))
+      if (failed(convertStage(module, table, *mesh, info, limits, stage, firstLayer)))
         return signalPassFailure();
   }
 
-  LogicalResult convertStage(ModuleOp module, MeshShape mesh, DictionaryAttr info, DictionaryAttr limits, int64_t stage,
-                             int64_t &firstLayer) {
+  LogicalResult convertStage(ModuleOp module, SymbolTable &table, MeshShape mesh, DictionaryAttr info,
+                             DictionaryAttr limits, int64_t stage, int64_t &firstLayer) {
     SmallVector<func::FuncOp> programs;
     for (auto function : module.getOps<func::FuncOp>())
       if (auto at = function->getAttrOfType<IntegerAttr>("dist.stage"); at && at.getInt() == stage)
@@ -323,7 +324,7 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
       program.walk([&](Operation *op) {
         for (NamedAttribute attribute : op->getAttrs())
           if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
-            symbols.insert(SymbolTable::lookupNearestSymbolFrom(op, symbol));
+            symbols.insert(table.lookup(symbol.getAttr()));
       });
     int64_t layers = llvm::count_if(symbols, [](Operation *op) { return isa<llm::KvCacheOp>(op); });
     planir::MeshOp::create(builder, loc, mesh.tp, mesh.pp, stage * mesh.tp, stage, 0, firstLayer, layers);
@@ -360,11 +361,11 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
     }
     ledger.setKv(kvBytes);
     ledger.setTables(tables);
-    declareWeights(rank, params, mesh.tp, 0);
+    declareWeights(rank, params, table, mesh.tp, 0);
 
     int64_t nextId = 0;
     for (func::FuncOp program : programs)
-      if (failed(ProgramConverter(rank, mesh, limits, attr(info, "vocabulary")).convert(program, nextId)))
+      if (failed(ProgramConverter(rank, table, mesh, limits, attr(info, "vocabulary")).convert(program, nextId)))
         return failure();
     return success();
   }

@@ -60,15 +60,15 @@ int64_t copiesOf(llm::ParamOp param, int64_t tp) {
 
 class WeightDeclarer {
 public:
-  WeightDeclarer(planir::RankOp rank, int64_t tp, int64_t tpIndex)
-      : builder_(rank.getContext()), rank_(rank), tp_(tp), tpIndex_(tpIndex) {
+  WeightDeclarer(planir::RankOp rank, SymbolTable &symbols, int64_t tp, int64_t tpIndex)
+      : builder_(rank.getContext()), rank_(rank), symbols_(symbols), tp_(tp), tpIndex_(tpIndex) {
     builder_.setInsertionPoint(rank.get<planir::KvPoolOp>());
   }
 
   void declare(llm::ParamOp param) {
     SmallVector<Attribute> sources;
     for (auto source : param.getSources().getAsRange<llm::SourceAttr>()) {
-      declareTensor(param, source.getTensor());
+      declareTensor(source.getTensor());
       sources.push_back(localSource(param, source));
     }
     ArrayRef<int64_t> shape = param.getTensorType().getShape();
@@ -124,13 +124,13 @@ private:
     return true;
   }
 
-  void declareTensor(llm::ParamOp param, FlatSymbolRefAttr name) {
+  void declareTensor(FlatSymbolRefAttr name) {
     if (tensors_.count(name.getValue().str()))
       return;
-    auto tensor = cast<llm::TensorOp>(SymbolTable::lookupNearestSymbolFrom(param, name));
+    auto tensor = symbols_.lookup<llm::TensorOp>(name.getAttr());
     if (FlatSymbolRefAttr fileName = tensor.getFileAttr();
         fileName && files_.insert(fileName.getValue().str()).second) {
-      auto file = cast<llm::FileOp>(SymbolTable::lookupNearestSymbolFrom(param, fileName));
+      auto file = symbols_.lookup<llm::FileOp>(fileName.getAttr());
       planir::FileOp::create(builder_, file.getLoc(), file.getSymName(), file.getPath(), file.getSize(),
                              file.getHeaderBytes(), file.getHeaderHash());
     }
@@ -142,6 +142,7 @@ private:
 
   OpBuilder builder_;
   planir::RankOp rank_;
+  SymbolTable &symbols_;
   int64_t tp_, tpIndex_, loaded_ = 0, mapped_ = 0;
   std::map<std::string, llm::TensorOp> tensors_;
   std::set<std::string> files_;
@@ -149,11 +150,12 @@ private:
 
 } // namespace
 
-void declareWeights(planir::RankOp rank, ArrayRef<llm::ParamOp> params, int64_t tp, int64_t tpIndex) {
+void declareWeights(planir::RankOp rank, ArrayRef<llm::ParamOp> params, SymbolTable &symbols, int64_t tp,
+                    int64_t tpIndex) {
   for (Operation &op : llvm::make_early_inc_range(rank.getBody().front()))
     if (isa<planir::FileOp, planir::TensorOp, planir::WeightOp>(op))
       op.erase();
-  WeightDeclarer declarer(rank, tp, tpIndex);
+  WeightDeclarer declarer(rank, symbols, tp, tpIndex);
   for (llm::ParamOp param : params)
     declarer.declare(param);
   declarer.finish();

@@ -16,12 +16,13 @@ struct SpecializeRanksPass : distc::impl::SpecializeRanksBase<SpecializeRanksPas
     FailureOr<MeshShape> mesh = getMesh(module);
     if (failed(mesh))
       return signalPassFailure();
+    SymbolTable symbols(module);
     for (auto first : llvm::make_early_inc_range(module.getOps<planir::RankOp>())) {
       OpBuilder builder(first->getNextNode() ? first->getNextNode() : first);
       if (!first->getNextNode())
         builder.setInsertionPointToEnd(module.getBody());
       for (int64_t index = 1; index < mesh->tp; ++index)
-        specialize(cast<planir::RankOp>(builder.clone(*first)), module, mesh->tp, index);
+        specialize(cast<planir::RankOp>(builder.clone(*first)), symbols, mesh->tp, index);
     }
     for (Operation &op : llvm::make_early_inc_range(*module.getBody()))
       if (!isa<planir::RankOp>(op))
@@ -30,7 +31,7 @@ struct SpecializeRanksPass : distc::impl::SpecializeRanksBase<SpecializeRanksPas
       module->removeAttr(name);
   }
 
-  void specialize(planir::RankOp rank, ModuleOp module, int64_t tp, int64_t index) {
+  void specialize(planir::RankOp rank, SymbolTable &symbols, int64_t tp, int64_t index) {
     auto mesh = rank.get<planir::MeshOp>();
     mesh.setRank(mesh.getRank() + index);
     mesh.setTpIndex(index);
@@ -44,13 +45,13 @@ struct SpecializeRanksPass : distc::impl::SpecializeRanksBase<SpecializeRanksPas
       }
     SmallVector<llm::ParamOp> params;
     for (auto weight : rank.getBody().getOps<planir::WeightOp>())
-      params.push_back(module.lookupSymbol<llm::ParamOp>(weight.getSymName()));
-    declareWeights(rank, params, tp, index);
+      params.push_back(symbols.lookup<llm::ParamOp>(weight.getSymName()));
+    declareWeights(rank, params, symbols, tp, index);
 
     int64_t vocabulary = rank.get<planir::ModelOp>().getVocabulary();
     rank.walk([&](Operation *op) {
       if (auto embedding = dyn_cast<planir::EmbeddingOp>(op)) {
-        auto table = module.lookupSymbol<llm::ParamOp>(embedding.getWeight());
+        auto table = symbols.lookup<llm::ParamOp>(embedding.getWeight());
         if (table.getSplitDim())
           embedding.setFirstRow(index * table.getTensorType().getShape()[0]);
       } else if (auto candidates = dyn_cast<planir::TopCandidatesOp>(op)) {
