@@ -180,6 +180,22 @@ public:
     return sequences_[{group, peer, sends}]++;
   }
 
+  /// A send to, and a recv from, another stage: `peer` is its place in the pipeline's group.
+  void send(const std::string &label, uint32_t peer, uint32_t buffer) {
+    auto &op = add<plan::SendT>(label);
+    op.group = 1;
+    op.peer = peer;
+    op.sequence = nextSequence(1, static_cast<int>(peer), true);
+    op.input = buffer;
+  }
+  uint32_t recv(const std::string &label, uint32_t peer, uint32_t buffer) {
+    auto &op = add<plan::RecvT>(label);
+    op.group = 1;
+    op.peer = peer;
+    op.sequence = nextSequence(1, static_cast<int>(peer), false);
+    return op.out = buffer;
+  }
+
   const plan::ProgramT &program() const { return *program_; }
 
   plan::PlanT &finish() {

@@ -220,23 +220,6 @@ private:
     return out;
   }
 
-  void send(const std::string &label, uint32_t peer, uint32_t buffer) {
-    auto &op = b_.add<plan::SendT>(label);
-    op.group = 1;
-    op.peer = peer;
-    op.sequence = b_.nextSequence(1, static_cast<int>(peer), true);
-    op.input = buffer;
-  }
-
-  uint32_t recv(const std::string &label, uint32_t peer, uint32_t buffer) {
-    auto &op = b_.add<plan::RecvT>(label);
-    op.group = 1;
-    op.peer = peer;
-    op.sequence = b_.nextSequence(1, static_cast<int>(peer), false);
-    op.out = buffer;
-    return buffer;
-  }
-
   void program(plan::Regime regime, uint32_t tokens, uint32_t sequences, uint32_t outputs) {
     b_.beginProgram(regime, tokens, sequences, outputs);
     const uint32_t stage = b_.plan.mesh->stage;
@@ -250,7 +233,7 @@ private:
       }
       allReduce("embed.reduce", x);
     } else {
-      recv("boundary", stage - 1, x);
+      b_.recv("boundary", stage - 1, x);
     }
     for (uint32_t l = 0; l < b_.plan.mesh->layers; ++l) {
       const RankLayer &w = layers_[l];
@@ -261,9 +244,9 @@ private:
     }
     const BufferSpec ids{.rows = plan::RowUnit::Outputs, .dtype = DType::I32};
     if (!last_) {
-      send("boundary", stage + 1, x);
+      b_.send("boundary", stage + 1, x);
       if (first_)
-        emitIds(recv("ids", o_.pp - 1, b_.buffer(1, ids)));
+        emitIds(b_.recv("ids", o_.pp - 1, b_.buffer(1, ids)));
       return;
     }
     sample(x, b_.buffer(1, ids), stage);
@@ -308,7 +291,7 @@ private:
     if (stage == 0)
       emitIds(out);
     else
-      send("ids", 0, out);
+      b_.send("ids", 0, out);
   }
 
   void emitIds(uint32_t ids) { b_.add<plan::EmitIdsT>("emit.ids").input = ids; }

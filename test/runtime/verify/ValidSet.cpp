@@ -108,20 +108,6 @@ private:
     op.heads = heads;
     op.head_dim = kHeadDim;
   }
-  void send(const std::string &label, uint32_t peer, uint32_t buffer) {
-    auto &op = b_.add<plan::SendT>(label);
-    op.group = 1;
-    op.peer = peer;
-    op.sequence = b_.nextSequence(1, static_cast<int>(peer), true);
-    op.input = buffer;
-  }
-  uint32_t recv(const std::string &label, uint32_t peer, uint32_t buffer) {
-    auto &op = b_.add<plan::RecvT>(label);
-    op.group = 1;
-    op.peer = peer;
-    op.sequence = b_.nextSequence(1, static_cast<int>(peer), false);
-    return op.out = buffer;
-  }
 
   void program(plan::Regime regime, uint32_t tokens) {
     b_.beginProgram(regime, tokens, kMaxBatch, kMaxBatch);
@@ -133,7 +119,7 @@ private:
       op.first_row = index_ * 7;
       x = allReduce("embed.reduce", op.out = b_.buffer(kHidden));
     } else {
-      x = recv("boundary", stage_ - 1, b_.buffer(kHidden));
+      x = b_.recv("boundary", stage_ - 1, b_.buffer(kHidden));
     }
     uint32_t n = norm("norm1", x, norm1_);
     const uint32_t q = linear("q", n, q_, 2 * kHeadDim), k = linear("k", n, k_, kHeadDim),
@@ -160,8 +146,8 @@ private:
     if (last_) {
       sample(x, b_.buffer(1, ids));
     } else {
-      send("boundary", stage_ + 1, x);
-      b_.add<plan::EmitIdsT>("emit.ids").input = recv("ids", kPp - 1, b_.buffer(1, ids));
+      b_.send("boundary", stage_ + 1, x);
+      b_.add<plan::EmitIdsT>("emit.ids").input = b_.recv("ids", kPp - 1, b_.buffer(1, ids));
     }
     packArena();
   }
@@ -192,7 +178,7 @@ private:
     pick.out = out;
     pick.shards = kTp;
     pick.count = kCandidates;
-    send("ids", 0, out);
+    b_.send("ids", 0, out);
   }
 
   /// Gives memory on as soon as its value is dead, and lets `Add` and `Glu` work in place. PlanBuilder's events put all
