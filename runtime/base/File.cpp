@@ -10,10 +10,13 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 
 namespace distc {
 
 namespace {
+
+constexpr size_t kMaxRead = size_t(1) << 30;
 
 Status failure(const std::string &path, const char *what) {
   return failedPrecondition(path + ": cannot " + what + ": " + std::strerror(errno));
@@ -28,7 +31,7 @@ struct Descriptor {
 };
 
 Status openRegular(const std::string &path, Descriptor &file, size_t &size) {
-  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // a pipe would wait for its other end
   if (file.fd < 0)
     return failure(path, "open");
   struct stat info;
@@ -87,6 +90,8 @@ Result<std::string> readFile(const std::string &path) {
   Descriptor file{-1};
   size_t size = 0;
   DISTC_TRY(openRegular(path, file, size));
+  if (size > kMaxRead)
+    return dataLoss(path + ": is " + formatBytes(size) + " long, expected at most " + formatBytes(kMaxRead));
   std::string bytes(size, '\0');
   for (size_t done = 0; done < size;) {
     ssize_t n = ::read(file.fd, bytes.data() + done, size - done);
@@ -102,26 +107,30 @@ Result<std::string> readFile(const std::string &path) {
 }
 
 Status writeFileAtomically(const std::string &path, std::span<const std::byte> bytes) {
-  std::string temporary = path + ".tmp." + std::to_string(::getpid());
-  Descriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+  struct stat info;
+  const bool replace = ::stat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode);
+  const std::string written = replace ? path + ".tmp." + std::to_string(::getpid()) : path;
+  Descriptor file{::open(written.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
   if (file.fd < 0)
-    return failure(temporary, "create");
+    return failure(written, replace ? "create" : "open");
+  auto fail = [&](const std::string &name, const char *what) {
+    Status status = failure(name, what);
+    if (replace)
+      ::unlink(written.c_str());
+    return status;
+  };
   for (size_t done = 0; done < bytes.size();) {
     ssize_t n = ::write(file.fd, bytes.data() + done, bytes.size() - done);
     if (n < 0 && errno == EINTR)
       continue;
-    if (n < 0) {
-      Status status = failure(temporary, "write");
-      ::unlink(temporary.c_str());
-      return status;
-    }
+    if (n < 0)
+      return fail(written, "write");
     done += static_cast<size_t>(n);
   }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) {
-    Status status = failure(path, "replace");
-    ::unlink(temporary.c_str());
-    return status;
-  }
+  if (::close(std::exchange(file.fd, -1)) != 0) // some file systems find only now that they are full
+    return fail(written, "write");
+  if (replace && ::rename(written.c_str(), path.c_str()) != 0)
+    return fail(path, "replace");
   return {};
 }
 

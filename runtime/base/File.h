@@ -35,9 +35,11 @@ private:
   size_t size_ = 0;
 };
 
+/// A whole file, at most 1 GiB: what is read like this is text and vocabularies, never weights.
 Result<std::string> readFile(const std::string &path);
 
-/// Writes to a temporary file beside `path` and renames it, so that `path` never holds a part.
+/// Writes to a temporary file beside `path` and renames it, so that `path` never holds a part. What is not a regular
+/// file (a device, a pipe) is written to, not replaced.
 Status writeFileAtomically(const std::string &path, std::span<const std::byte> bytes);
 
 /// XXH3-64.

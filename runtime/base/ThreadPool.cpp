@@ -1,14 +1,24 @@
 #include "runtime/base/ThreadPool.h"
 
+#include "runtime/base/Log.h"
 #include "runtime/base/Spin.h"
 #include "runtime/base/System.h"
+
+#include <string>
+#include <system_error>
 
 namespace distc {
 
 ThreadPool::ThreadPool(const Options &options) : spin_(options.spin) {
   for (uint32_t part = 1; part < options.threads; ++part)
-    workers_.emplace_back(
-        [this, part, core = part < options.cores.size() ? options.cores[part] : -1] { worker(part, core); });
+    try {
+      workers_.emplace_back(
+          [this, part, core = part < options.cores.size() ? options.cores[part] : -1] { worker(part, core); });
+    } catch (const std::system_error &error) { // results do not depend on how many there are
+      log(LogLevel::Warn, "only " + std::to_string(part) + " of " + std::to_string(options.threads) +
+                              " threads could be started: " + error.what());
+      return;
+    }
 }
 
 ThreadPool::~ThreadPool() {

@@ -2,6 +2,9 @@
 
 #include "runtime/base/System.h"
 
+#include <new>
+#include <string>
+
 namespace distc {
 
 namespace {
@@ -56,7 +59,12 @@ void Rank::loop() {
       break; // work that was started is finished even when the rank is to end
     std::function<Status()> work = std::exchange(work_, nullptr);
     lock.unlock();
-    Status status = work();
+    Status status;
+    try {
+      status = work();
+    } catch (const std::bad_alloc &) {
+      status = resourceExhausted("rank " + std::to_string(plan_.mesh()->rank()) + ": out of memory");
+    }
     // Whoever waits for this rank learns of it, and everyone returns the failure that came first.
     if (!status.ok()) {
       communicator_->abort(status);

@@ -34,17 +34,6 @@ struct Runner::State {
 
 namespace {
 
-Status verify(std::span<const plan::Plan *const> plans, const std::string &directory) {
-  constexpr size_t kShown = 5;
-  const std::vector<Violation> violations = verifyPlanSet(plans, kShown);
-  if (violations.empty())
-    return {};
-  std::string text = directory + ": the plan set is not sound; compile the model again";
-  for (const Violation &violation : violations)
-    text += "\n  " + violation.kind + ": " + violation.message;
-  return dataLoss(text);
-}
-
 std::vector<std::vector<CommGroup>> groupsOf(std::span<const plan::Plan *const> plans) {
   std::vector<std::vector<CommGroup>> result;
   for (const plan::Plan *plan : plans) {
@@ -91,7 +80,7 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   DISTC_ASSIGN(state->files, openPlanSet(directory));
   for (const PlanFile &file : state->files)
     state->plans.push_back(&file.plan());
-  DISTC_TRY(verify(state->plans, directory));
+  DISTC_TRY(provePlanSet(state->plans, directory));
   state->info = planSetInfo(state->plans, directory);
 
   const std::span<const plan::Plan *const> mine = state->plans; // every rank runs in this process

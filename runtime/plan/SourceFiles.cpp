@@ -27,7 +27,7 @@ Status check(const MappedFile &file, const plan::SourceFile &expected) {
 
 std::string SourceFileCache::resolve(const std::string &path, bool onlyFile) const {
   if (weights_.empty())
-    return (fs::path(planFolder_) / path).lexically_normal().string();
+    return (fs::path(planFolder_) / path).string(); // as it stands: ".." after a link is not the link's own folder
   std::error_code ignored;
   if (fs::is_directory(weights_, ignored))
     return (fs::path(weights_) / fs::path(path).filename()).string();

@@ -67,4 +67,15 @@ std::vector<Violation> verifyPlanSet(std::span<const plan::Plan *const> plans, s
   return reporter.take();
 }
 
+Status provePlanSet(std::span<const plan::Plan *const> plans, const std::string &directory) {
+  constexpr size_t kShown = 10; // one fault often shows in every layer and rank
+  const std::vector<Violation> violations = verifyPlanSet(plans, kShown);
+  if (violations.empty())
+    return {};
+  std::string text = directory + ": the plan set does not verify; compile the model again";
+  for (const Violation &violation : violations)
+    text += "\n  " + violation.kind + ": " + violation.message;
+  return dataLoss(text);
+}
+
 } // namespace distc

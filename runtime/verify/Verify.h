@@ -1,6 +1,7 @@
 // The cross-rank verifier: an independent witness over plan files alone. It shares no code with the passes it checks.
 #pragma once
 
+#include "distc/Status.h"
 #include "runtime/schema/plan_generated.h"
 
 #include <cstdint>
@@ -34,5 +35,8 @@ std::vector<Violation> verifyPlan(const plan::Plan &plan);
 /// collectives, sends and receives, no deadlock, values made of slices that belong together. Stops after `limit`
 /// violations, and before a proof that rests on one that failed.
 std::vector<Violation> verifyPlanSet(std::span<const plan::Plan *const> plans, size_t limit = 100);
+
+/// verifyPlanSet, its violations as one failure that names `directory`.
+Status provePlanSet(std::span<const plan::Plan *const> plans, const std::string &directory);
 
 } // namespace distc

@@ -1,5 +1,6 @@
 // distc-translate: between plan files and the plan dialect.
 #include "compiler/Pipelines/Pipelines.h"
+#include "compiler/Target/PlanSetFolder.h"
 #include "compiler/Target/PlanTarget.h"
 #include "runtime/verify/Verify.h"
 
@@ -10,6 +11,7 @@
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 
 using namespace distc;
 
@@ -39,8 +41,10 @@ Status exportSet(mlir::MLIRContext &context, const std::string &directory) {
       return dataLoss(file.path() + ": " + violations[0].kind + ": " + violations[0].message);
     fromPlan(file.plan(), *module);
   }
-  module->print(llvm::outs());
-  llvm::outs().flush();
+  std::string text;
+  llvm::raw_string_ostream(text) << *module;
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    return failedPrecondition("cannot write to stdout");
   return {};
 }
 
@@ -53,12 +57,14 @@ Status importSet(mlir::MLIRContext &context, const std::string &path, const std:
     return invalidArgument(path + ": holds a plan that cannot be written");
   if (files->empty())
     return invalidArgument(path + ": holds no plan.rank");
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  for (size_t rank = 0; rank < files->size(); ++rank)
-    DISTC_TRY(writeFileAtomically((std::filesystem::path(directory) / planFileName(rank)).string(),
-                                  std::as_bytes(std::span((*files)[rank]))));
-  return {};
+  DISTC_ASSIGN(const std::string folder, planSetFolder(directory));
+  std::error_code error; // the tokenizer is no part of the IR: one that stands there stays
+  std::optional<std::vector<uint8_t>> tokenizer;
+  if (const auto file = std::filesystem::path(folder) / "tokenizer.dtok"; std::filesystem::exists(file, error)) {
+    DISTC_ASSIGN(const std::string bytes, readFile(file.string()));
+    tokenizer.emplace(bytes.begin(), bytes.end());
+  }
+  return replacePlanSet(*files, tokenizer, folder).status();
 }
 
 } // namespace

@@ -1,5 +1,6 @@
 #include "tools/distc/Compile.h"
 
+#include "compiler/Target/PlanSetFolder.h"
 #include "compiler/Target/PlanTarget.h"
 #include "dialects/LLM/LLMDialect.h"
 #include "runtime/base/Log.h"
@@ -11,7 +12,6 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <unistd.h>
 
 namespace distc {
 
@@ -30,11 +30,22 @@ public:
                    name.c_str());
     last_ = std::chrono::steady_clock::now();
   }
+  /// Ends a phase of several laps; the summary names it.
+  void phase(const char *name) {
+    const auto now = std::chrono::steady_clock::now();
+    char text[64];
+    std::snprintf(text, sizeof text, "%s%s %.0f ms", phases_.empty() ? "" : ", ", name,
+                  std::chrono::duration<double, std::milli>(now - phase_).count());
+    phases_ += text;
+    phase_ = now;
+  }
+  const std::string &phases() const { return phases_; }
   double total() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
 
 private:
+  std::string phases_;
   bool print_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), last_ = start_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now(), last_ = start_, phase_ = start_;
 };
 
 // "file: tensor 'x': message" from a diagnostic's location.
@@ -50,88 +61,6 @@ std::string describe(Diagnostic &diagnostic) {
   return where + diagnostic.str();
 }
 
-Status checkOptions(const CompileOptions &options) {
-  auto positive = [](const char *flag, int64_t value, int64_t most) -> Status {
-    if (value >= 1 && value <= most)
-      return {};
-    return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected 1 to " +
-                           std::to_string(most));
-  };
-  DISTC_TRY(positive("--tp", options.tp, 65536));
-  DISTC_TRY(positive("--pp", options.pp, 4096));
-  DISTC_TRY(positive("--max-batch", options.maxBatch, 65536));
-  DISTC_TRY(positive("--max-tokens", options.maxTokens, 1 << 20));
-  DISTC_TRY(positive("--kv-block", options.kvBlock, 4096));
-  if (options.maxSequence != 0)
-    DISTC_TRY(positive("--max-seq", options.maxSequence, 1 << 24));
-  if (options.target != "cpu")
-    return invalidArgument("--target '" + options.target + "' is not supported; supported is cpu");
-  if (!options.weights.empty() && options.weights != "none")
-    return invalidArgument("--weights '" + options.weights + "': expected none");
-  return {};
-}
-
-// A folder is replaced only if it holds a plan set, or nothing: -o must never delete what is not ours.
-Status checkReplaceable(const fs::path &directory) {
-  std::error_code error;
-  if (!fs::exists(directory, error))
-    return {};
-  if (!fs::is_directory(directory, error))
-    return invalidArgument(directory.string() + ": is not a folder; choose another with -o");
-  for (const fs::directory_entry &entry : fs::directory_iterator(directory, error)) {
-    std::string name = entry.path().filename().string();
-    bool ours = name == "tokenizer.dtok" || (name.starts_with("rank") && name.ends_with(".plan"));
-    if (!ours)
-      return invalidArgument(directory.string() + ": holds '" + name +
-                             "', which is not of a plan set; choose another folder with -o");
-  }
-  return {};
-}
-
-// Plans name the checkpoint's files relative to their own folder.
-void relativizeFiles(ModuleOp module, const fs::path &directory) {
-  std::error_code error;
-  for (auto file : module.getOps<llm::FileOp>()) {
-    fs::path relative = fs::relative(fs::absolute(file.getPath().str()), fs::absolute(directory), error);
-    if (!error && !relative.empty())
-      file.setPath(relative.string());
-  }
-}
-
-Status write(ModuleOp module, const import::ModelSource &source, const fs::path &directory) {
-  auto files = writePlanSet(module);
-  if (failed(files))
-    return internal("the plans could not be written");
-  // Everything goes to a folder beside the wanted one, and is verified there; the last step is a rename.
-  fs::path temporary = directory.string() + ".tmp." + std::to_string(::getpid());
-  std::error_code error;
-  fs::remove_all(temporary, error);
-  if (!fs::create_directories(temporary, error))
-    return failedPrecondition(temporary.string() + ": cannot create: " + error.message());
-  auto fill = [&]() -> Status {
-    for (size_t rank = 0; rank < files->size(); ++rank)
-      DISTC_TRY(
-          writeFileAtomically((temporary / planFileName(rank)).string(), std::as_bytes(std::span((*files)[rank]))));
-    if (source.tokenizer)
-      DISTC_TRY(
-          writeFileAtomically((temporary / "tokenizer.dtok").string(), std::as_bytes(std::span(*source.tokenizer))));
-    DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(temporary.string()));
-    return verifySet(set, directory.string());
-  };
-  if (Status status = fill(); !status.ok()) {
-    fs::remove_all(temporary, error);
-    return status;
-  }
-  fs::remove_all(directory, error);
-  fs::rename(temporary, directory, error);
-  if (error) {
-    Status status = failedPrecondition(directory.string() + ": cannot create: " + error.message());
-    fs::remove_all(temporary, error);
-    return status;
-  }
-  return {};
-}
-
 Limits chooseLimits(const CompileOptions &options, const import::ModelSource &source) {
   int64_t context = source.values.integers.at("context");
   Limits limits;
@@ -139,8 +68,8 @@ Limits chooseLimits(const CompileOptions &options, const import::ModelSource &so
   limits.maxTokens = options.maxTokens;
   limits.kvBlock = options.kvBlock;
   limits.maxSequence = options.maxSequence ? options.maxSequence : std::clamp<int64_t>(context, 512, 4096);
-  if (options.maxSequence > context)
-    log(LogLevel::Warn, "--max-seq " + std::to_string(options.maxSequence) + " is beyond the " +
+  if (limits.maxSequence > context)
+    log(LogLevel::Warn, "--max-seq " + std::to_string(limits.maxSequence) + " is beyond the " +
                             std::to_string(context) + " positions that the model was made for");
   return limits;
 }
@@ -159,12 +88,41 @@ void dump(ModuleOp module, const std::string &directory, int index, StringRef na
 
 } // namespace
 
+Status checkOptions(const CompileOptions &options) {
+  auto positive = [](const char *flag, int64_t value, int64_t most) -> Status {
+    if (value >= 1 && value <= most)
+      return {};
+    return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected 1 to " +
+                           std::to_string(most));
+  };
+  DISTC_TRY(positive("--tp", options.tp, 65536));
+  DISTC_TRY(positive("--pp", options.pp, 4096));
+  DISTC_TRY(positive("--max-batch", options.maxBatch, 65536));
+  DISTC_TRY(positive("--max-tokens", options.maxTokens, 1 << 20));
+  DISTC_TRY(positive("--kv-block", options.kvBlock, 4096));
+  if (options.maxSequence != 0)
+    DISTC_TRY(positive("--max-seq", options.maxSequence, 1 << 24));
+  if (options.maxBatch > options.maxTokens)
+    return invalidArgument("--max-batch " + std::to_string(options.maxBatch) + " is more than --max-tokens " +
+                           std::to_string(options.maxTokens) + ", and a decode step takes a token of each sequence");
+  if (!options.ppSplit.empty() && static_cast<int64_t>(options.ppSplit.size()) != options.pp)
+    return invalidArgument("--pp-split gives " + std::to_string(options.ppSplit.size()) + " stages, expected --pp " +
+                           std::to_string(options.pp));
+  for (int64_t layers : options.ppSplit)
+    DISTC_TRY(positive("--pp-split", layers, 65536));
+  if (options.target != "cpu")
+    return invalidArgument("--target '" + options.target + "' is not supported; supported is cpu");
+  if (!options.weights.empty() && options.weights != "none")
+    return invalidArgument("--weights '" + options.weights + "': expected none");
+  return {};
+}
+
 Status compile(const CompileOptions &options) {
-  DISTC_TRY(checkOptions(options));
   Stopwatch watch(options.timing);
   DISTC_ASSIGN(std::unique_ptr<import::ModelSource> source,
                import::openModel(options.model, options.weights != "none"));
   watch.lap("read headers");
+  watch.phase("headers");
 
   DialectRegistry registry;
   registerDialects(registry);
@@ -182,15 +140,16 @@ Status compile(const CompileOptions &options) {
   if (failed(verify(*module)))
     return internal(problems);
   watch.lap("import");
+  watch.phase("import");
 
-  fs::path directory = options.output;
-  if (directory.empty())
-    directory = source->name + ".tp" + std::to_string(options.tp) + "pp" + std::to_string(options.pp);
-  if (!directory.has_filename())
-    directory = directory.parent_path();
-  if (options.emit.empty())
-    DISTC_TRY(checkReplaceable(directory));
-  relativizeFiles(*module, directory);
+  std::string folder = options.output;
+  if (folder.empty())
+    folder = source->name + ".tp" + std::to_string(options.tp) + "pp" + std::to_string(options.pp);
+  if (options.emit.empty()) {
+    DISTC_ASSIGN(folder, planSetFolder(folder));
+    for (auto file : module->getOps<llm::FileOp>())
+      file.setPath(relativeToFolder(file.getPath().str(), folder));
+  }
 
   int dumped = 0;
   if (!options.dumpIr.empty())
@@ -211,15 +170,20 @@ Status compile(const CompileOptions &options) {
   if (failed(runPipeline(*module, pipeline)))
     return invalidArgument(problems);
   if (!options.emit.empty()) {
-    module->print(llvm::outs());
-    llvm::outs().flush();
+    std::string text;
+    llvm::raw_string_ostream(text) << *module;
+    std::fwrite(text.data(), 1, text.size(), stdout); // the caller looks whether it arrived
     return {};
   }
-  DISTC_TRY(write(*module, *source, directory));
+  watch.phase("passes");
+  auto files = writePlanSet(*module);
+  if (failed(files))
+    return internal(problems);
+  DISTC_ASSIGN(std::vector<PlanFile> set, replacePlanSet(*files, source->tokenizer, folder));
   watch.lap("write and verify");
-  DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(directory.string()));
-  printSummary(set, directory.string());
-  std::printf("compiled and verified in %.2f s\n", watch.total());
+  watch.phase("write and verify");
+  printSummary(set, options.output.empty() ? folder : options.output);
+  std::printf("compiled and verified in %.2f s: %s\n", watch.total(), watch.phases().c_str());
   return {};
 }
 

@@ -24,12 +24,12 @@ struct CompileOptions {
   bool timing = false;
 };
 
+/// What is wrong with the flags alone: a usage error.
+Status checkOptions(const CompileOptions &options);
+
 Status compile(const CompileOptions &options);
 
 /// Prints what a plan set costs: memory of each rank, collectives of a decode step.
 void printSummary(const std::vector<PlanFile> &set, const std::string &directory);
-
-/// The violations of a plan set as one failure, or nothing.
-Status verifySet(const std::vector<PlanFile> &set, const std::string &directory);
 
 } // namespace distc

@@ -1,4 +1,3 @@
-#include "runtime/verify/Verify.h"
 #include "tools/distc/Compile.h"
 
 #include <cstdio>
@@ -54,19 +53,6 @@ void printSummary(const std::vector<PlanFile> &set, const std::string &directory
   std::printf("decode, per token: %llu all-reduces, %llu all-gathers, %llu sends, %s\n",
               static_cast<unsigned long long>(reduces), static_cast<unsigned long long>(gathers),
               static_cast<unsigned long long>(sends), formatBytes(bytes).c_str());
-}
-
-Status verifySet(const std::vector<PlanFile> &set, const std::string &directory) {
-  std::vector<const plan::Plan *> plans;
-  for (const PlanFile &file : set)
-    plans.push_back(&file.plan());
-  std::vector<Violation> violations = verifyPlanSet(plans);
-  if (violations.empty())
-    return {};
-  std::string text = directory + ": the plan set does not verify: " + std::to_string(violations.size()) + " violations";
-  for (const Violation &violation : violations)
-    text += "\n  " + violation.kind + ": " + violation.message;
-  return dataLoss(text);
 }
 
 } // namespace distc

@@ -5,7 +5,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <csignal>
 #include <cstdio>
+#include <exception>
 
 using namespace distc;
 
@@ -13,12 +15,14 @@ namespace {
 
 constexpr int kUsage = 2;
 
-int report(const Status &status) {
-  if (status.ok())
-    return std::fflush(stdout) == 0 ? 0 : 1;
+int report(Status status, int code = 1) {
   std::fflush(stdout);
+  if (status.ok() && std::ferror(stdout))
+    status = failedPrecondition("cannot write to stdout");
+  if (status.ok())
+    return 0;
   std::fprintf(stderr, "distc: error: %s\n", status.message().c_str());
-  return 1;
+  return code;
 }
 
 void addCompile(CLI::App &app, CompileOptions &options) {
@@ -30,7 +34,8 @@ void addCompile(CLI::App &app, CompileOptions &options) {
   command->add_option("--tp", options.tp, "Tensor-parallel degree")->capture_default_str();
   command->add_option("--pp", options.pp, "Pipeline-parallel degree")->capture_default_str();
   command->add_option("--pp-split", options.ppSplit, "Layers of each stage, e.g. 10,12; balanced if not given")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->allow_extra_args(false);
   command->add_option("-o,--output", options.output, "Folder of the plan set, replaced whole (MODEL.tpNppM)");
   command->add_option("--target", options.target, "What the plans run on: cpu")->capture_default_str();
   command->add_option("--weights", options.weights, "none: compile the shape alone, without a checkpoint");
@@ -48,7 +53,10 @@ void addCompile(CLI::App &app, CompileOptions &options) {
 
 Status verifyCommand(const std::string &directory) {
   DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(directory));
-  DISTC_TRY(verifySet(set, directory));
+  std::vector<const plan::Plan *> plans;
+  for (const PlanFile &file : set)
+    plans.push_back(&file.plan());
+  DISTC_TRY(provePlanSet(plans, directory));
   std::printf("%s: %zu plans verified\n", directory.c_str(), set.size());
   return {};
 }
@@ -62,9 +70,7 @@ Status inspectCommand(const std::string &path, const InspectOptions &options, bo
   return {};
 }
 
-} // namespace
-
-int main(int argc, char **argv) {
+int run(int argc, char **argv) {
   CLI::App app("distc: an ahead-of-time model compiler that emits sharded execution plans");
   app.set_version_flag("--version", std::string("distc ") + DISTC_VERSION);
   app.require_subcommand(1);
@@ -94,11 +100,25 @@ int main(int argc, char **argv) {
                  error.what());
     return kUsage;
   }
-  if (app.got_subcommand("compile"))
+  if (app.got_subcommand("compile")) {
+    if (Status status = checkOptions(options); !status.ok())
+      return report(status, kUsage);
     return report(compile(options));
+  }
   if (!program.empty())
     inspectOptions.program = program == "decode" ? plan::Regime::Decode : plan::Regime::Prefill;
   if (app.got_subcommand(inspect))
     return report(inspectCommand(path, inspectOptions, json));
   return report(verifyCommand(path));
+}
+
+} // namespace
+
+int main(int argc, char **argv) {
+  std::signal(SIGPIPE, SIG_IGN); // a closed pipe is an error of writing like others
+  try {
+    return run(argc, argv);
+  } catch (const std::exception &error) { // of the libraries: above all, no memory
+    return report(internal(error.what()));
+  }
 }

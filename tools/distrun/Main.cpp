@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <unistd.h>
 
 namespace {
@@ -62,7 +63,13 @@ int main(int argc, char **argv) {
   std::signal(SIGINT, onInterrupt);
   const distc::Result<distc::Options> options =
       distc::parseOptions(std::vector<std::string>(argv + (argc > 0), argv + argc));
-  const distc::Status status = options.ok() ? distc::run(*options) : options.status();
+  distc::Status status = options.status();
+  try {
+    if (options.ok())
+      status = distc::run(*options);
+  } catch (const std::exception &error) { // of the libraries: above all, no memory
+    status = distc::internal(error.what());
+  }
   if (status.ok())
     return 0;
   std::fprintf(stderr, "distrun: error: %s\n", status.message().c_str());
