@@ -50,27 +50,6 @@ std::string describe(Diagnostic &diagnostic) {
   return where + diagnostic.str();
 }
 
-Status checkOptions(const CompileOptions &options) {
-  auto positive = [](const char *flag, int64_t value, int64_t most) -> Status {
-    if (value >= 1 && value <= most)
-      return {};
-    return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected 1 to " +
-                           std::to_string(most));
-  };
-  DISTC_TRY(positive("--tp", options.tp, 65536));
-  DISTC_TRY(positive("--pp", options.pp, 4096));
-  DISTC_TRY(positive("--max-batch", options.maxBatch, 65536));
-  DISTC_TRY(positive("--max-tokens", options.maxTokens, 1 << 20));
-  DISTC_TRY(positive("--kv-block", options.kvBlock, 4096));
-  if (options.maxSequence != 0)
-    DISTC_TRY(positive("--max-seq", options.maxSequence, 1 << 24));
-  if (options.target != "cpu")
-    return invalidArgument("--target '" + options.target + "' is not supported; supported is cpu");
-  if (!options.weights.empty() && options.weights != "none")
-    return invalidArgument("--weights '" + options.weights + "': expected none");
-  return {};
-}
-
 // A folder is replaced only if it holds a plan set, or nothing: -o must never delete what is not ours.
 Status checkReplaceable(const fs::path &directory) {
   std::error_code error;
@@ -147,7 +126,6 @@ Limits chooseLimits(const CompileOptions &options, const import::ModelSource &so
 
 void dump(ModuleOp module, const std::string &directory, int index, StringRef name) {
   std::error_code error;
-  fs::create_directories(directory, error);
   char prefix[16];
   std::snprintf(prefix, sizeof prefix, "%02d-", index);
   llvm::raw_fd_ostream out((fs::path(directory) / (prefix + name.str() + ".mlir")).string(), error);
@@ -159,8 +137,28 @@ void dump(ModuleOp module, const std::string &directory, int index, StringRef na
 
 } // namespace
 
+Status checkOptions(const CompileOptions &options) {
+  auto positive = [](const char *flag, int64_t value, int64_t most) -> Status {
+    if (value >= 1 && value <= most)
+      return {};
+    return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected 1 to " +
+                           std::to_string(most));
+  };
+  DISTC_TRY(positive("--tp", options.tp, 65536));
+  DISTC_TRY(positive("--pp", options.pp, 4096));
+  DISTC_TRY(positive("--max-batch", options.maxBatch, 65536));
+  DISTC_TRY(positive("--max-tokens", options.maxTokens, 1 << 20));
+  DISTC_TRY(positive("--kv-block", options.kvBlock, 4096));
+  if (options.maxSequence != 0)
+    DISTC_TRY(positive("--max-seq", options.maxSequence, 1 << 24));
+  if (options.target != "cpu")
+    return invalidArgument("--target '" + options.target + "' is not supported; supported is cpu");
+  if (!options.weights.empty() && options.weights != "none")
+    return invalidArgument("--weights '" + options.weights + "': expected none");
+  return {};
+}
+
 Status compile(const CompileOptions &options) {
-  DISTC_TRY(checkOptions(options));
   Stopwatch watch(options.timing);
   DISTC_ASSIGN(std::unique_ptr<import::ModelSource> source,
                import::openModel(options.model, options.weights != "none"));
@@ -193,8 +191,13 @@ Status compile(const CompileOptions &options) {
   relativizeFiles(*module, directory);
 
   int dumped = 0;
-  if (!options.dumpIr.empty())
+  if (!options.dumpIr.empty()) {
+    std::error_code error;
+    fs::create_directories(options.dumpIr, error);
+    if (error)
+      return failedPrecondition("--dump-ir " + options.dumpIr + ": cannot create: " + error.message());
     dump(*module, options.dumpIr, dumped++, "import");
+  }
   PipelineOptions pipeline;
   pipeline.tp = options.tp;
   pipeline.pp = options.pp;

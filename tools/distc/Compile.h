@@ -24,6 +24,9 @@ struct CompileOptions {
   bool timing = false;
 };
 
+/// Whether the values of the flags make sense by themselves; what depends on the model is for compile() to say.
+Status checkOptions(const CompileOptions &options);
+
 Status compile(const CompileOptions &options);
 
 /// Prints what a plan set costs: memory of each rank, collectives of a decode step.

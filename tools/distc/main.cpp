@@ -5,7 +5,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 using namespace distc;
 
@@ -14,11 +16,20 @@ namespace {
 constexpr int kUsage = 2;
 
 int report(const Status &status) {
-  if (status.ok())
-    return std::fflush(stdout) == 0 ? 0 : 1;
-  std::fflush(stdout);
-  std::fprintf(stderr, "distc: error: %s\n", status.message().c_str());
+  bool written = std::fflush(stdout) == 0 && !std::ferror(stdout);
+  if (status.ok() && written)
+    return 0;
+  std::fprintf(stderr, "distc: error: %s\n",
+               status.ok() ? (std::string("cannot write to stdout: ") + std::strerror(errno)).c_str()
+                           : status.message().c_str());
   return 1;
+}
+
+int usage(const std::string &message) {
+  std::fprintf(stderr,
+               "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
+               message.c_str());
+  return kUsage;
 }
 
 void addCompile(CLI::App &app, CompileOptions &options) {
@@ -89,13 +100,13 @@ int main(int argc, char **argv) {
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0)
       return app.exit(error);
-    std::fprintf(stderr,
-                 "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
-                 error.what());
-    return kUsage;
+    return usage(app.get_subcommands().empty() ? "expected a command: compile, verify or inspect" : error.what());
   }
-  if (app.got_subcommand("compile"))
+  if (app.got_subcommand("compile")) {
+    if (Status status = checkOptions(options); !status.ok())
+      return usage(status.message());
     return report(compile(options));
+  }
   if (!program.empty())
     inspectOptions.program = program == "decode" ? plan::Regime::Decode : plan::Regime::Prefill;
   if (app.got_subcommand(inspect))

@@ -57,15 +57,15 @@ module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4
   // CHECK-NEXT: plan.tensor @tt [7, 4] f32 in @file0 at 256 bytes 112
   // CHECK-NOT: plan.file
   // CHECK: plan.weight @table [4, 4] f32 map at 0 bytes 64 stride 4 copies 1 uniform 5.000000e-01 from [#llm.source<@tt[7, 4] [0:4] [0:4]>]
-  // CHECK-NEXT: plan.weight @norm [4] f32 map at 0 bytes 16 stride 1 copies 2 ones 1.000000e+00 from [#llm.source<@tn[4] [0:4]>]
-  // CHECK-NEXT: plan.weight @q [2, 2, 4] f32 load at 0 bytes 64 stride 8 copies 1 uniform 1.000000e+00 from [#llm.source<@tq[4, 2, 4] [0:2] [0:2] [0:4]>]
-  // CHECK-NEXT: plan.weight @k [2, 2, 4] bf16 load at 256 bytes 32 stride 8 copies 2 uniform 1.000000e+00 from [#llm.source<@tq[4, 2, 4] [0:1, 0:1] [0:2] [0:4]>]
-  // CHECK-NEXT: plan.weight @o [4, 2, 2] f32 load at 512 bytes 64 stride 4 copies 1 uniform 1.000000e+00 from [#llm.source<@to[4, 4, 2] [0:4] [0:2] [0:2]>]
-  // CHECK-NEXT: plan.weight @ob [4] f32 map at 0 bytes 16 stride 1 copies 1 uniform 1.000000e+00 from [#llm.source<@tn[4] [0:4]>]
+  // CHECK: plan.weight @norm [4] f32 map at 0 bytes 16 stride 1 copies 2 ones 1.000000e+00 from [#llm.source<@tn[4] [0:4]>]
+  // CHECK: plan.weight @q [2, 2, 4] f32 load at 0 bytes 64 stride 8 copies 1 uniform 1.000000e+00 from [#llm.source<@tq[4, 2, 4] [0:2] [0:2] [0:4]>]
+  // CHECK: plan.weight @k [2, 2, 4] bf16 load at 256 bytes 32 stride 8 copies 2 uniform 1.000000e+00 from [#llm.source<@tq[4, 2, 4] [0:1, 0:1] [0:2] [0:4]>]
+  // CHECK: plan.weight @ob [4] f32 map at 0 bytes 16 stride 1 copies 1 uniform 1.000000e+00 from [#llm.source<@tn[4] [0:4]>]
+  // CHECK: plan.weight @o [4, 2, 2] f32 load at 512 bytes 64 stride 4 copies 1 uniform 1.000000e+00 from [#llm.source<@to[4, 4, 2] [0:4] [0:2] [0:2]>]
   // CHECK-NEXT: plan.kv_pool block 16 blocks 9 per_sequence 3
-  // CHECK-NEXT: plan.kv_cache @layers.0.kv layer 0 heads 2 dim 2 f32 at 0 bytes 4608
   // CHECK-NEXT: plan.rope_table @rope [1.000000e+00] magnitude 1.250000e+00
-  // CHECK-NEXT: plan.program decode attributes {arena_bytes = 0 : i64, events = 7 : i64, max_outputs = 3 : i64, max_sequences = 2 : i64, max_tokens = 3 : i64, micro_batches = 1 : i64, queues = 2 : i64} {
+  // CHECK-NEXT: plan.kv_cache @layers.0.kv layer 0 heads 2 dim 2 f32 at 0 bytes 4608
+  // CHECK-NEXT: plan.program decode attributes {arena_bytes = 0 : i64, events = 6 : i64, max_outputs = 3 : i64, max_sequences = 3 : i64, max_tokens = 3 : i64, micro_batches = 1 : i64, queues = 2 : i64} {
   // Dimensions are those over all ranks, elements and bytes are the rank's, for the largest batch.
   // CHECK-NEXT: %[[E:.*]] = plan.buffer "x" tokens [4] partial : f32, 4 elements, 48 bytes{{$}}
   // CHECK-NEXT: %[[X:.*]] = plan.buffer "x" tokens [4] replicated : f32, 4 elements, 48 bytes{{$}}
