@@ -1,5 +1,6 @@
 # lit's configuration: `lit build/test`, or one test: `lit build/test --filter NAME`.
 import os
+import sys
 
 import lit.formats
 
@@ -21,4 +22,6 @@ config.substitutions += [
     ("%fixtures", os.path.join(data, "fixtures")),
     ("%data", data),
     ("%models", os.path.join(config.distc_source_dir, "models")),
+    # `%exits 2 COMMAND`: `not` accepts any code but 0, a usage error is 2 and every other is 1.
+    ("%exits", f"{sys.executable} {os.path.join(config.test_source_root, 'exits.py')}"),
 ]

@@ -39,7 +39,10 @@ public:
         vocabulary_(vocabulary) {}
 
   LogicalResult convert(func::FuncOp function, int64_t &nextId) {
-    decode_ = function->getAttrOfType<StringAttr>("llm.regime").getValue() == "decode";
+    auto regime = function->getAttrOfType<StringAttr>("llm.regime");
+    if (!regime || !llvm::equal(function.getArgumentTypes(), TypeRange{llm::BatchType::get(ctx())}))
+      return function.emitOpError() << "expected an attribute llm.regime and one argument of type !llm.batch";
+    decode_ = regime.getValue() == "decode";
     int64_t batch = attr(limits_, "max_batch");
     maxTokens_ = decode_ ? batch : attr(limits_, "max_tokens");
     maxOutputs_ = decode_ ? batch : std::min(batch, maxTokens_);

@@ -9,6 +9,9 @@ FailureOr<distc::MeshShape> distc::getMesh(ModuleOp module) {
     module.emitError() << "expected 'shard.grid @" << kMeshName << "(shape = PPxTP)' in the module";
     return failure();
   }
+  for (auto function : module.getOps<func::FuncOp>())
+    if (function.isExternal())
+      return function.emitOpError() << "has no body";
   return MeshShape{grid.getShape()[0], grid.getShape()[1]};
 }
 

@@ -169,6 +169,9 @@ struct PadTensorParallelPass : distc::impl::PadTensorParallelBase<PadTensorParal
     if (degree > heads->second)
       return module.emitError() << "tensor parallel degree " << degree << " is more than the model's " << heads->second
                                 << " query heads; the largest that works is --tp " << heads->second;
+    if (heads->second % kvHeads->second != 0)
+      return module.emitError() << heads->second << " query heads are no multiple of " << kvHeads->second
+                                << " KV heads";
     HeadLayout layout = chooseHeads(heads->second, kvHeads->second, degree);
     keep("heads", padHeads(heads->second, kvHeads->second, layout), heads->second);
     keep("kv_heads", padKvHeads(kvHeads->second, layout), kvHeads->second);

@@ -17,7 +17,7 @@ struct MeshShape {
 inline constexpr llvm::StringLiteral kMeshName = "mesh";
 inline constexpr int16_t kTensorParallelAxis = 1;
 
-/// The module's mesh; none is an error.
+/// The module's mesh; none is an error, and so is a function without a body, which no pass can look into.
 mlir::FailureOr<MeshShape> getMesh(mlir::ModuleOp module);
 
 /// Derives the result types of every llm op of `function` again, in order, and its signature from its return.

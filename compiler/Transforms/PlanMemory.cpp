@@ -53,10 +53,30 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
   void runOnOperation() override {
     int64_t arena = 0;
     for (auto program : getOperation().getBody().getOps<planir::ProgramOp>()) {
+      if (failed(checkOrder(program)))
+        return signalPassFailure();
       planProgram(program);
       arena = std::max<int64_t>(arena, program.getArenaBytes() * program.getMicroBatches());
     }
     getOperation().get<planir::LedgerOp>().setArena(arena);
+  }
+
+  // What the planning takes for granted.
+  LogicalResult checkOrder(planir::ProgramOp program) {
+    DenseSet<Value> written;
+    std::set<int64_t> signalled;
+    for (auto instruction : program.getBody().getOps<planir::InstructionOpInterface>()) {
+      for (int64_t event : instruction.getWaits())
+        if (!signalled.count(event))
+          return instruction.emitOpError() << "waits for event " << event << ", which nothing before it signals";
+      if (llvm::any_of(instruction.getReads(), [&](Value read) { return !written.contains(read); }))
+        return instruction.emitOpError() << "reads a buffer that nothing before it writes";
+      if (Value out = instruction.getWritten(); out && !written.insert(out).second)
+        return instruction.emitOpError() << "writes a buffer that has been written";
+      if (std::optional<uint64_t> event = instruction.getSignal())
+        signalled.insert(*event);
+    }
+    return success();
   }
 
   void planProgram(planir::ProgramOp program) {

@@ -21,6 +21,11 @@ struct SpecializeRanksPass : distc::impl::SpecializeRanksBase<SpecializeRanksPas
       OpBuilder builder(first->getNextNode() ? first->getNextNode() : first);
       if (!first->getNextNode())
         builder.setInsertionPointToEnd(module.getBody());
+      for (auto weight : first.getBody().getOps<planir::WeightOp>())
+        if (!symbols.lookup<llm::ParamOp>(weight.getSymName())) {
+          weight.emitOpError() << "has no 'llm.param' of this name beside the plan, as dist-to-plan leaves it";
+          return signalPassFailure();
+        }
       for (int64_t index = 1; index < mesh->tp; ++index)
         specialize(cast<planir::RankOp>(builder.clone(*first)), symbols, mesh->tp, index);
     }
@@ -52,7 +57,7 @@ struct SpecializeRanksPass : distc::impl::SpecializeRanksBase<SpecializeRanksPas
     rank.walk([&](Operation *op) {
       if (auto embedding = dyn_cast<planir::EmbeddingOp>(op)) {
         auto table = symbols.lookup<llm::ParamOp>(embedding.getWeight());
-        if (table.getSplitDim())
+        if (table && table.getSplitDim())
           embedding.setFirstRow(index * table.getTensorType().getShape()[0]);
       } else if (auto candidates = dyn_cast<planir::TopCandidatesOp>(op)) {
         int64_t first = firstColumn(candidates.getLogits(), index);

@@ -81,6 +81,11 @@ struct SplitPipelinePass : distc::impl::SplitPipelineBase<SplitPipelinePass> {
     if (failed(split))
       return signalPassFailure();
     SmallVector<func::FuncOp> programs(module.getOps<func::FuncOp>());
+    for (func::FuncOp program : programs)
+      if (program.getNumArguments() != 1 || program.getNumResults() != 2) {
+        program.emitOpError() << "expected a batch as the only argument, ids and logits as the results";
+        return signalPassFailure();
+      }
     for (func::FuncOp program : programs) {
       splitProgram(program, *split);
       program.erase();

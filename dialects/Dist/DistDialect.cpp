@@ -46,8 +46,14 @@ static LogicalResult verifyToken(Operation *op) {
 
 static LogicalResult verifySameValue(Operation *op, Type input) {
   Type value = cast<TokenType>(op->getResult(0).getType()).getValue();
-  if (value != input)
-    return op->emitOpError() << "expected a token of " << input << ", got " << op->getResult(0).getType();
+  if (value != input) {
+    InFlightDiagnostic error = op->emitOpError() << "expected a token ";
+    if (input)
+      error << "of " << input;
+    else
+      error << "without a value";
+    return error << ", got " << op->getResult(0).getType();
+  }
   return verifyToken(op);
 }
 
@@ -62,6 +68,8 @@ LogicalResult RecvStartOp::verify() {
 }
 
 LogicalResult WaitOp::verify() {
+  if (!getToken().getDefiningOp())
+    return emitOpError() << "waits for a token that comes from outside, expected one that its function starts";
   Type expected = getToken().getType().getValue();
   Type actual = getResult() ? getResult().getType() : Type();
   if (expected == actual)

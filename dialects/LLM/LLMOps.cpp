@@ -81,10 +81,13 @@ LogicalResult ParamOp::verify() {
     else if (!std::equal(shape.begin() + 1, shape.end(), first.begin() + 1))
       return emitOpError() << "source " << source.getTensor() << " differs from the first in a dimension after 0";
   }
+  if (getSharding() && getSharding()->size() > static_cast<size_t>(type.getRank()))
+    return emitOpError() << "is sharded along " << getSharding()->size() << " dimensions, expected at most "
+                         << type.getRank();
   std::optional<unsigned> split = getSplitDim();
   SmallVector<int64_t> logical = getLogicalShape();
   for (auto [dim, size] : llvm::enumerate(type.getShape())) {
-    bool fits = split && *split == dim ? logical[dim] % size == 0 : logical[dim] == size;
+    bool fits = split && *split == dim ? size > 0 && logical[dim] % size == 0 : logical[dim] == size;
     if (!fits)
       return emitOpError() << "dimension " << dim << ": the sources have " << logical[dim] << ", the type " << size;
   }

@@ -100,7 +100,7 @@ def LLM_RopeTableOp : LLM_Op<"rope_table", [Symbol]> {
 
 // ------------------------------------------------------------------------------------------------------------- program
 
-def LLM_Rows : RankedTensorOf<[AnyFloat]>;
+def LLM_Rows : RankedTensorOf<[AnyFloat], [HasAnyRankOfPred<[2, 3]>], "rows of one or two dimensions">;
 def LLM_Ids : RankedTensorOf<[I32]>;
 
 class LLM_ComputeOp<string mnemonic, list<Trait> traits = []> : LLM_Op<mnemonic, traits # [

@@ -9,6 +9,10 @@ include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
 class Plan_Op<string mnemonic, list<Trait> traits = []> : Op<Plan_Dialect, mnemonic, traits>;
+// What stands in a plan, and what stands in a program of it.
+class Plan_RankMember<string mnemonic, list<Trait> traits = []> : Plan_Op<mnemonic, [HasParent<"RankOp">] # traits>;
+class Plan_ProgramMember<string mnemonic, list<Trait> traits = []> : Plan_Op<mnemonic,
+    [HasParent<"ProgramOp">] # traits>;
 
 // -------------------------------------------------------------------------------------------------------- declarations
 
@@ -29,7 +33,7 @@ def Plan_RankOp : Plan_Op<"rank", [Symbol, SymbolTable, IsolatedFromAbove, NoTer
   let hasVerifier = 1;
 }
 
-def Plan_ModelOp : Plan_Op<"model"> {
+def Plan_ModelOp : Plan_RankMember<"model"> {
   let summary = "what the plan was made from (ModelInfo)";
   let description = [{
     ```mlir
@@ -41,7 +45,7 @@ def Plan_ModelOp : Plan_Op<"model"> {
   let assemblyFormat = "$model `family` $family attr-dict";
 }
 
-def Plan_MeshOp : Plan_Op<"mesh"> {
+def Plan_MeshOp : Plan_RankMember<"mesh"> {
   let summary = "the rank's place in the mesh (Mesh)";
   let description = "Example: `plan.mesh {tp = 2 : i64, pp = 2 : i64, rank = 3 : i64, …}`";
   let arguments = (ins I64Attr:$tp, I64Attr:$pp, I64Attr:$rank, I64Attr:$stage, I64Attr:$tp_index,
@@ -49,28 +53,28 @@ def Plan_MeshOp : Plan_Op<"mesh"> {
   let assemblyFormat = "attr-dict";
 }
 
-def Plan_LimitsOp : Plan_Op<"limits"> {
+def Plan_LimitsOp : Plan_RankMember<"limits"> {
   let summary = "the largest batches and sequences (Limits)";
   let description = "Example: `plan.limits {max_batch = 8 : i64, max_tokens = 512 : i64, …}`";
   let arguments = (ins I64Attr:$max_batch, I64Attr:$max_tokens, I64Attr:$max_sequence, I64Attr:$kv_block);
   let assemblyFormat = "attr-dict";
 }
 
-def Plan_LedgerOp : Plan_Op<"ledger"> {
+def Plan_LedgerOp : Plan_RankMember<"ledger"> {
   let summary = "the rank's memory in bytes (Ledger)";
   let description = "Example: `plan.ledger {weights_loaded = 0 : i64, weights_mapped = 2234368 : i64, …}`";
   let arguments = (ins I64Attr:$weights_loaded, I64Attr:$weights_mapped, I64Attr:$kv, I64Attr:$arena, I64Attr:$tables);
   let assemblyFormat = "attr-dict";
 }
 
-def Plan_GroupOp : Plan_Op<"group", [Symbol]> {
+def Plan_GroupOp : Plan_RankMember<"group", [Symbol]> {
   let summary = "a communicator: its ranks in the order of their index";
   let description = "Example: `plan.group @tp [0, 1]`";
   let arguments = (ins SymbolNameAttr:$sym_name, DenseI64ArrayAttr:$ranks);
   let assemblyFormat = "$sym_name $ranks attr-dict";
 }
 
-def Plan_FileOp : Plan_Op<"file", [Symbol]> {
+def Plan_FileOp : Plan_RankMember<"file", [Symbol]> {
   let summary = "a file of the checkpoint (SourceFile)";
   let description = "Example: `plan.file @file0 \"../model.safetensors\" size 2234960 header 2960 hash -123`";
   let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$path, I64Attr:$size, I64Attr:$header_bytes,
@@ -78,7 +82,7 @@ def Plan_FileOp : Plan_Op<"file", [Symbol]> {
   let assemblyFormat = "$sym_name $path `size` $size `header` $header_bytes `hash` $header_hash attr-dict";
 }
 
-def Plan_TensorOp : Plan_Op<"tensor", [Symbol]> {
+def Plan_TensorOp : Plan_RankMember<"tensor", [Symbol]> {
   let summary = "a tensor as it lies in a file (SourceTensor)";
   let description = "Example: `plan.tensor @\"model.norm.weight\" [128] bf16 in @file0 at 2960 bytes 256`";
   let arguments = (ins SymbolNameAttr:$sym_name, DenseI64ArrayAttr:$shape, LLM_DTypeAttr:$dtype,
@@ -86,7 +90,7 @@ def Plan_TensorOp : Plan_Op<"tensor", [Symbol]> {
   let assemblyFormat = "$sym_name $shape $dtype (`in` $file^)? `at` $offset `bytes` $bytes attr-dict";
 }
 
-def Plan_WeightOp : Plan_Op<"weight", [Symbol]> {
+def Plan_WeightOp : Plan_RankMember<"weight", [Symbol]> {
   let summary = "this rank's part of a weight (Weight)";
   let description = [{
     ```mlir
@@ -103,14 +107,14 @@ def Plan_WeightOp : Plan_Op<"weight", [Symbol]> {
   }];
 }
 
-def Plan_KvPoolOp : Plan_Op<"kv_pool"> {
+def Plan_KvPoolOp : Plan_RankMember<"kv_pool"> {
   let summary = "the geometry of the paged KV caches (KvPool)";
   let description = "Example: `plan.kv_pool block 16 blocks 256 per_sequence 32`";
   let arguments = (ins I64Attr:$block_tokens, I64Attr:$blocks, I64Attr:$blocks_per_sequence);
   let assemblyFormat = "`block` $block_tokens `blocks` $blocks `per_sequence` $blocks_per_sequence attr-dict";
 }
 
-def Plan_KvCacheOp : Plan_Op<"kv_cache", [Symbol]> {
+def Plan_KvCacheOp : Plan_RankMember<"kv_cache", [Symbol]> {
   let summary = "the cache of one layer (KvCache)";
   let description = "Example: `plan.kv_cache @layers.0.kv layer 0 heads 3 dim 64 f32 at 0 bytes 1572864`";
   let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$layer, I64Attr:$heads, I64Attr:$head_dim,
@@ -120,14 +124,14 @@ def Plan_KvCacheOp : Plan_Op<"kv_cache", [Symbol]> {
   }];
 }
 
-def Plan_RopeTableOp : Plan_Op<"rope_table", [Symbol]> {
+def Plan_RopeTableOp : Plan_RankMember<"rope_table", [Symbol]> {
   let summary = "the frequencies of a rotary embedding (RopeTable)";
   let description = "Example: `plan.rope_table @rope [1.0, 0.1] magnitude 1.0`";
   let arguments = (ins SymbolNameAttr:$sym_name, F64ArrayAttr:$inv_freq, F64Attr:$magnitude);
   let assemblyFormat = "$sym_name $inv_freq `magnitude` $magnitude attr-dict";
 }
 
-def Plan_ProgramOp : Plan_Op<"program", [NoTerminator, SingleBlock]> {
+def Plan_ProgramOp : Plan_RankMember<"program", [NoTerminator, SingleBlock]> {
   let summary = "the instructions for one kind and size of batch (Program)";
   let description = [{
     ```mlir
@@ -140,7 +144,7 @@ def Plan_ProgramOp : Plan_Op<"program", [NoTerminator, SingleBlock]> {
   let assemblyFormat = "$regime attr-dict-with-keyword $body";
 }
 
-def Plan_BufferOp : Plan_Op<"buffer"> {
+def Plan_BufferOp : Plan_ProgramMember<"buffer"> {
   let summary = "an activation in the arena (Buffer and ValueInfo)";
   let description = [{
     Without `at`, memory has not been planned yet. `of` names the buffer that a chunk is part of.
@@ -164,7 +168,7 @@ def Plan_BufferOp : Plan_Op<"buffer"> {
 // -------------------------------------------------------------------------------------------------------- instructions
 
 // An instruction: its id first, then operands, then queue, events and label.
-class Plan_Instr<string mnemonic, dag fields, string format, bit inPlace = 0> : Plan_Op<mnemonic, [
+class Plan_Instr<string mnemonic, dag fields, string format, bit inPlace = 0> : Plan_ProgramMember<mnemonic, [
     !if(inPlace, DeclareOpInterfaceMethods<Plan_InstructionOpInterface, ["mayRunInPlace"]>,
         DeclareOpInterfaceMethods<Plan_InstructionOpInterface>)]> {
   let arguments = !con((ins I64Attr:$id), fields,

@@ -76,7 +76,6 @@ Limits chooseLimits(const CompileOptions &options, const import::ModelSource &so
 
 void dump(ModuleOp module, const std::string &directory, int index, StringRef name) {
   std::error_code error;
-  fs::create_directories(directory, error);
   char prefix[16];
   std::snprintf(prefix, sizeof prefix, "%02d-", index);
   llvm::raw_fd_ostream out((fs::path(directory) / (prefix + name.str() + ".mlir")).string(), error);
@@ -152,8 +151,13 @@ Status compile(const CompileOptions &options) {
   }
 
   int dumped = 0;
-  if (!options.dumpIr.empty())
+  if (!options.dumpIr.empty()) {
+    std::error_code error;
+    fs::create_directories(options.dumpIr, error);
+    if (error)
+      return failedPrecondition("--dump-ir " + options.dumpIr + ": cannot create: " + error.message());
     dump(*module, options.dumpIr, dumped++, "import");
+  }
   PipelineOptions pipeline;
   pipeline.tp = options.tp;
   pipeline.pp = options.pp;

@@ -5,8 +5,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 
 using namespace distc;
@@ -15,14 +17,21 @@ namespace {
 
 constexpr int kUsage = 2;
 
-int report(Status status, int code = 1) {
+int report(Status status) {
   std::fflush(stdout);
   if (status.ok() && std::ferror(stdout))
-    status = failedPrecondition("cannot write to stdout");
+    status = failedPrecondition(std::string("cannot write to stdout: ") + std::strerror(errno));
   if (status.ok())
     return 0;
   std::fprintf(stderr, "distc: error: %s\n", status.message().c_str());
-  return code;
+  return 1;
+}
+
+int usage(const std::string &message) {
+  std::fprintf(stderr,
+               "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
+               message.c_str());
+  return kUsage;
 }
 
 void addCompile(CLI::App &app, CompileOptions &options) {
@@ -95,14 +104,11 @@ int run(int argc, char **argv) {
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0)
       return app.exit(error);
-    std::fprintf(stderr,
-                 "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
-                 error.what());
-    return kUsage;
+    return usage(app.get_subcommands().empty() ? "expected a command: compile, verify or inspect" : error.what());
   }
   if (app.got_subcommand("compile")) {
     if (Status status = checkOptions(options); !status.ok())
-      return report(status, kUsage);
+      return usage(status.message());
     return report(compile(options));
   }
   if (!program.empty())

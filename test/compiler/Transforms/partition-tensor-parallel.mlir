@@ -1,0 +1,231 @@
+// The Megatron pattern: after the embedding two all-reduces a layer, one gather of candidates, and nothing else.
+// RUN: split-file %s %t
+// RUN: distc-opt %t/layer.mlir -partition-tensor-parallel | FileCheck %s --implicit-check-not=shard.all --implicit-check-not=shard.reduce
+// RUN: distc-opt %t/rules.mlir -partition-tensor-parallel | FileCheck %s --check-prefix=RULES --implicit-check-not=shard.all
+// RUN: sed 's/1x2/1x1/' %t/layer.mlir > %t/one.mlir
+// RUN: distc-opt %t/one.mlir -partition-tensor-parallel > %t/one.out
+// RUN: distc-opt %t/one.mlir > %t/one.in
+// RUN: cmp %t/one.in %t/one.out
+// RUN: distc-opt %t/errors.mlir -split-input-file -verify-diagnostics -partition-tensor-parallel
+// RUN: distc compile %fixtures/llama-gqa --tp 2 --emit=shard > %t/compiled
+// RUN: grep -c shard.all_reduce %t/compiled | FileCheck %s --check-prefix=REDUCES
+// RUN: grep -c shard.all_gather %t/compiled | FileCheck %s --check-prefix=GATHERS
+// Three layers, two programs, seven reductions each:
+// REDUCES: 14
+// GATHERS: 2
+
+//--- layer.mlir
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t [8, 8] f32 at 0 bytes 256
+llm.tensor @b [8] f32 at 0 bytes 32
+// CHECK: llm.param @table : tensor<4x8xf32> {{.*}} [0:8] [0:8]>] sharded {{\[}}[1], []]
+llm.param @table : tensor<8x8xf32> dims ["vocabulary", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+// CHECK: llm.param @norm : tensor<8xf32> dims ["hidden"] from [#llm.source<@b[8] [0:8]>]{{$}}
+llm.param @norm : tensor<8xf32> dims ["hidden"] from [#llm.source<@b[8] [0:8]>]
+// CHECK: llm.param @q : tensor<2x2x8xf32> {{.*}} [0:4] [0:2] [0:8]>] sharded {{\[}}[1], [], []]
+llm.param @q : tensor<4x2x8xf32> dims ["heads", "head_dim", "hidden"] from [#llm.source<@t[4, 2, 8] [0:4] [0:2] [0:8]>]
+// CHECK: llm.param @qb : tensor<2x2xf32> {{.*}} sharded {{\[}}[1], []]{{$}}
+llm.param @qb : tensor<4x2xf32> dims ["heads", "head_dim"] from [#llm.source<@b[4, 2] [0:4] [0:2]>]
+// CHECK: llm.param @k : tensor<1x2x8xf32> {{.*}} sharded {{\[}}[1], [], []]
+llm.param @k : tensor<2x2x8xf32> dims ["kv_heads", "head_dim", "hidden"] from [#llm.source<@t[4, 2, 8] [0:2] [0:2] [0:8]>]
+// CHECK: llm.param @o : tensor<8x2x2xf32> {{.*}} sharded {{\[}}[], [1], []]
+llm.param @o : tensor<8x4x2xf32> dims ["hidden", "heads", "head_dim"] from [#llm.source<@t[8, 4, 2] [0:8] [0:4] [0:2]>]
+// The bias of a row-parallel projection comes in once, not once for each rank.
+// CHECK: llm.param @ob : tensor<8xf32> {{.*}} first_only{{$}}
+llm.param @ob : tensor<8xf32> dims ["hidden"] from [#llm.source<@b[8] [0:8]>]
+// CHECK: llm.param @gate : tensor<4x8xf32> {{.*}} sharded {{\[}}[1], []]
+llm.param @gate : tensor<8x8xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+// CHECK: llm.param @down : tensor<8x4xf32> {{.*}} sharded {{\[}}[], [1]]
+llm.param @down : tensor<8x8xf32> dims ["hidden", "intermediate"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+llm.rope_table @rope [1.0] magnitude 1.0
+// CHECK: llm.kv_cache @kv layer 0 sharded : !llm.kv_cache<heads 1, dim 2, f32>
+llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 2, dim 2, f32>
+
+// CHECK-LABEL: func.func @decode
+// CHECK-SAME: (%[[B:.*]]: !llm.batch) -> (tensor<?xi32>, tensor<?x4xf32>)
+func.func @decode(%batch: !llm.batch) -> (tensor<?xi32>, tensor<?x8xf32>) {
+  // One sum of the embedding serves the norm and the residual.
+  // CHECK-NEXT: %[[E:.*]] = llm.embedding %[[B]], @table : tensor<?x8xf32>
+  // CHECK-NEXT: %[[X:.*]] = shard.all_reduce %[[E]] on @mesh grid_axes = [1] : tensor<?x8xf32>
+  // CHECK-NEXT: %[[L:.*]] = llm.layer 0 %[[X]]
+  // CHECK-NEXT: %[[N:.*]] = llm.rms_norm %[[L]], @norm
+  %e = llm.embedding %batch, @table : tensor<?x8xf32>
+  %x = llm.layer 0 %e : tensor<?x8xf32>
+  %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x8xf32>
+  // CHECK-NEXT: %[[Q:.*]] = llm.linear %[[N]], @q bias @qb : tensor<?x8xf32> -> tensor<?x2x2xf32>
+  // CHECK-NEXT: %[[R:.*]] = llm.rope %[[Q]], %[[B]], @rope half : tensor<?x2x2xf32>
+  // CHECK-NEXT: %[[K:.*]] = llm.linear %[[N]], @k : tensor<?x8xf32> -> tensor<?x1x2xf32>
+  // CHECK-NEXT: llm.kv_append %[[K]], %[[K]], %[[B]], @kv : tensor<?x1x2xf32>
+  // CHECK-NEXT: %[[A:.*]] = llm.attention %[[R]], %[[B]], @kv scale 5.000000e-01 : tensor<?x2x2xf32>
+  // CHECK-NEXT: %[[O:.*]] = llm.linear %[[A]], @o bias @ob : tensor<?x2x2xf32> -> tensor<?x8xf32>
+  // CHECK-NEXT: %[[OS:.*]] = shard.all_reduce %[[O]] on @mesh grid_axes = [1]
+  // CHECK-NEXT: %[[Y:.*]] = llm.add %[[L]], %[[OS]]
+  %q = llm.linear %n, @q bias @qb : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %r = llm.rope %q, %batch, @rope half : tensor<?x4x2xf32>
+  %k = llm.linear %n, @k : tensor<?x8xf32> -> tensor<?x2x2xf32>
+  llm.kv_append %k, %k, %batch, @kv : tensor<?x2x2xf32>
+  %a = llm.attention %r, %batch, @kv scale 0.5 : tensor<?x4x2xf32>
+  %o = llm.linear %a, @o bias @ob : tensor<?x4x2xf32> -> tensor<?x8xf32>
+  %y = llm.add %x, %o : tensor<?x8xf32>
+  // CHECK-NEXT: %[[M:.*]] = llm.rms_norm %[[Y]], @norm
+  // CHECK-NEXT: %[[G:.*]] = llm.linear %[[M]], @gate : tensor<?x8xf32> -> tensor<?x4xf32>
+  // CHECK-NEXT: %[[H:.*]] = llm.glu silu %[[G]], %[[G]] : tensor<?x4xf32>
+  // CHECK-NEXT: %[[D:.*]] = llm.linear %[[H]], @down : tensor<?x4xf32> -> tensor<?x8xf32>
+  // CHECK-NEXT: %[[DS:.*]] = shard.all_reduce %[[D]] on @mesh grid_axes = [1]
+  // CHECK-NEXT: %[[Z:.*]] = llm.add %[[Y]], %[[DS]]
+  %m = llm.rms_norm %y, @norm eps 1.0e-5 : tensor<?x8xf32>
+  %g = llm.linear %m, @gate : tensor<?x8xf32> -> tensor<?x8xf32>
+  %h = llm.glu silu %g, %g : tensor<?x8xf32>
+  %d = llm.linear %h, @down : tensor<?x8xf32> -> tensor<?x8xf32>
+  %z = llm.add %y, %d : tensor<?x8xf32>
+  // Candidates are gathered, logits never are.
+  // CHECK-NEXT: %[[S:.*]] = llm.select_outputs %[[Z]]
+  // CHECK-NEXT: %[[LG:.*]] = llm.linear %[[S]], @table : tensor<?x8xf32> -> tensor<?x4xf32>
+  // CHECK-NEXT: %[[C:.*]] = llm.top_candidates %[[LG]], %[[B]] count 2 vocabulary 8 : tensor<?x4xf32> -> tensor<?x4x2xf32>
+  // CHECK-NEXT: %[[CG:.*]] = shard.all_gather %[[C]] on @mesh grid_axes = [1] gather_axis = 0 : tensor<?x4x2xf32> -> tensor<?x4x2xf32>
+  // CHECK-NEXT: %[[I:.*]] = llm.sample %[[CG]]
+  // CHECK-NEXT: return %[[I]], %[[LG]] : tensor<?xi32>, tensor<?x4xf32>
+  %s = llm.select_outputs %z, %batch : tensor<?x8xf32>
+  %l = llm.linear %s, @table : tensor<?x8xf32> -> tensor<?x8xf32>
+  %c = llm.top_candidates %l, %batch count 2 vocabulary 8 : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %ids = llm.sample %c, %batch : tensor<?x4x2xf32> -> tensor<?xi32>
+  return %ids, %l : tensor<?xi32>, tensor<?x8xf32>
+}
+
+//--- rules.mlir
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t [8, 8] f32 at 0 bytes 256
+llm.param @down : tensor<8x8xf32> dims ["hidden", "intermediate"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+llm.param @up : tensor<8x8xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+llm.param @head : tensor<8x8xf32> dims ["columns", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+
+// A sum is made where it is first used, and once; a partial result is completed before it leaves.
+// RULES-LABEL: func.func @sums
+// RULES: %[[D:.*]] = llm.linear {{.*}}, @down
+// RULES-NEXT: %[[S:.*]] = shard.all_reduce %[[D]]
+// RULES-NEXT: %[[A:.*]] = llm.add %[[S]], %{{.*}}
+// RULES-NEXT: %[[B:.*]] = llm.add %[[S]], %[[A]]
+// RULES-NEXT: %[[E:.*]] = llm.linear {{.*}}, @down
+// RULES-NEXT: %[[T:.*]] = shard.all_reduce %[[E]]
+// RULES-NEXT: return %[[B]], %[[T]]
+func.func @sums(%x: tensor<?x8xf32>) -> (tensor<?x8xf32>, tensor<?x8xf32>) {
+  %u = llm.linear %x, @up : tensor<?x8xf32> -> tensor<?x8xf32>
+  %d = llm.linear %u, @down : tensor<?x8xf32> -> tensor<?x8xf32>
+  %a = llm.add %d, %x : tensor<?x8xf32>
+  %b = llm.add %d, %a : tensor<?x8xf32>
+  %e = llm.linear %u, @down : tensor<?x8xf32> -> tensor<?x8xf32>
+  return %b, %e : tensor<?x8xf32>, tensor<?x8xf32>
+}
+
+// Logits that every rank has whole need no exchange.
+// RULES-LABEL: func.func @whole_head
+// RULES: llm.linear {{.*}}, @head : tensor<?x8xf32> -> tensor<?x8xf32>
+// RULES-NEXT: llm.top_candidates
+// RULES-NEXT: llm.sample
+// RULES-NEXT: return
+func.func @whole_head(%batch: !llm.batch, %x: tensor<?x8xf32>) -> tensor<?xi32> {
+  %l = llm.linear %x, @head : tensor<?x8xf32> -> tensor<?x8xf32>
+  %c = llm.top_candidates %l, %batch count 2 vocabulary 8 : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %ids = llm.sample %c, %batch : tensor<?x4x2xf32> -> tensor<?xi32>
+  return %ids : tensor<?xi32>
+}
+
+//--- errors.mlir
+// expected-error @+1 {{expected 'shard.grid @mesh(shape = PPxTP)' in the module}}
+module {
+}
+
+// -----
+
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t [8, 8] f32 at 0 bytes 256
+// expected-error @+1 {{has two dimensions to split; the second is 'intermediate'}}
+llm.param @w : tensor<8x8xf32> dims ["heads", "intermediate"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+
+// -----
+
+shard.grid @mesh(shape = 1x3)
+llm.tensor @t [8, 8] f32 at 0 bytes 256
+// expected-error @+1 {{has dimension 'heads' of size 8, which tensor parallel degree 3 does not divide; run pad-tensor-parallel first}}
+llm.param @w : tensor<8x8xf32> dims ["heads", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+
+// -----
+
+shard.grid @mesh(shape = 1x2)
+// expected-error @+1 {{has 3 heads, which tensor parallel degree 2 does not divide; run pad-tensor-parallel first}}
+llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 3, dim 2, f32>
+
+// -----
+
+shard.grid @mesh(shape = 1x2)
+// expected-error @+1 {{has no body}}
+func.func private @other(tensor<?x8xf32>) -> tensor<?x8xf32>
+
+// -----
+
+shard.grid @mesh(shape = 1x2)
+func.func @other(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  // expected-error @+1 {{'dist.all_reduce_start' op has no sharding rule}}
+  %t = dist.all_reduce_start %x over tp sum : tensor<?x8xf32> -> !dist.token<tensor<?x8xf32>>
+  %y = dist.wait %t : !dist.token<tensor<?x8xf32>> -> tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// -----
+
+// Row parallel, but the input is whole.
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t [8, 8] f32 at 0 bytes 256
+llm.param @down : tensor<8x8xf32> dims ["hidden", "intermediate"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+func.func @row(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  // expected-error @+1 {{'llm.linear' op has no sharding rule for 'tensor<?x8xf32>' replicated}}
+  %y = llm.linear %x, @down : tensor<?x8xf32> -> tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// -----
+
+// A norm needs whole rows.
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t [8, 8] f32 at 0 bytes 256
+llm.tensor @b [8] f32 at 0 bytes 32
+llm.param @up : tensor<8x8xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+llm.param @norm : tensor<8xf32> dims ["hidden"] from [#llm.source<@b[8] [0:8]>]
+func.func @norm_of_part(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %u = llm.linear %x, @up : tensor<?x8xf32> -> tensor<?x8xf32>
+  // expected-error @+1 {{'llm.rms_norm' op has no sharding rule for 'tensor<?x4xf32>' split along dimension 1}}
+  %y = llm.rms_norm %u, @norm eps 1.0e-5 : tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// -----
+
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t [8, 8] f32 at 0 bytes 256
+llm.param @up : tensor<8x8xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+func.func @mixed(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %u = llm.linear %x, @up : tensor<?x8xf32> -> tensor<?x8xf32>
+  // expected-error @+1 {{'llm.add' op has no sharding rule for 'tensor<?x4xf32>' split along dimension 1 and 'tensor<?x8xf32>' replicated}}
+  %y = llm.add %u, %x : tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// -----
+
+shard.grid @mesh(shape = 1x2)
+llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 2, dim 2, f32>
+func.func @whole_keys(%batch: !llm.batch, %k: tensor<?x2x2xf32>) {
+  // expected-error @+1 {{'llm.kv_append' op has no sharding rule for 'tensor<?x2x2xf32>' replicated and 'tensor<?x2x2xf32>' replicated}}
+  llm.kv_append %k, %k, %batch, @kv : tensor<?x2x2xf32>
+  return
+}
+
+// -----
+
+shard.grid @mesh(shape = 1x2)
+llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 2, dim 2, f32>
+func.func @whole_queries(%batch: !llm.batch, %q: tensor<?x2x2xf32>) -> tensor<?x2x2xf32> {
+  // expected-error @+1 {{'llm.attention' op has no sharding rule for 'tensor<?x2x2xf32>' replicated}}
+  %a = llm.attention %q, %batch, @kv scale 0.5 : tensor<?x2x2xf32>
+  return %a : tensor<?x2x2xf32>
+}
