@@ -7,7 +7,8 @@ namespace {
 
 // No model comes near these; a file that says more is damaged or hostile, and nothing may be sized by it.
 constexpr int64_t kMaxInteger = int64_t(1) << 24;
-constexpr int64_t kMaxLayers = 4096;
+// Their products must fit 64 bits: heads × head_dim × hidden is the largest.
+constexpr int64_t kMaxLayers = 4096, kMaxHeads = 65536;
 
 class ValueReader {
 public:
@@ -144,7 +145,10 @@ private:
   }
 
   Status check(const std::string &name, int64_t value) {
-    int64_t least = family_.config.at(name).minimum, most = name == "layers" ? kMaxLayers : kMaxInteger;
+    int64_t least = family_.config.at(name).minimum;
+    int64_t most = name == "layers"                                              ? kMaxLayers
+                   : name == "heads" || name == "kv_heads" || name == "head_dim" ? kMaxHeads
+                                                                                 : kMaxInteger;
     if (value < least || value > most)
       return invalidArgument(values_.origin[name] + " is " + std::to_string(value) + ", expected " +
                              std::to_string(least) + " to " + std::to_string(most));

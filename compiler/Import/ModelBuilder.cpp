@@ -19,6 +19,7 @@ using import::WeightRule;
 
 // Candidates per rank and output that sampling looks at; docs/plan-format.md says what is cut to this.
 constexpr int64_t kCandidates = 256;
+constexpr int64_t kMaxParameters = int64_t(1) << 50; // beyond, sizes in bytes would not fit 64 bits
 
 Type elementType(MLIRContext *context, plan::DType dtype) {
   switch (dtype) {
@@ -284,6 +285,8 @@ private:
     if (!param) {
       DISTC_ASSIGN(import::TensorEntry tensor, import::findTensor(source_, *rule, layer_));
       param = declare(prefix_ + name, *rule, tensor);
+      if (parameters_ > kMaxParameters)
+        return invalidArgument(source_.path + ": the sizes that it states come to more than 2^50 parameters");
     }
     return param;
   }

@@ -12,6 +12,7 @@ namespace {
 
 constexpr uint64_t kAlignment = 256;
 constexpr uint64_t kTooMany = uint64_t(1) << 60;
+constexpr uint64_t kPageGap = 8192; // a gap that holds a whole page in any case
 
 // The product of the dimensions from `first`, or kTooMany where it would overflow the arithmetic of bytes.
 uint64_t elementsOf(const flatbuffers::Vector<uint64_t> &shape, uint32_t first = 0) {
@@ -129,8 +130,16 @@ private:
       return dataLoss(file->path() + ": mapped, but not aligned to its elements; compile again");
     result.data = data;
     result.rowStride = stride;
-    if (options_.prefault && last > first)
-      file->prefault(static_cast<uint64_t>(data - file->bytes().data()), (last - first) * size);
+    if (options_.prefault && last > first) {
+      // Rows with more than pages between them are brought in one by one: the rest belongs to other ranks.
+      const uint64_t begin = static_cast<uint64_t>(data - file->bytes().data()),
+                     rows = (last - first - row) / stride + 1;
+      if ((stride - row) * size <= kPageGap)
+        file->prefault(begin, (last - first) * size);
+      else
+        for (uint64_t r = 0; r < rows && interrupted().ok(); ++r)
+          file->prefault(begin + r * stride * size, row * size);
+    }
     count(weight.bytes());
     return interrupted();
   }

@@ -32,7 +32,7 @@ public:
 
   /// The exact bytes of the ids, which need not be valid UTF-8; control and unknown pieces are left out unless
   /// `special`. Where encoding puts a space before the text, one is taken away from the first piece that is not left
-  /// out. An id out of range is an error.
+  /// out. An id beyond the vocabulary (padding of the model's) has no text.
   Result<std::string> decode(const std::vector<int32_t> &ids, bool special = false) const;
 
   /// Generation ends at these.

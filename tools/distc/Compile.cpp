@@ -61,13 +61,19 @@ std::string describe(Diagnostic &diagnostic) {
   return where + diagnostic.str();
 }
 
-Limits chooseLimits(const CompileOptions &options, const import::ModelSource &source) {
+Result<Limits> chooseLimits(const CompileOptions &options, const import::ModelSource &source) {
   int64_t context = source.values.integers.at("context");
   Limits limits;
   limits.maxBatch = options.maxBatch;
   limits.maxTokens = options.maxTokens;
   limits.kvBlock = options.kvBlock;
   limits.maxSequence = options.maxSequence ? options.maxSequence : std::clamp<int64_t>(context, 512, 4096);
+  const auto &sizes = source.values.integers;
+  const double kv = double(limits.maxBatch) * double(limits.maxSequence + limits.kvBlock) *
+                    double(sizes.at("layers") * sizes.at("kv_heads") * sizes.at("head_dim")) * 2 * sizeof(float);
+  if (kv > 0x1p60)
+    return invalidArgument("--max-batch " + std::to_string(limits.maxBatch) + " sequences of --max-seq " +
+                           std::to_string(limits.maxSequence) + " tokens: their KV cache has more than 2^60 bytes");
   if (limits.maxSequence > context)
     log(LogLevel::Warn, "--max-seq " + std::to_string(limits.maxSequence) + " is beyond the " +
                             std::to_string(context) + " positions that the model was made for");
@@ -134,7 +140,7 @@ Status compile(const CompileOptions &options) {
     return success();
   });
 
-  Limits limits = chooseLimits(options, *source);
+  DISTC_ASSIGN(const Limits limits, chooseLimits(options, *source));
   DISTC_ASSIGN(OwningOpRef<ModuleOp> module, buildModel(context, *source, limits, options.target));
   if (failed(verify(*module)))
     return internal(problems);

@@ -162,7 +162,6 @@ Status runGenerate(const Options &options) {
   EngineHooks hooks;
   if (tokenizer) {
     hooks.isEndOfGeneration = [&](int32_t id) { return tokenizer->isEndOfGeneration(id); };
-    // Ids beyond the vocabulary of the tokenizer (padding) have no text; asked for ids alone, they must not matter.
     if (!options.printIds || !options.stops.empty())
       hooks.makeDecoder = [&] { return std::make_unique<StreamDecoder>(*tokenizer); };
   }
