@@ -1,6 +1,8 @@
 // A family's configuration values for one model.
 #include "compiler/Import/Family.h"
 
+#include <limits>
+
 namespace distc::import {
 
 namespace {
@@ -8,6 +10,7 @@ namespace {
 // No model comes near these; a file that says more is damaged or hostile, and nothing may be sized by it.
 constexpr int64_t kMaxInteger = int64_t(1) << 24;
 constexpr int64_t kMaxLayers = 4096;
+constexpr int64_t kMaxHeadDim = 1 << 16; // a table of that length is in the plan
 
 class ValueReader {
 public:
@@ -33,6 +36,10 @@ public:
         return invalidArgument(missing(name, rule));
     for (const auto &[name, value] : values_.integers)
       DISTC_TRY(check(name, value));
+    for (const auto &[name, value] : values_.numbers)
+      if (value < 0 || value > double(std::numeric_limits<float>::max()))
+        return invalidArgument(values_.origin[name] + " is " + show(Json(value)) +
+                               ", expected a number of at least 0 that fits into 32 bits");
     return values_;
   }
 
@@ -144,7 +151,9 @@ private:
   }
 
   Status check(const std::string &name, int64_t value) {
-    int64_t least = family_.config.at(name).minimum, most = name == "layers" ? kMaxLayers : kMaxInteger;
+    int64_t least = family_.config.at(name).minimum, most = name == "layers"     ? kMaxLayers
+                                                               : name == "head_dim" ? kMaxHeadDim
+                                                                                    : kMaxInteger;
     if (value < least || value > most)
       return invalidArgument(values_.origin[name] + " is " + std::to_string(value) + ", expected " +
                              std::to_string(least) + " to " + std::to_string(most));

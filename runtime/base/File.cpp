@@ -40,6 +40,18 @@ Status openRegular(const std::string &path, Descriptor &file, size_t &size) {
   return {};
 }
 
+Status writeAll(const Descriptor &file, const std::string &path, std::span<const std::byte> bytes) {
+  for (size_t done = 0; done < bytes.size();) {
+    ssize_t n = ::write(file.fd, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return failure(path, "write");
+    done += static_cast<size_t>(n);
+  }
+  return {};
+}
+
 } // namespace
 
 Result<MappedFile> MappedFile::open(const std::string &path) {
@@ -102,20 +114,19 @@ Result<std::string> readFile(const std::string &path) {
 }
 
 Status writeFileAtomically(const std::string &path, std::span<const std::byte> bytes) {
+  struct stat info;
+  // A device or a pipe is written to: a rename would replace it.
+  if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+    Descriptor file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+    return file.fd < 0 ? failure(path, "open") : writeAll(file, path, bytes);
+  }
   std::string temporary = path + ".tmp." + std::to_string(::getpid());
   Descriptor file{::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
   if (file.fd < 0)
     return failure(temporary, "create");
-  for (size_t done = 0; done < bytes.size();) {
-    ssize_t n = ::write(file.fd, bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0) {
-      Status status = failure(temporary, "write");
-      ::unlink(temporary.c_str());
-      return status;
-    }
-    done += static_cast<size_t>(n);
+  if (Status status = writeAll(file, temporary, bytes); !status.ok()) {
+    ::unlink(temporary.c_str());
+    return status;
   }
   if (::rename(temporary.c_str(), path.c_str()) != 0) {
     Status status = failure(path, "replace");

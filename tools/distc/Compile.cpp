@@ -3,6 +3,7 @@
 #include "compiler/Target/PlanTarget.h"
 #include "dialects/LLM/LLMDialect.h"
 #include "runtime/base/Log.h"
+#include "runtime/text/Tokenizer.h"
 
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
@@ -50,27 +51,6 @@ std::string describe(Diagnostic &diagnostic) {
   return where + diagnostic.str();
 }
 
-Status checkOptions(const CompileOptions &options) {
-  auto positive = [](const char *flag, int64_t value, int64_t most) -> Status {
-    if (value >= 1 && value <= most)
-      return {};
-    return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected 1 to " +
-                           std::to_string(most));
-  };
-  DISTC_TRY(positive("--tp", options.tp, 65536));
-  DISTC_TRY(positive("--pp", options.pp, 4096));
-  DISTC_TRY(positive("--max-batch", options.maxBatch, 65536));
-  DISTC_TRY(positive("--max-tokens", options.maxTokens, 1 << 20));
-  DISTC_TRY(positive("--kv-block", options.kvBlock, 4096));
-  if (options.maxSequence != 0)
-    DISTC_TRY(positive("--max-seq", options.maxSequence, 1 << 24));
-  if (options.target != "cpu")
-    return invalidArgument("--target '" + options.target + "' is not supported; supported is cpu");
-  if (!options.weights.empty() && options.weights != "none")
-    return invalidArgument("--weights '" + options.weights + "': expected none");
-  return {};
-}
-
 // A folder is replaced only if it holds a plan set, or nothing: -o must never delete what is not ours.
 Status checkReplaceable(const fs::path &directory) {
   std::error_code error;
@@ -112,9 +92,10 @@ Status write(ModuleOp module, const import::ModelSource &source, const fs::path 
     for (size_t rank = 0; rank < files->size(); ++rank)
       DISTC_TRY(
           writeFileAtomically((temporary / planFileName(rank)).string(), std::as_bytes(std::span((*files)[rank]))));
-    if (source.tokenizer)
-      DISTC_TRY(
-          writeFileAtomically((temporary / "tokenizer.dtok").string(), std::as_bytes(std::span(*source.tokenizer))));
+    if (source.tokenizer) {
+      const std::vector<uint8_t> bytes = Tokenizer::fileOf(*source.tokenizer);
+      DISTC_TRY(writeFileAtomically((temporary / "tokenizer.dtok").string(), std::as_bytes(std::span(bytes))));
+    }
     DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(temporary.string()));
     return verifySet(set, directory.string());
   };
@@ -132,15 +113,20 @@ Status write(ModuleOp module, const import::ModelSource &source, const fs::path 
   return {};
 }
 
-Limits chooseLimits(const CompileOptions &options, const import::ModelSource &source) {
+Result<Limits> chooseLimits(const CompileOptions &options, const import::ModelSource &source) {
   int64_t context = source.values.integers.at("context");
   Limits limits;
   limits.maxBatch = options.maxBatch;
   limits.maxTokens = options.maxTokens;
   limits.kvBlock = options.kvBlock;
-  limits.maxSequence = options.maxSequence ? options.maxSequence : std::clamp<int64_t>(context, 512, 4096);
-  if (options.maxSequence > context)
-    log(LogLevel::Warn, "--max-seq " + std::to_string(options.maxSequence) + " is beyond the " +
+  limits.maxSequence = options.maxSequence.value_or(std::clamp<int64_t>(context, 512, 4096));
+  const int64_t blocks = (limits.maxSequence + limits.kvBlock - 1) / limits.kvBlock * limits.maxBatch;
+  if (blocks > INT32_MAX)
+    return invalidArgument("--max-batch " + std::to_string(limits.maxBatch) + " sequences of --max-seq " +
+                           std::to_string(limits.maxSequence) + " tokens are " + std::to_string(blocks) +
+                           " blocks of the KV cache, expected at most " + std::to_string(INT32_MAX));
+  if (options.maxSequence && limits.maxSequence > context)
+    log(LogLevel::Warn, "--max-seq " + std::to_string(limits.maxSequence) + " is beyond the " +
                             std::to_string(context) + " positions that the model was made for");
   return limits;
 }
@@ -159,8 +145,28 @@ void dump(ModuleOp module, const std::string &directory, int index, StringRef na
 
 } // namespace
 
+Status checkOptions(const CompileOptions &options) {
+  auto positive = [](const char *flag, int64_t value, int64_t most) -> Status {
+    if (value >= 1 && value <= most)
+      return {};
+    return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected 1 to " +
+                           std::to_string(most));
+  };
+  DISTC_TRY(positive("--tp", options.tp, 65536));
+  DISTC_TRY(positive("--pp", options.pp, 4096));
+  DISTC_TRY(positive("--max-batch", options.maxBatch, 65536));
+  DISTC_TRY(positive("--max-tokens", options.maxTokens, 1 << 20));
+  DISTC_TRY(positive("--kv-block", options.kvBlock, 4096));
+  if (options.maxSequence)
+    DISTC_TRY(positive("--max-seq", *options.maxSequence, 1 << 24));
+  if (options.target != "cpu")
+    return invalidArgument("--target '" + options.target + "' is not supported; supported is cpu");
+  if (!options.weights.empty() && options.weights != "none")
+    return invalidArgument("--weights '" + options.weights + "': expected none");
+  return {};
+}
+
 Status compile(const CompileOptions &options) {
-  DISTC_TRY(checkOptions(options));
   Stopwatch watch(options.timing);
   DISTC_ASSIGN(std::unique_ptr<import::ModelSource> source,
                import::openModel(options.model, options.weights != "none"));
@@ -177,7 +183,7 @@ Status compile(const CompileOptions &options) {
     return success();
   });
 
-  Limits limits = chooseLimits(options, *source);
+  DISTC_ASSIGN(const Limits limits, chooseLimits(options, *source));
   DISTC_ASSIGN(OwningOpRef<ModuleOp> module, buildModel(context, *source, limits, options.target));
   if (failed(verify(*module)))
     return internal(problems);

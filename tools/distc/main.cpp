@@ -21,6 +21,13 @@ int report(const Status &status) {
   return 1;
 }
 
+int usage(const std::string &what) {
+  std::fprintf(stderr,
+               "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
+               what.c_str());
+  return kUsage;
+}
+
 void addCompile(CLI::App &app, CompileOptions &options) {
   CLI::App *command = app.add_subcommand("compile", "Compile MODEL into one plan for each rank of a TP x PP mesh");
   command
@@ -89,13 +96,14 @@ int main(int argc, char **argv) {
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0)
       return app.exit(error);
-    std::fprintf(stderr,
-                 "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
-                 error.what());
-    return kUsage;
+    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands([&](CLI::App *c) { return c->get_name() == argv[1]; }).empty())
+      return usage("unknown command '" + std::string(argv[1]) + "', expected compile, verify or inspect");
+    return usage(error.what());
   }
-  if (app.got_subcommand("compile"))
-    return report(compile(options));
+  if (app.got_subcommand("compile")) {
+    Status status = checkOptions(options);
+    return status.ok() ? report(compile(options)) : usage(status.message());
+  }
   if (!program.empty())
     inspectOptions.program = program == "decode" ? plan::Regime::Decode : plan::Regime::Prefill;
   if (app.got_subcommand(inspect))
