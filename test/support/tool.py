@@ -35,7 +35,7 @@ def listing(folder):
     return found
 
 
-def refused(message, *command, code=1, within=None, places=(), **options):
+def refused(message, *command, code=1, within=None, places=(), tool=None, **options):
     """The command must end with `code` and print nothing but `TOOL: error: MESSAGE`, where MESSAGE is the whole text
     (or, ending with «…», its beginning). The folders in `places` become <0>, <1> … in what it printed; `within` is
     where nothing may have changed."""
@@ -44,8 +44,7 @@ def refused(message, *command, code=1, within=None, places=(), **options):
     text = done.err.strip()
     for number, place in enumerate(places):
         text = text.replace(str(place), f"<{number}>")
-    tool = os.path.basename(str(command[0]))
-    expected = f"{tool}: error: {message}"
+    expected = f"{tool or os.path.basename(str(command[0]))}: error: {message}"
     shown = f"{' '.join(map(str, command))[:500]}\nexpected {code}: {expected}\nactual   {done.returncode}: {text}"
     assert done.returncode == code, shown
     assert text.startswith(expected[:-1]) if message.endswith("…") else text == expected, shown

@@ -217,8 +217,9 @@ Status compile(const CompileOptions &options) {
   if (failed(runPipeline(*module, pipeline)))
     return invalidArgument(problems);
   if (!options.emit.empty()) {
-    module->print(llvm::outs());
-    llvm::outs().flush();
+    std::string text;
+    llvm::raw_string_ostream(text) << *module;
+    std::fwrite(text.data(), 1, text.size(), stdout);
     return {};
   }
   DISTC_TRY(write(*module, *source, directory));

@@ -5,6 +5,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 
 using namespace distc;
@@ -14,9 +16,14 @@ namespace {
 constexpr int kUsage = 2;
 
 int report(const Status &status) {
+  errno = 0;
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    if (errno != EPIPE) // whoever closed the pipe wants to hear no more
+      std::fprintf(stderr, "distc: error: cannot write to stdout\n");
+    return 1;
+  }
   if (status.ok())
-    return std::fflush(stdout) == 0 ? 0 : 1;
-  std::fflush(stdout);
+    return 0;
   std::fprintf(stderr, "distc: error: %s\n", status.message().c_str());
   return 1;
 }
@@ -72,6 +79,7 @@ Status inspectCommand(const std::string &path, const InspectOptions &options, bo
 } // namespace
 
 int main(int argc, char **argv) {
+  std::signal(SIGPIPE, SIG_IGN); // a write then fails
   CLI::App app("distc: an ahead-of-time model compiler that emits sharded execution plans");
   app.set_version_flag("--version", std::string("distc ") + DISTC_VERSION);
   app.require_subcommand(1);
