@@ -14,6 +14,9 @@ config.test_exec_root = os.path.join(config.distc_build_dir, "test")
 config.environment["PATH"] = os.pathsep.join(
     [os.path.join(config.distc_build_dir, "bin"), config.llvm_tools_dir, config.environment["PATH"]]
 )
+# What the checks written in Python share; they leave nothing behind in the sources.
+config.environment["PYTHONPATH"] = os.path.join(config.test_source_root, "support")
+config.environment["PYTHONDONTWRITEBYTECODE"] = "1"
 # FileCheck shows what it compared where it fails.
 config.environment["FILECHECK_OPTS"] = "--dump-input-filter=annotation"
 

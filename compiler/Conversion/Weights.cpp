@@ -39,23 +39,18 @@ int64_t copiesOf(llm::ParamOp param, int64_t tp) {
   std::optional<unsigned> split = param.getSplitDim();
   if (!split)
     return param.getFirstOnly() ? 1 : tp;
-  int64_t held = 0, highest = 0;
-  for (auto source : param.getSources().getAsRange<llm::SourceAttr>()) {
-    ArrayRef<int64_t> segments = source.getSlices()[*split].asArrayRef();
-    for (size_t i = 0; i < segments.size(); i += 2)
-      if (segments[i] != llm::SourceAttr::kZero) {
-        held += segments[i + 1];
-        highest = std::max(highest, segments[i] + segments[i + 1]);
-      }
-    int64_t distinct = 0, covered = 0; // segments come in the order of the source
-    for (size_t i = 0; i < segments.size(); i += 2)
-      if (segments[i] != llm::SourceAttr::kZero && segments[i] + segments[i + 1] > covered) {
-        distinct += segments[i] + segments[i + 1] - std::max(covered, segments[i]);
-        covered = segments[i] + segments[i + 1];
-      }
-    return held / distinct;
+  // Several sources are stacked along dimension 0, which is not split then: they are all cut the same way.
+  ArrayRef<int64_t> segments = cast<llm::SourceAttr>(param.getSources()[0]).getSlices()[*split].asArrayRef();
+  int64_t held = 0, distinct = 0, covered = 0; // segments come in the order of the source
+  for (size_t i = 0; i < segments.size(); i += 2) {
+    if (segments[i] == llm::SourceAttr::kZero)
+      continue;
+    const int64_t end = segments[i] + segments[i + 1];
+    held += segments[i + 1];
+    distinct += std::max<int64_t>(0, end - std::max(covered, segments[i]));
+    covered = std::max(covered, end);
   }
-  return 1;
+  return distinct == 0 ? 1 : held / distinct;
 }
 
 class WeightDeclarer {

@@ -1,6 +1,8 @@
 // A family's configuration values for one model.
 #include "compiler/Import/Family.h"
 
+#include <limits>
+
 namespace distc::import {
 
 namespace {
@@ -34,6 +36,10 @@ public:
         return invalidArgument(missing(name, rule));
     for (const auto &[name, value] : values_.integers)
       DISTC_TRY(check(name, value));
+    for (const auto &[name, value] : values_.numbers)
+      if (value < 0 || value > double(std::numeric_limits<float>::max()))
+        return invalidArgument(values_.origin[name] + " is " + show(Json(value)) +
+                               ", expected a number of at least 0 that fits into 32 bits");
     return values_;
   }
 

@@ -57,9 +57,6 @@ public:
     symbols_.setInsertionPoint(forward);
     if (Status status = emitBody(); !status.ok())
       return status;
-    // Only now: a missing tensor is a better error than the hole that it leaves.
-    if (!source_.hole.ok())
-      return source_.hole;
     (*module)->setAttr("llm.model", modelInfo());
     return module;
   }

@@ -103,6 +103,47 @@ std::string originOf(const ModelSource &source, const std::vector<std::string> &
   return text;
 }
 
+std::string tensorName(const ModelSource &source, const WeightRule &rule, int64_t layer) {
+  std::string name = source.format == Format::HuggingFace ? rule.hf : rule.gguf;
+  if (size_t at = name.find("{layer}"); at != std::string::npos)
+    name.replace(at, 7, std::to_string(layer));
+  return name;
+}
+
+// A tensor that the model, as configured, would leave out: then the configuration is not this checkpoint's.
+Status checkUnused(const ModelSource &source, const WeightRule &rule, int64_t layer, const std::string &value,
+                   const std::string &is) {
+  const TensorEntry *tensor = source.index.find(tensorName(source, rule, layer));
+  if (!tensor)
+    return {};
+  auto origin = source.values.origin.find(value);
+  return dataLoss(source.index.files[tensor->file].path + ": tensor '" + tensor->name + "' contradicts " +
+                  (origin == source.values.origin.end() ? value : origin->second) + ", which is " + is);
+}
+
+// Every tensor of the model is there as the configuration says, before anything is sized by the configuration alone.
+Status checkTensors(const ModelSource &source) {
+  const ModelValues &values = source.values;
+  const int64_t layers = values.integers.at("layers");
+  auto check = [&](const WeightRule &rule, int64_t layer) -> Status {
+    if (!rule.condition.empty() && !values.booleans.at(rule.condition))
+      return checkUnused(source, rule, layer, rule.condition, "false");
+    if (rule.sameAs.empty() || !values.booleans.at(rule.sameIf)) {
+      DISTC_TRY(findTensor(source, rule, layer).status());
+    }
+    return {};
+  };
+  for (const auto &[name, rule] : source.family->weights)
+    DISTC_TRY(check(rule, -1));
+  for (int64_t layer = 0; layer < layers; ++layer)
+    for (const auto &[name, rule] : source.family->layerWeights)
+      DISTC_TRY(check(rule, layer));
+  for (const auto &[name, rule] : source.family->layerWeights)
+    DISTC_TRY(checkUnused(source, rule, layers, "layers", std::to_string(layers)));
+  // Only now: a missing tensor is a better error than the hole that it leaves.
+  return source.hole;
+}
+
 } // namespace
 
 Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool weights) {
@@ -138,7 +179,12 @@ Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool we
     return invalidArgument(source->values.origin["heads"] + " is " + std::to_string(values.at("heads")) +
                            ", expected a multiple of " + source->values.origin["kv_heads"] + ", " +
                            std::to_string(values.at("kv_heads")));
-  if (!weights)
+  if (values.at("head_dim") % 2 != 0)
+    return invalidArgument(source->values.origin["head_dim"] + " is " + std::to_string(values.at("head_dim")) +
+                           ", expected an even number: rotary embedding turns pairs");
+  if (weights)
+    DISTC_TRY(checkTensors(*source));
+  else
     DISTC_TRY(readDtype(*source));
   DISTC_ASSIGN(source->rope, ropeFrequencies(source->format, *source->config, source->index, values.at("head_dim")));
   return source;
@@ -153,9 +199,7 @@ std::vector<int64_t> dimSizes(const ModelSource &source, const WeightRule &rule)
 }
 
 Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule, int64_t layer) {
-  std::string name = source.format == Format::HuggingFace ? rule.hf : rule.gguf;
-  if (size_t at = name.find("{layer}"); at != std::string::npos)
-    name.replace(at, 7, std::to_string(layer));
+  std::string name = tensorName(source, rule, layer);
   std::vector<uint64_t> expected;
   for (const std::vector<std::string> &group : rule.shape) {
     uint64_t size = 1;

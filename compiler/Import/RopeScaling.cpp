@@ -72,9 +72,11 @@ Result<RopeFrequencies> fromHuggingFace(const ConfigSource &config, int64_t head
                            ": rotary embedding of a part of a head is not supported");
   if (!parameters && !scaling)
     return result;
-  DISTC_ASSIGN(std::optional<std::string> kind, config.string(at + ".rope_type"));
+  std::string key = at + ".rope_type";
+  DISTC_ASSIGN(std::optional<std::string> kind, config.string(key));
   if (!kind) {
-    DISTC_ASSIGN(kind, config.string(at + ".type"));
+    key = at + ".type";
+    DISTC_ASSIGN(kind, config.string(key));
   }
   if (!kind || *kind == "default")
     return result;
@@ -85,7 +87,7 @@ Result<RopeFrequencies> fromHuggingFace(const ConfigSource &config, int64_t head
     return result;
   }
   if (*kind != "llama3")
-    return unsupported(config, at + ".rope_type", *kind);
+    return unsupported(config, key, *kind);
   DISTC_TRY(scaleLlama3(config, at, result.invFreq));
   return result;
 }
@@ -133,9 +135,6 @@ Result<RopeFrequencies> fromGguf(const ConfigSource &config, const CheckpointInd
 
 Result<RopeFrequencies> ropeFrequencies(Format format, const ConfigSource &config, const CheckpointIndex &index,
                                         int64_t headDim) {
-  if (headDim % 2 != 0)
-    return invalidArgument("the head size is " + std::to_string(headDim) +
-                           ", expected an even number: rotary embedding turns pairs");
   return format == Format::HuggingFace ? fromHuggingFace(config, headDim) : fromGguf(config, index, headDim);
 }
 

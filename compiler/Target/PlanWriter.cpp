@@ -8,6 +8,18 @@ namespace distc {
 
 namespace {
 
+// The dialects' enums are the schema's: the same cases under the same numbers.
+template <typename Schema> constexpr bool hasCases(unsigned last) { return static_cast<unsigned>(Schema::MAX) == last; }
+static_assert(hasCases<plan::DType>(llm::getMaxEnumValForDType()) &&
+              hasCases<plan::Init>(llm::getMaxEnumValForInit()) &&
+              hasCases<plan::RopeStyle>(llm::getMaxEnumValForRopeStyle()) &&
+              hasCases<plan::Activation>(llm::getMaxEnumValForActivation()) &&
+              hasCases<plan::RowUnit>(planir::getMaxEnumValForRowUnit()) &&
+              hasCases<plan::LayoutKind>(planir::getMaxEnumValForLayoutKind()) &&
+              hasCases<plan::Regime>(planir::getMaxEnumValForRegime()) &&
+              hasCases<plan::Placement>(planir::getMaxEnumValForPlacement()) &&
+              hasCases<plan::ReduceOp>(planir::getMaxEnumValForReduceKind()));
+
 template <typename To, typename From> To as(From value) { return static_cast<To>(static_cast<uint32_t>(value)); }
 
 std::vector<uint64_t> unsignedOf(ArrayRef<int64_t> values) { return {values.begin(), values.end()}; }

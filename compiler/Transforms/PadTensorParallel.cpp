@@ -125,6 +125,7 @@ struct PadTensorParallelPass : distc::impl::PadTensorParallelBase<PadTensorParal
       return signalPassFailure();
     if (mesh->tp == 1)
       return markAllAnalysesPreserved();
+    paddings_.clear(); // one pass object may run more than once
     std::map<std::string, int64_t> sizes;
     if (failed(collectSizes(module, sizes)) || failed(choose(module, sizes, mesh->tp)))
       return signalPassFailure();

@@ -25,7 +25,7 @@ struct PartitionTensorParallelPass : distc::impl::PartitionTensorParallelBase<Pa
       if (failed(shardCache(cache, mesh->tp)))
         return signalPassFailure();
     for (auto function : module.getOps<func::FuncOp>())
-      if (failed(partition(function, mesh->tp)))
+      if (failed(partition(function)))
         return signalPassFailure();
   }
 
@@ -43,6 +43,8 @@ struct PartitionTensorParallelPass : distc::impl::PartitionTensorParallelBase<Pa
         return param.emitOpError() << "has dimension '" << name << "' of size " << shape[dim]
                                    << ", which tensor parallel degree " << degree
                                    << " does not divide; run pad-tensor-parallel first";
+      if (dim == 0 && param.getSources().size() > 1)
+        return param.emitOpError() << "is split along dimension 0, where its sources are stacked";
       shape[dim] /= degree;
       axes[dim] = shard::GridAxesAttr::get(&getContext(), {kTensorParallelAxis});
       split = true;
@@ -65,10 +67,10 @@ struct PartitionTensorParallelPass : distc::impl::PartitionTensorParallelBase<Pa
     return success();
   }
 
-  LogicalResult partition(func::FuncOp function, int64_t degree) {
+  LogicalResult partition(func::FuncOp function) {
     SymbolTableCollection tables;
     llm::ParamScope scope(tables);
-    llm::PartitionContext context(scope, kMeshName, kTensorParallelAxis, degree);
+    llm::PartitionContext context(scope, kMeshName, kTensorParallelAxis);
     for (Operation &op : llvm::make_early_inc_range(function.getBody().front())) {
       if (auto rule = dyn_cast<llm::TensorParallelOpInterface>(op)) {
         FailureOr<llm::Layout> layout = rule.partition(context);

@@ -94,6 +94,12 @@ LogicalResult ParamOp::verify() {
   return success();
 }
 
+LogicalResult TensorOp::verifySymbolUses(SymbolTableCollection &tables) {
+  if (FlatSymbolRefAttr file = getFileAttr(); file && !tables.lookupNearestSymbolFrom<FileOp>(*this, file))
+    return emitOpError() << "refers to file " << file << ", which does not exist";
+  return success();
+}
+
 LogicalResult ParamOp::verifySymbolUses(SymbolTableCollection &tables) {
   for (auto source : getSources().getAsRange<SourceAttr>()) {
     auto tensor = dyn_cast_or_null<TensorOp>(tables.lookupNearestSymbolFrom(*this, source.getTensor()));

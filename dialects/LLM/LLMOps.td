@@ -26,7 +26,7 @@ def LLM_FileOp : LLM_Op<"file", [Symbol]> {
   let assemblyFormat = "$sym_name $path `size` $size `header` $header_bytes `hash` $header_hash attr-dict";
 }
 
-def LLM_TensorOp : LLM_Op<"tensor", [Symbol]> {
+def LLM_TensorOp : LLM_Op<"tensor", [Symbol, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "a tensor as it lies in a file";
   let description = [{
     Without `in`, the tensor is in no file: a model compiled from its shape alone.

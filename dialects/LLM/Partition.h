@@ -41,8 +41,7 @@ private:
 /// The state of one partition walk: the layout of every value so far, and the collectives that have been inserted.
 class PartitionContext {
 public:
-  PartitionContext(ParamScope &scope, mlir::StringRef grid, int16_t axis, int64_t size)
-      : scope(scope), grid_(grid), axis_(axis), size_(size) {}
+  PartitionContext(ParamScope &scope, mlir::StringRef grid, int16_t axis) : scope(scope), grid_(grid), axis_(axis) {}
 
   ParamScope &scope;
 
@@ -60,7 +59,6 @@ public:
 private:
   std::string grid_;
   int16_t axis_;
-  int64_t size_;
   llvm::DenseMap<mlir::Value, Layout> layouts_;
   llvm::DenseMap<mlir::Value, mlir::Value> replicated_; // looked up only, never iterated
 };

@@ -14,6 +14,10 @@ class Plan_RankMember<string mnemonic, list<Trait> traits = []> : Plan_Op<mnemon
 class Plan_ProgramMember<string mnemonic, list<Trait> traits = []> : Plan_Op<mnemonic,
     [HasParent<"ProgramOp">] # traits>;
 
+// The schema's integers: what does not fit a field is not written.
+def Plan_U32 : ConfinedAttr<I64Attr, [IntNonNegative, IntMaxValue<4294967295>]>;
+def Plan_U64 : ConfinedAttr<I64Attr, [IntNonNegative]>;
+
 // -------------------------------------------------------------------------------------------------------- declarations
 
 def Plan_RankOp : Plan_Op<"rank", [Symbol, SymbolTable, IsolatedFromAbove, NoTerminator, SingleBlock]> {
@@ -40,30 +44,30 @@ def Plan_ModelOp : Plan_RankMember<"model"> {
     plan.model "smollm2" family "llama" {vocabulary = 49152 : i64, hidden = 576 : i64, …}
     ```
   }];
-  let arguments = (ins StrAttr:$model, StrAttr:$family, I64Attr:$vocabulary, I64Attr:$hidden, I64Attr:$layers,
-                       I64Attr:$parameters, I64Attr:$context, OptionalAttr<StrAttr>:$tokenizer);
+  let arguments = (ins StrAttr:$model, StrAttr:$family, Plan_U32:$vocabulary, Plan_U32:$hidden, Plan_U32:$layers,
+                       Plan_U64:$parameters, Plan_U32:$context, OptionalAttr<StrAttr>:$tokenizer);
   let assemblyFormat = "$model `family` $family attr-dict";
 }
 
 def Plan_MeshOp : Plan_RankMember<"mesh"> {
   let summary = "the rank's place in the mesh (Mesh)";
   let description = "Example: `plan.mesh {tp = 2 : i64, pp = 2 : i64, rank = 3 : i64, …}`";
-  let arguments = (ins I64Attr:$tp, I64Attr:$pp, I64Attr:$rank, I64Attr:$stage, I64Attr:$tp_index,
-                       I64Attr:$first_layer, I64Attr:$layers);
+  let arguments = (ins Plan_U32:$tp, Plan_U32:$pp, Plan_U32:$rank, Plan_U32:$stage, Plan_U32:$tp_index,
+                       Plan_U32:$first_layer, Plan_U32:$layers);
   let assemblyFormat = "attr-dict";
 }
 
 def Plan_LimitsOp : Plan_RankMember<"limits"> {
   let summary = "the largest batches and sequences (Limits)";
   let description = "Example: `plan.limits {max_batch = 8 : i64, max_tokens = 512 : i64, …}`";
-  let arguments = (ins I64Attr:$max_batch, I64Attr:$max_tokens, I64Attr:$max_sequence, I64Attr:$kv_block);
+  let arguments = (ins Plan_U32:$max_batch, Plan_U32:$max_tokens, Plan_U32:$max_sequence, Plan_U32:$kv_block);
   let assemblyFormat = "attr-dict";
 }
 
 def Plan_LedgerOp : Plan_RankMember<"ledger"> {
   let summary = "the rank's memory in bytes (Ledger)";
   let description = "Example: `plan.ledger {weights_loaded = 0 : i64, weights_mapped = 2234368 : i64, …}`";
-  let arguments = (ins I64Attr:$weights_loaded, I64Attr:$weights_mapped, I64Attr:$kv, I64Attr:$arena, I64Attr:$tables);
+  let arguments = (ins Plan_U64:$weights_loaded, Plan_U64:$weights_mapped, Plan_U64:$kv, Plan_U64:$arena, Plan_U64:$tables);
   let assemblyFormat = "attr-dict";
 }
 
@@ -77,7 +81,7 @@ def Plan_GroupOp : Plan_RankMember<"group", [Symbol]> {
 def Plan_FileOp : Plan_RankMember<"file", [Symbol]> {
   let summary = "a file of the checkpoint (SourceFile)";
   let description = "Example: `plan.file @file0 \"../model.safetensors\" size 2234960 header 2960 hash -123`";
-  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$path, I64Attr:$size, I64Attr:$header_bytes,
+  let arguments = (ins SymbolNameAttr:$sym_name, StrAttr:$path, Plan_U64:$size, Plan_U64:$header_bytes,
                        I64Attr:$header_hash);
   let assemblyFormat = "$sym_name $path `size` $size `header` $header_bytes `hash` $header_hash attr-dict";
 }
@@ -86,7 +90,7 @@ def Plan_TensorOp : Plan_RankMember<"tensor", [Symbol]> {
   let summary = "a tensor as it lies in a file (SourceTensor)";
   let description = "Example: `plan.tensor @\"model.norm.weight\" [128] bf16 in @file0 at 2960 bytes 256`";
   let arguments = (ins SymbolNameAttr:$sym_name, DenseI64ArrayAttr:$shape, LLM_DTypeAttr:$dtype,
-                       OptionalAttr<FlatSymbolRefAttr>:$file, I64Attr:$offset, I64Attr:$bytes);
+                       OptionalAttr<FlatSymbolRefAttr>:$file, Plan_U64:$offset, Plan_U64:$bytes);
   let assemblyFormat = "$sym_name $shape $dtype (`in` $file^)? `at` $offset `bytes` $bytes attr-dict";
 }
 
@@ -99,7 +103,7 @@ def Plan_WeightOp : Plan_RankMember<"weight", [Symbol]> {
     ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, DenseI64ArrayAttr:$shape, LLM_DTypeAttr:$dtype,
-                       Plan_PlacementAttr:$placement, I64Attr:$offset, I64Attr:$bytes, I64Attr:$row_stride, I64Attr:$copies,
+                       Plan_PlacementAttr:$placement, Plan_U64:$offset, Plan_U64:$bytes, Plan_U64:$row_stride, Plan_U32:$copies,
                        LLM_InitAttr:$init, F32Attr:$init_scale, TypedArrayAttrBase<LLM_SourceAttr, "sources">:$sources);
   let assemblyFormat = [{
     $sym_name $shape $dtype $placement `at` $offset `bytes` $bytes `stride` $row_stride `copies` $copies $init $init_scale
@@ -110,15 +114,15 @@ def Plan_WeightOp : Plan_RankMember<"weight", [Symbol]> {
 def Plan_KvPoolOp : Plan_RankMember<"kv_pool"> {
   let summary = "the geometry of the paged KV caches (KvPool)";
   let description = "Example: `plan.kv_pool block 16 blocks 256 per_sequence 32`";
-  let arguments = (ins I64Attr:$block_tokens, I64Attr:$blocks, I64Attr:$blocks_per_sequence);
+  let arguments = (ins Plan_U32:$block_tokens, Plan_U32:$blocks, Plan_U32:$blocks_per_sequence);
   let assemblyFormat = "`block` $block_tokens `blocks` $blocks `per_sequence` $blocks_per_sequence attr-dict";
 }
 
 def Plan_KvCacheOp : Plan_RankMember<"kv_cache", [Symbol]> {
   let summary = "the cache of one layer (KvCache)";
   let description = "Example: `plan.kv_cache @layers.0.kv layer 0 heads 3 dim 64 f32 at 0 bytes 1572864`";
-  let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$layer, I64Attr:$heads, I64Attr:$head_dim,
-                       LLM_DTypeAttr:$dtype, I64Attr:$offset, I64Attr:$bytes);
+  let arguments = (ins SymbolNameAttr:$sym_name, Plan_U32:$layer, Plan_U32:$heads, Plan_U32:$head_dim,
+                       LLM_DTypeAttr:$dtype, Plan_U64:$offset, Plan_U64:$bytes);
   let assemblyFormat = [{
     $sym_name `layer` $layer `heads` $heads `dim` $head_dim $dtype `at` $offset `bytes` $bytes attr-dict
   }];
@@ -131,15 +135,15 @@ def Plan_RopeTableOp : Plan_RankMember<"rope_table", [Symbol]> {
   let assemblyFormat = "$sym_name $inv_freq `magnitude` $magnitude attr-dict";
 }
 
-def Plan_ProgramOp : Plan_RankMember<"program", [NoTerminator, SingleBlock]> {
+def Plan_ProgramOp : Plan_RankMember<"program", [IsolatedFromAbove, NoTerminator, SingleBlock]> {
   let summary = "the instructions for one kind and size of batch (Program)";
   let description = [{
     ```mlir
     plan.program decode attributes {max_tokens = 8 : i64, max_sequences = 8 : i64, …} { … }
     ```
   }];
-  let arguments = (ins Plan_RegimeAttr:$regime, I64Attr:$max_tokens, I64Attr:$max_sequences, I64Attr:$max_outputs,
-                       I64Attr:$queues, I64Attr:$events, I64Attr:$micro_batches, I64Attr:$arena_bytes);
+  let arguments = (ins Plan_RegimeAttr:$regime, Plan_U32:$max_tokens, Plan_U32:$max_sequences, Plan_U32:$max_outputs,
+                       I64Attr:$queues, Plan_U32:$events, I64Attr:$micro_batches, Plan_U64:$arena_bytes);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = "$regime attr-dict-with-keyword $body";
 }
@@ -154,8 +158,8 @@ def Plan_BufferOp : Plan_ProgramMember<"buffer"> {
     ```
   }];
   let arguments = (ins StrAttr:$value, Plan_RowUnitAttr:$rows, DenseI64ArrayAttr:$dims, Plan_LayoutAttr:$layout,
-                       DefaultValuedAttr<I64Attr, "-1">:$dim, LLM_DTypeAttr:$dtype, I64Attr:$row_elements,
-                       I64Attr:$bytes, OptionalAttr<I64Attr>:$offset, DefaultValuedAttr<I64Attr, "1">:$times,
+                       DefaultValuedAttr<I64Attr, "-1">:$dim, LLM_DTypeAttr:$dtype, Plan_U32:$row_elements,
+                       Plan_U64:$bytes, OptionalAttr<I64Attr>:$offset, DefaultValuedAttr<I64Attr, "1">:$times,
                        DefaultValuedAttr<I64Attr, "1">:$shards, DefaultValuedAttr<I64Attr, "0">:$chunk,
                        DefaultValuedAttr<I64Attr, "1">:$chunks, Optional<Plan_BufferType>:$parent);
   let results = (outs Plan_BufferType:$buffer);
@@ -180,7 +184,7 @@ class Plan_Instr<string mnemonic, dag fields, string format, bit inPlace = 0> : 
   let extraClassDefinition = !if(inPlace, "bool $cppClass::mayRunInPlace() { return true; }", "");
 }
 
-def Plan_EmbeddingOp : Plan_Instr<"embedding", (ins FlatSymbolRefAttr:$weight, I64Attr:$first_row, Plan_BufferType:$out),
+def Plan_EmbeddingOp : Plan_Instr<"embedding", (ins FlatSymbolRefAttr:$weight, Plan_U32:$first_row, Plan_BufferType:$out),
     "$weight `from` $first_row `->` $out"> {
   let summary = "rows of a table by token id";
   let description = "Example: `plan.embedding 0 : @embedding from 0 -> %0 \"embedding\"`";
@@ -196,7 +200,7 @@ def Plan_LinearOp : Plan_Instr<"linear", (ins Plan_BufferType:$input, FlatSymbol
   let description = "Example: `plan.linear 2 : %1, @layers.0.q -> %2 \"layers.0.q\"`";
 }
 def Plan_RopeOp : Plan_Instr<"rope", (ins Plan_BufferType:$input, FlatSymbolRefAttr:$table, LLM_RopeStyleAttr:$style,
-    I64Attr:$heads, I64Attr:$head_dim, Plan_BufferType:$out),
+    Plan_U32:$heads, Plan_U32:$head_dim, Plan_BufferType:$out),
     "$input `,` $table $style `heads` $heads `dim` $head_dim `->` $out", 1> {
   let summary = "rotary position embedding of each head";
   let description = "Example: `plan.rope 3 : %2, @rope half heads 9 dim 64 -> %3 \"layers.0.q\"`";
@@ -206,7 +210,7 @@ def Plan_KvAppendOp : Plan_Instr<"kv_append", (ins Plan_BufferType:$k, Plan_Buff
   let summary = "writes keys and values into a cache";
   let description = "Example: `plan.kv_append 6 : %4, %5 -> @layers.0.kv \"layers.0.kv\"`";
 }
-def Plan_AttentionOp : Plan_Instr<"attention", (ins Plan_BufferType:$q, FlatSymbolRefAttr:$cache, I64Attr:$heads,
+def Plan_AttentionOp : Plan_Instr<"attention", (ins Plan_BufferType:$q, FlatSymbolRefAttr:$cache, Plan_U32:$heads,
     F32Attr:$scale, DefaultValuedAttr<I64Attr, "0">:$window, DefaultValuedAttr<F32Attr, "0.0f">:$soft_cap,
     Plan_BufferType:$out),
     "$q `,` $cache `heads` $heads `scale` $scale (`window` $window^)? (`soft_cap` $soft_cap^)? `->` $out"> {
@@ -228,19 +232,19 @@ def Plan_SelectRowsOp : Plan_Instr<"select_rows", (ins Plan_BufferType:$input, P
   let summary = "the rows of the outputs";
   let description = "Example: `plan.select_rows 80 : %70 -> %71 \"outputs\"`";
 }
-def Plan_TopCandidatesOp : Plan_Instr<"top_candidates", (ins Plan_BufferType:$logits, I64Attr:$first_id, I64Attr:$valid,
-    I64Attr:$count, Plan_BufferType:$out), "$logits `ids` $first_id `valid` $valid `count` $count `->` $out"> {
+def Plan_TopCandidatesOp : Plan_Instr<"top_candidates", (ins Plan_BufferType:$logits, Plan_U32:$first_id, Plan_U32:$valid,
+    Plan_U32:$count, Plan_BufferType:$out), "$logits `ids` $first_id `valid` $valid `count` $count `->` $out"> {
   let summary = "what sampling needs of the rank's logits";
   let description = "Example: `plan.top_candidates 83 : %73 ids 0 valid 24576 count 256 -> %74 \"candidates\"`";
 }
-def Plan_SampleOp : Plan_Instr<"sample", (ins Plan_BufferType:$candidates, I64Attr:$shards, I64Attr:$count,
+def Plan_SampleOp : Plan_Instr<"sample", (ins Plan_BufferType:$candidates, Plan_U32:$shards, Plan_U32:$count,
     Plan_BufferType:$out), "$candidates `shards` $shards `count` $count `->` $out"> {
   let summary = "one id per output";
   let description = "Example: `plan.sample 85 : %75 shards 2 count 256 -> %76 \"ids\"`";
 }
 
 class Plan_Collective<string mnemonic, dag fields, string format, bit inPlace = 0> : Plan_Instr<mnemonic,
-    !con((ins FlatSymbolRefAttr:$group, I64Attr:$sequence), fields), "$group `number` $sequence " # format, inPlace>;
+    !con((ins FlatSymbolRefAttr:$group, Plan_U32:$sequence), fields), "$group `number` $sequence " # format, inPlace>;
 
 def Plan_AllReduceOp : Plan_Collective<"all_reduce", (ins Plan_BufferType:$input, Plan_ReduceOpAttr:$op,
     Plan_BufferType:$out), "$op $input `->` $out", 1> {
@@ -257,11 +261,11 @@ def Plan_ReduceScatterOp : Plan_Collective<"reduce_scatter", (ins Plan_BufferTyp
   let summary = "each member's part of the rows of the reduction";
   let description = "Example: `plan.reduce_scatter 8 : @tp number 0 sum %7 -> %8 queue 1 \"layers.0.o\"`";
 }
-def Plan_SendOp : Plan_Collective<"send", (ins I64Attr:$peer, Plan_BufferType:$input), "$input `to` $peer"> {
+def Plan_SendOp : Plan_Collective<"send", (ins Plan_U32:$peer, Plan_BufferType:$input), "$input `to` $peer"> {
   let summary = "sends the rows of a buffer to a member";
   let description = "Example: `plan.send 40 : @pp number 0 %30 to 1 queue 1 \"layers.15.x\"`";
 }
-def Plan_RecvOp : Plan_Collective<"recv", (ins I64Attr:$peer, Plan_BufferType:$out), "`from` $peer `->` $out"> {
+def Plan_RecvOp : Plan_Collective<"recv", (ins Plan_U32:$peer, Plan_BufferType:$out), "`from` $peer `->` $out"> {
   let summary = "receives the rows of a buffer from a member";
   let description = "Example: `plan.recv 0 : @pp number 0 from 0 -> %0 queue 1 \"layers.15.x\"`";
 }
@@ -269,7 +273,7 @@ def Plan_EmitIdsOp : Plan_Instr<"emit_ids", (ins Plan_BufferType:$input), "$inpu
   let summary = "hands the sampled ids to the host";
   let description = "Example: `plan.emit_ids 86 : %76 \"ids\"`";
 }
-def Plan_EmitLogitsOp : Plan_Instr<"emit_logits", (ins Plan_BufferType:$input, I64Attr:$first_column, I64Attr:$valid),
+def Plan_EmitLogitsOp : Plan_Instr<"emit_logits", (ins Plan_BufferType:$input, Plan_U32:$first_column, Plan_U32:$valid),
     "$input `columns` $first_column `valid` $valid"> {
   let summary = "hands the rank's logits to the host, if it asked";
   let description = "Example: `plan.emit_logits 82 : %73 columns 0 valid 24576 \"logits\"`";

@@ -54,7 +54,8 @@ public:
   virtual Status reduceScatter(const CommCall &call, const void *in, size_t inCount, void *out, size_t outCount,
                                plan::DType dtype, plan::ReduceOp op) = 0;
 
-  /// `peer` is an index in the group. send may return before the peer has received; `in` is free again then.
+  /// `peer` is an index in the group. send does not wait for the peer to receive, however many messages are under way
+  /// (the verifier relies on it); `in` is free again when it returns.
   virtual Status send(const CommCall &call, uint32_t peer, const void *in, size_t count, plan::DType dtype) = 0;
   virtual Status recv(const CommCall &call, uint32_t peer, void *out, size_t count, plan::DType dtype) = 0;
 

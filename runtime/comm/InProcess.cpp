@@ -82,8 +82,8 @@ public:
 
   Status send(const CommCall &call, uint32_t peer, const void *in, size_t count, plan::DType dtype) override {
     DISTC_ASSIGN(const uint32_t other, peerRank(call, "send", peer));
-    return ended(process_->mailboxes.at({rank_, other})
-                     ->put(call, rank_, other, groups_[call.group].rendezvous->group().name, in, count, dtype));
+    process_->mailboxes.at({rank_, other})->put(call, in, count, dtype);
+    return process_->world.failure();
   }
 
   Status recv(const CommCall &call, uint32_t peer, void *out, size_t count, plan::DType dtype) override {

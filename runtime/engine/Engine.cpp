@@ -107,7 +107,8 @@ void count(EngineStats &stats, const PlanSetInfo &info, const Batch &batch, doub
   stats.decodeSeconds += seconds;
   stats.decodeBytes += double(info.weightBytes);
   for (int32_t position : batch.positions)
-    stats.decodeBytes += double(info.kvBytesPerToken) * (position + 1.0);
+    for (const auto &[window, bytes] : info.kvBytesPerToken)
+      stats.decodeBytes += double(bytes) * (window ? std::min(window, uint32_t(position) + 1) : position + 1.0);
 }
 
 Result<StepResult> timedStep(StepModel &model, const Batch &batch, EngineStats &stats) {

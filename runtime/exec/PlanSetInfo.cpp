@@ -1,5 +1,8 @@
 #include "runtime/exec/PlanSetInfo.h"
 
+#include "runtime/schema/PlanFile.h"
+#include "runtime/verify/Operands.h"
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -8,36 +11,26 @@ namespace distc {
 
 namespace {
 
-// Weights that a decode step streams: all that its instructions read whole. An embedding reads single rows.
-uint64_t streamedBytes(const plan::Plan &plan) {
-  std::set<uint32_t> weights;
+// What a decode step reads on one rank.
+void addDecodeReads(const plan::Plan &plan, PlanSetInfo &info) {
   const plan::Program *chosen = nullptr;
   for (const plan::Program *program : *plan.programs())
     if (!chosen || (program->regime() == plan::Regime::Decode && chosen->regime() != plan::Regime::Decode))
       chosen = program;
   if (!chosen)
-    return 0;
+    return;
+  std::set<int64_t> weights; // all that instructions read whole; an embedding reads single rows
   for (const plan::Instruction *instruction : *chosen->instructions()) {
-    if (const auto *linear = instruction->op_as_Linear()) {
-      weights.insert(linear->weight());
-      if (linear->bias() >= 0)
-        weights.insert(static_cast<uint32_t>(linear->bias()));
+    const Operands operands = operandsOf(*instruction);
+    if (instruction->op_type() != plan::Op::Embedding)
+      weights.insert({operands.weight, operands.bias});
+    if (const plan::Attention *attention = instruction->op_as_Attention()) {
+      const plan::KvCache &cache = *plan.kv()->caches()->Get(attention->cache());
+      info.kvBytesPerToken[attention->window()] += 2ull * cache.heads() * cache.head_dim() * dtypeBytes(cache.dtype());
     }
-    if (const auto *norm = instruction->op_as_RmsNorm())
-      weights.insert(norm->weight());
   }
-  uint64_t bytes = 0;
-  for (uint32_t weight : weights)
-    bytes += plan.weights()->Get(weight)->bytes();
-  return bytes;
-}
-
-uint64_t kvBytesPerToken(const plan::Plan &plan) {
-  const uint64_t tokens = uint64_t(plan.kv()->blocks()) * plan.kv()->block_tokens();
-  uint64_t bytes = 0;
-  for (const plan::KvCache *cache : *plan.kv()->caches())
-    bytes += tokens == 0 ? 0 : cache->bytes() / tokens;
-  return bytes;
+  for (int64_t weight : weights)
+    info.weightBytes += weight < 0 ? 0 : plan.weights()->Get(static_cast<uint32_t>(weight))->bytes();
 }
 
 } // namespace
@@ -64,10 +57,8 @@ PlanSetInfo planSetInfo(std::span<const plan::Plan *const> plans, const std::str
     info.tokenizerPath =
         (std::filesystem::path(directory) / std::filesystem::path(first.model()->tokenizer()->str()).filename())
             .string();
-  for (const plan::Plan *plan : plans) {
-    info.weightBytes += streamedBytes(*plan);
-    info.kvBytesPerToken += kvBytesPerToken(*plan);
-  }
+  for (const plan::Plan *plan : plans)
+    addDecodeReads(*plan, info);
   return info;
 }
 

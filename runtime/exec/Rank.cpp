@@ -87,7 +87,8 @@ void Rank::prepare() {
     for (uint32_t i = 0; i < program->instructions()->size(); ++i) {
       const plan::Instruction &instruction = *program->instructions()->Get(i);
       const std::string_view label = labels && i < labels->size() ? labels->Get(i)->string_view() : "";
-      instructions.push_back({instruction.op_type(), instruction.queue(), instruction.id(), instruction.op(), label});
+      instructions.push_back(
+          {instruction.op_type(), instruction.queue(), instruction.id(), &instruction, instruction.op(), label});
     }
   }
 }

@@ -100,8 +100,11 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   const bool fits = uint64_t(ranks) * threads <= cores;
   auto communicators = connectInProcess(
       groupsOf(mine), {options.timeoutSeconds, /*spin=*/fits && ranks * threads > 1, options.interrupted});
-  if (!options.traceFile.empty())
-    state->trace = std::make_unique<Trace>(options.traceFile);
+  if (!options.traceFile.empty()) {
+    auto trace = std::make_unique<Trace>(options.traceFile);
+    DISTC_TRY(trace->write()); // better now than after the run
+    state->trace = std::move(trace);
+  }
   for (uint32_t r = 0; r < ranks; ++r) {
     RankOptions rank{{threads, fits && threads > 1, {}}, options.interrupted, nullptr};
     // Where the processor time is limited below the cores, a fixed core may be one that others use.

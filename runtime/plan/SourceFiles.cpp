@@ -29,13 +29,17 @@ std::string SourceFileCache::resolve(const std::string &path, bool onlyFile) con
   if (weights_.empty())
     return (fs::path(planFolder_) / path).string(); // as it stands: ".." after a link is not the link's own folder
   std::error_code ignored;
-  if (fs::is_directory(weights_, ignored))
+  if (!fs::is_regular_file(weights_, ignored))
     return (fs::path(weights_) / fs::path(path).filename()).string();
   // A file: of several it is one, and its siblings lie beside it.
   return onlyFile ? weights_ : (fs::path(weights_).parent_path() / fs::path(path).filename()).string();
 }
 
 Result<SourceFiles> SourceFileCache::open(const plan::Plan &plan) {
+  for (const plan::SourceTensor *tensor : *plan.tensors())
+    if (tensor->file() < 0)
+      return failedPrecondition("the plan was compiled without weights; use --random-weights SEED, or compile with the "
+                                "checkpoint's files");
   SourceFiles result;
   for (const plan::SourceFile *source : *plan.files()) {
     const std::string path = resolve(source->path()->str(), plan.files()->size() == 1);

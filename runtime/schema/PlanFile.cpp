@@ -88,8 +88,13 @@ Result<PlanFile> PlanFile::open(const std::string &path) {
   uint64_t actual = frameChecksum(frame->schema_hash(), frame->set_hash(), payload);
   if (actual != frame->checksum())
     return dataLoss(path + ": damaged: checksum is " + hex(actual) + ", expected " + hex(frame->checksum()));
-  if (reinterpret_cast<uintptr_t>(payload.data()) % 8 != 0)
-    return dataLoss(path + ": damaged: the payload is not aligned to 8 bytes");
+  // The checksum leaves out the frame itself, its padding, and what follows it.
+  const std::vector<uint8_t> expected = framePayload(payload, frame->set_hash());
+  if (expected.size() != size)
+    return dataLoss(path + ": damaged: " + std::to_string(size) + " bytes, expected " +
+                    std::to_string(expected.size()));
+  if (std::memcmp(expected.data(), data, size) != 0)
+    return dataLoss(path + ": damaged: the frame of the plan is not as it was written");
   flatbuffers::Verifier payloadVerifier(payload.data(), payload.size(), kMaxDepth, kMaxTables);
   if (!payloadVerifier.VerifyBuffer<plan::Plan>(nullptr))
     return dataLoss(path + ": damaged: the payload does not hold together");
@@ -127,6 +132,17 @@ Result<std::vector<PlanFile>> openPlanSet(const std::string &directory) {
       return failedPrecondition(path + ": belongs to plan set " + hex(file.setHash()) + ", " + planFileName(0) +
                                 " to " + hex(set[0].setHash()) + "; compile the model again");
     set.push_back(std::move(file));
+  }
+  for (const auto &entry : std::filesystem::directory_iterator(directory, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("rank") || !name.ends_with(".plan"))
+      continue;
+    bool known = false;
+    for (uint32_t rank = 0; rank < ranks && !known; ++rank)
+      known = name == planFileName(rank);
+    if (!known)
+      return failedPrecondition(entry.path().string() + ": is not of this plan set, which has " +
+                                std::to_string(ranks) + " ranks; compile the model again");
   }
   return set;
 }

@@ -4,6 +4,9 @@
 #include "runtime/text/TokenizerState.h"
 #include "runtime/text/Utf8.h"
 
+#include <cstring>
+#include <span>
+
 namespace distc {
 
 namespace {
@@ -39,7 +42,21 @@ Tokenizer::~Tokenizer() = default;
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::open(const std::string &path) {
   DISTC_ASSIGN(std::string bytes, readFile(path));
+  uint64_t expected = 0;
+  if (bytes.size() < sizeof expected)
+    return dataLoss(path + ": not a tokenizer file (" + std::to_string(bytes.size()) + " bytes)");
+  std::memcpy(&expected, bytes.data() + bytes.size() - sizeof expected, sizeof expected);
+  bytes.resize(bytes.size() - sizeof expected);
+  if (hashBytes(bytes) != expected)
+    return dataLoss(path + ": damaged: its checksum does not hold; compile the model again");
   return fromBytes(std::move(bytes), path);
+}
+
+std::vector<uint8_t> Tokenizer::fileOf(std::vector<uint8_t> bytes) {
+  const uint64_t checksum = hashBytes(std::as_bytes(std::span(bytes)));
+  bytes.resize(bytes.size() + sizeof checksum);
+  std::memcpy(bytes.data() + bytes.size() - sizeof checksum, &checksum, sizeof checksum);
+  return bytes;
 }
 
 Result<std::unique_ptr<Tokenizer>> Tokenizer::fromBytes(std::string bytes, const std::string &name) {

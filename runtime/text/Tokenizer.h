@@ -18,10 +18,12 @@ namespace distc {
 
 class Tokenizer {
 public:
-  /// `path`: a tokenizer.dtok. The file is hostile until verified.
+  /// `path`: a tokenizer.dtok: the bytes of a tokenizer and their XXH3-64. The file is hostile until verified.
   static Result<std::unique_ptr<Tokenizer>> open(const std::string &path);
   /// The same from bytes; `name` leads every error.
   static Result<std::unique_ptr<Tokenizer>> fromBytes(std::string bytes, const std::string &name);
+  /// What open reads.
+  static std::vector<uint8_t> fileOf(std::vector<uint8_t> bytes);
   ~Tokenizer();
 
   uint32_t vocabulary() const;

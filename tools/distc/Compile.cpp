@@ -4,6 +4,7 @@
 #include "compiler/Target/PlanTarget.h"
 #include "dialects/LLM/LLMDialect.h"
 #include "runtime/base/Log.h"
+#include "runtime/text/Tokenizer.h"
 
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
@@ -67,14 +68,19 @@ Result<Limits> chooseLimits(const CompileOptions &options, const import::ModelSo
   limits.maxBatch = options.maxBatch;
   limits.maxTokens = options.maxTokens;
   limits.kvBlock = options.kvBlock;
-  limits.maxSequence = options.maxSequence ? options.maxSequence : std::clamp<int64_t>(context, 512, 4096);
+  limits.maxSequence = options.maxSequence.value_or(std::clamp<int64_t>(context, 512, 4096));
+  const std::string asked = "--max-batch " + std::to_string(limits.maxBatch) + " sequences of --max-seq " +
+                            std::to_string(limits.maxSequence) + " tokens are ";
+  const int64_t blocks = (limits.maxSequence + limits.kvBlock - 1) / limits.kvBlock * limits.maxBatch;
+  if (blocks > INT32_MAX)
+    return invalidArgument(asked + std::to_string(blocks) + " blocks of the KV cache, expected at most " +
+                           std::to_string(INT32_MAX));
   const auto &sizes = source.values.integers;
-  const double kv = double(limits.maxBatch) * double(limits.maxSequence + limits.kvBlock) *
-                    double(sizes.at("layers") * sizes.at("kv_heads") * sizes.at("head_dim")) * 2 * sizeof(float);
-  if (kv > 0x1p60)
-    return invalidArgument("--max-batch " + std::to_string(limits.maxBatch) + " sequences of --max-seq " +
-                           std::to_string(limits.maxSequence) + " tokens: their KV cache has more than 2^60 bytes");
-  if (limits.maxSequence > context)
+  const double bytes = double(blocks * limits.kvBlock) * 2 * sizeof(float) *
+                       double(sizes.at("layers") * sizes.at("kv_heads") * sizes.at("head_dim"));
+  if (bytes > 0x1p60)
+    return invalidArgument(asked + "more than 2^60 bytes of KV cache");
+  if (options.maxSequence && limits.maxSequence > context)
     log(LogLevel::Warn, "--max-seq " + std::to_string(limits.maxSequence) + " is beyond the " +
                             std::to_string(context) + " positions that the model was made for");
   return limits;
@@ -105,8 +111,8 @@ Status checkOptions(const CompileOptions &options) {
   DISTC_TRY(positive("--max-batch", options.maxBatch, 65536));
   DISTC_TRY(positive("--max-tokens", options.maxTokens, 1 << 20));
   DISTC_TRY(positive("--kv-block", options.kvBlock, 4096));
-  if (options.maxSequence != 0)
-    DISTC_TRY(positive("--max-seq", options.maxSequence, 1 << 24));
+  if (options.maxSequence)
+    DISTC_TRY(positive("--max-seq", *options.maxSequence, 1 << 24));
   if (options.maxBatch > options.maxTokens)
     return invalidArgument("--max-batch " + std::to_string(options.maxBatch) + " is more than --max-tokens " +
                            std::to_string(options.maxTokens) + ", and a decode step takes a token of each sequence");
@@ -189,7 +195,10 @@ Status compile(const CompileOptions &options) {
   auto files = writePlanSet(*module);
   if (failed(files))
     return internal(problems);
-  DISTC_ASSIGN(std::vector<PlanFile> set, replacePlanSet(*files, source->tokenizer, folder));
+  std::optional<std::vector<uint8_t>> tokenizer;
+  if (source->tokenizer)
+    tokenizer = Tokenizer::fileOf(*source->tokenizer);
+  DISTC_ASSIGN(std::vector<PlanFile> set, replacePlanSet(*files, tokenizer, folder));
   watch.lap("write and verify");
   watch.phase("write and verify");
   printSummary(set, options.output.empty() ? folder : options.output);

@@ -5,6 +5,7 @@
 #include "compiler/Pipelines/Pipelines.h"
 #include "runtime/schema/PlanFile.h"
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +21,8 @@ struct CompileOptions {
   std::string weights; // "none": shapes alone
   std::string emit;    // llm, shard, dist, plan: print that form instead of writing plans
   std::string dumpIr;  // folder for the IR after each pass
-  int64_t maxBatch = 8, maxTokens = 512, maxSequence = 0, kvBlock = 16; // maxSequence 0: by the model
+  int64_t maxBatch = 8, maxTokens = 512, kvBlock = 16;
+  std::optional<int64_t> maxSequence; // else by the model
   bool timing = false;
 };
 

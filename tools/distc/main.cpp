@@ -17,10 +17,13 @@ namespace {
 
 constexpr int kUsage = 2;
 
-int report(Status status) {
-  std::fflush(stdout);
-  if (status.ok() && std::ferror(stdout))
-    status = failedPrecondition(std::string("cannot write to stdout: ") + std::strerror(errno));
+int report(const Status &status) {
+  errno = 0;
+  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
+    if (errno != EPIPE) // whoever closed the pipe wants to hear no more
+      std::fprintf(stderr, "distc: error: cannot write to stdout\n");
+    return 1;
+  }
   if (status.ok())
     return 0;
   std::fprintf(stderr, "distc: error: %s\n", status.message().c_str());
@@ -104,6 +107,9 @@ int run(int argc, char **argv) {
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0)
       return app.exit(error);
+    if (argc > 1 && argv[1][0] != '-' &&
+        app.get_subcommands([&](CLI::App *c) { return c->get_name() == argv[1]; }).empty())
+      return usage("unknown command '" + std::string(argv[1]) + "', expected compile, verify or inspect");
     return usage(app.get_subcommands().empty() ? "expected a command: compile, verify or inspect" : error.what());
   }
   if (app.got_subcommand("compile")) {

@@ -168,8 +168,17 @@ Status runGenerate(const Options &options) {
   Printer printer(requests.size(), options.printIds);
   PrintingModel model(*runner, printer);
   Engine engine(model, hooks);
-  DISTC_TRY(engine.generate(requests, [&](const TokenEvent &event) { printer.add(event); }));
+  bool full = false;
+  DISTC_TRY(engine.generate(requests, [&](const TokenEvent &event) {
+    printer.add(event);
+    full |= event.finish == Finish::ContextLimit;
+  }));
   DISTC_TRY(printer.status());
+  if (full)
+    std::fprintf(stderr,
+                 "distrun: an answer ends at the %u tokens of one sequence that the plan holds; compile with a larger "
+                 "--max-seq for more\n",
+                 runner->info().maxSequence);
   report(engine.stats());
   return {};
 }

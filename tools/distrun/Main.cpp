@@ -10,6 +10,7 @@
 
 namespace {
 
+bool readerGone = false; // whoever closed the pipe wants to hear no more, of this neither
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only use lock-free atomics");
 
@@ -23,9 +24,10 @@ void onInterrupt(int) {
 namespace distc {
 
 Status print(const std::string &text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    return failedPrecondition(std::string("cannot write to stdout: ") + std::strerror(errno));
-  return {};
+  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0)
+    return {};
+  readerGone = errno == EPIPE;
+  return failedPrecondition(std::string("cannot write to stdout: ") + std::strerror(errno));
 }
 
 Result<std::unique_ptr<Runner>> openRunner(const Options &options) {
@@ -72,7 +74,8 @@ int main(int argc, char **argv) {
   }
   if (status.ok())
     return 0;
-  std::fprintf(stderr, "distrun: error: %s\n", status.message().c_str());
+  if (!readerGone)
+    std::fprintf(stderr, "distrun: error: %s\n", status.message().c_str());
   if (!options.ok())
     return 2;
   return status.code() == distc::Code::Cancelled ? 130 : 1;

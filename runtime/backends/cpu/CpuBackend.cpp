@@ -3,6 +3,10 @@
 #include "runtime/backends/cpu/Handlers.h"
 #include "runtime/plan/BufferRows.h"
 #include "runtime/schema/PlanFile.h"
+#include "runtime/verify/Operands.h"
+
+#include <algorithm>
+#include <set>
 
 namespace distc {
 
@@ -73,81 +77,30 @@ Status CpuBackend::execute(const Instruction &instruction) {
 }
 
 uint64_t CpuBackend::bytesOf(const Instruction &instruction) const {
+  const Operands operands = operandsOf(*instruction.record);
   uint64_t bytes = 0;
-  auto buffers = [&](auto... indices) {
-    for (uint32_t index : {static_cast<uint32_t>(indices)...}) {
-      const BufferView view = run_.buffer(index);
-      bytes += static_cast<uint64_t>(view.elements()) * dtypeBytes(view.dtype);
-    }
-  };
-  auto weight = [&](uint32_t index) { bytes += plan_.weights()->Get(index)->bytes(); };
-  switch (instruction.op) {
-  case plan::Op::NONE:
-    break;
-  case plan::Op::Embedding: // reads as many rows as it writes
-    buffers(instruction.as<plan::Embedding>().out());
-    break;
-  case plan::Op::RmsNorm:
-    buffers(instruction.as<plan::RmsNorm>().input(), instruction.as<plan::RmsNorm>().out());
-    weight(instruction.as<plan::RmsNorm>().weight());
-    break;
-  case plan::Op::Linear:
-    buffers(instruction.as<plan::Linear>().input(), instruction.as<plan::Linear>().out());
-    weight(instruction.as<plan::Linear>().weight());
-    break;
-  case plan::Op::Rope:
-    buffers(instruction.as<plan::Rope>().input(), instruction.as<plan::Rope>().out());
-    break;
-  case plan::Op::KvAppend:
-    buffers(instruction.as<plan::KvAppend>().k(), instruction.as<plan::KvAppend>().v());
-    break;
-  case plan::Op::Attention: {
+  std::set<uint32_t> seen; // in place, a buffer is counted once
+  for (const BufferOperand &operand : operands.buffers()) {
+    if (!seen.insert(operand.buffer).second)
+      continue;
+    const BufferView view = run_.buffer(operand.buffer);
+    const uint64_t size = static_cast<uint64_t>(view.elements()) * dtypeBytes(view.dtype);
+    if (instruction.op != plan::Op::SelectRows)
+      bytes += size;
+    else if (operand.write) // reads as many rows as it writes
+      bytes += 2 * size;
+  }
+  for (int64_t weight : {operands.weight, operands.bias})
+    if (weight >= 0 && instruction.op != plan::Op::Embedding) // which reads as many rows as it writes
+      bytes += plan_.weights()->Get(static_cast<uint32_t>(weight))->bytes();
+  if (instruction.op == plan::Op::Attention) {
     const auto &o = instruction.as<plan::Attention>();
     const BufferView q = run_.buffer(o.q());
     const cpu::KvView cache = run_.cache(o.cache());
-    buffers(o.q(), o.out());
     for (int64_t t = q.first; t < q.first + q.rows; ++t) {
-      const uint64_t seen = static_cast<uint64_t>(run_.positions()[t]) + 1;
-      bytes += (o.window() ? std::min<uint64_t>(seen, o.window()) : seen) * 2 * cache.heads * cache.headDim * 4;
+      const uint64_t context = static_cast<uint64_t>(run_.positions()[t]) + 1;
+      bytes += (o.window() ? std::min<uint64_t>(context, o.window()) : context) * 2 * cache.heads * cache.headDim * 4;
     }
-    break;
-  }
-  case plan::Op::Add:
-    buffers(instruction.as<plan::Add>().a(), instruction.as<plan::Add>().b(), instruction.as<plan::Add>().out());
-    break;
-  case plan::Op::Glu:
-    buffers(instruction.as<plan::Glu>().gate(), instruction.as<plan::Glu>().up(), instruction.as<plan::Glu>().out());
-    break;
-  case plan::Op::SelectRows:
-    buffers(instruction.as<plan::SelectRows>().out(), instruction.as<plan::SelectRows>().out());
-    break;
-  case plan::Op::TopCandidates:
-    buffers(instruction.as<plan::TopCandidates>().logits(), instruction.as<plan::TopCandidates>().out());
-    break;
-  case plan::Op::Sample:
-    buffers(instruction.as<plan::Sample>().candidates(), instruction.as<plan::Sample>().out());
-    break;
-  case plan::Op::AllReduce:
-    buffers(instruction.as<plan::AllReduce>().input());
-    break;
-  case plan::Op::AllGather:
-    buffers(instruction.as<plan::AllGather>().out());
-    break;
-  case plan::Op::ReduceScatter:
-    buffers(instruction.as<plan::ReduceScatter>().input());
-    break;
-  case plan::Op::Send:
-    buffers(instruction.as<plan::Send>().input());
-    break;
-  case plan::Op::Recv:
-    buffers(instruction.as<plan::Recv>().out());
-    break;
-  case plan::Op::EmitIds:
-    buffers(instruction.as<plan::EmitIds>().input());
-    break;
-  case plan::Op::EmitLogits:
-    buffers(instruction.as<plan::EmitLogits>().input());
-    break;
   }
   return bytes;
 }

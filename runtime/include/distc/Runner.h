@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,10 +32,10 @@ struct PlanSetInfo {
   uint32_t context = 0; // positions the model was made for
   uint32_t maxBatch = 0, maxTokens = 0, maxSequence = 0;
   uint32_t kvBlockTokens = 0, kvBlocks = 0, blocksPerSequence = 0;
-  uint32_t maxOutputs = 0;      // per prefill step
-  std::string tokenizerPath;    // empty: none
-  uint64_t weightBytes = 0;     // of all ranks, as they are read in one decode step
-  uint64_t kvBytesPerToken = 0; // of all ranks
+  uint32_t maxOutputs = 0;                      // per prefill step
+  std::string tokenizerPath;                    // empty: none
+  uint64_t weightBytes = 0;                     // of all ranks, as they are read in one decode step
+  std::map<uint32_t, uint64_t> kvBytesPerToken; // of all ranks, by the window of attention; 0: the whole context
 };
 
 class Runner {

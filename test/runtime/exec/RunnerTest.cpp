@@ -31,7 +31,7 @@ protected:
 };
 
 TEST_F(Runners, Info) {
-  TinyModel model(seed, {.tp = 2, .pp = 2, .weights = plan::DType::BF16});
+  TinyModel model(seed, {.tp = 2, .pp = 2, .weights = plan::DType::BF16, .window = 5});
   for (plan::PlanT *plan : model.plans())
     plan->model->tokenizer = "../elsewhere/tokenizer.dtok";
   auto runner = open(model);
@@ -54,7 +54,7 @@ TEST_F(Runners, Info) {
   // twice.
   const uint64_t layer = (32 * 32 * 2 + 16 * 32 * 2 + 64 * 32 * 3) * 2 + 2 * 2 * 32 * 4;
   EXPECT_EQ(info.weightBytes, 2 * layer + 42 * 32 * 4 + 2 * 32 * 4);
-  EXPECT_EQ(info.kvBytesPerToken, 2u * 2 * 2 * 8 * 4);
+  EXPECT_EQ(info.kvBytesPerToken, (std::map<uint32_t, uint64_t>{{5, 2 * 2 * 2 * 8 * 4}}));
 }
 
 TEST_F(Runners, WithoutLogitsTheIdsAreTheSame) {

@@ -1,0 +1,152 @@
+"""Reads and writes safetensors and GGUF files for tests; what it writes may be as wrong as the caller wants."""
+import json
+import shutil
+import struct
+from array import array
+from pathlib import Path
+
+
+def read_safetensors(path):
+    """The header, and the bytes after it."""
+    data = Path(path).read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8 : 8 + length]), data[8 + length :]
+
+
+def write_safetensors(path, header, data):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def floats(header, data, name):
+    """A tensor's values as F32; the file's are F32, F16 or BF16."""
+    begin, end = header[name]["data_offsets"]
+    raw, dtype = data[begin:end], header[name]["dtype"]
+    if dtype == "F16":
+        return array("f", struct.unpack(f"<{len(raw) // 2}e", raw))
+    if dtype == "BF16":
+        wide = bytearray(2 * len(raw))
+        wide[2::4], wide[3::4] = raw[0::2], raw[1::2]
+        raw = bytes(wide)
+    return array("f", raw)
+
+
+def copy_checkpoint(source, target, config=None):
+    """A copy of a Hugging Face folder; `config` changes config.json, a value of None removes its key."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    if config:
+        path = Path(target) / "config.json"
+        values = json.loads(path.read_text())
+        values.update(config)
+        path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
+    return Path(target)
+
+
+GGML = {"F32": 0, "F16": 1, "Q8_0": 8}
+
+
+def _string(text):
+    raw = text.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _value(value):
+    """Integers as u32, floats as f32, strings, booleans; lists of one of these; (type, bytes) for anything else."""
+    if isinstance(value, tuple):
+        return value[0], value[1]
+    if isinstance(value, bool):
+        return 7, struct.pack("<?", value)
+    if isinstance(value, int):
+        return 4, struct.pack("<I", value)
+    if isinstance(value, float):
+        return 6, struct.pack("<f", value)
+    if isinstance(value, str):
+        return 8, _string(value)
+    parts = [_value(element) for element in value]
+    return 9, struct.pack("<IQ", parts[0][0], len(parts)) + b"".join(part[1] for part in parts)
+
+
+def encode(values, dtype):
+    """F32 values in a GGUF type; Q8_0 by blocks of 32 with one F16 scale."""
+    if dtype == "F32":
+        return array("f", values).tobytes()
+    if dtype == "F16":
+        return struct.pack(f"<{len(values)}e", *values)
+    assert dtype == "Q8_0", dtype
+    out = bytearray()
+    for begin in range(0, len(values), 32):
+        block = values[begin : begin + 32]
+        scale = max(map(abs, block)) / 127
+        out += struct.pack("<e", scale)
+        out += array("b", [max(-127, min(127, round(v / scale))) if scale else 0 for v in block]).tobytes()
+    return bytes(out)
+
+
+def write_gguf(path, metadata, tensors, change=None):
+    """`tensors`: (name, dtype, shape with the outermost dimension first, bytes). `change` gets a list of {name, shape,
+    type, offset} before the header is written; metadata of value None is left out."""
+    metadata = {key: value for key, value in metadata.items() if value is not None}
+    data, infos = bytearray(), []
+    for name, dtype, shape, raw in tensors:
+        data += bytes(-len(data) % 32)
+        infos.append({"name": name, "shape": shape, "type": GGML[dtype], "offset": len(data)})
+        data += raw
+    if change:
+        change(infos)
+    head = bytearray(struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata)))
+    for key, value in metadata.items():
+        number, raw = _value(value)
+        head += _string(key) + struct.pack("<I", number) + raw
+    for info in infos:
+        shape = info["shape"]
+        head += _string(info["name"]) + struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
+        head += struct.pack("<IQ", info["type"], info["offset"])
+    Path(path).write_bytes(head + bytes(-len(head) % 32) + data)
+
+
+def _interleave(values, heads, head_dim, columns):
+    """Rows of q or k from Hugging Face's order of a head (two halves) to that of GGUF for Llama (pairs)."""
+    out = array("f")
+    half = head_dim // 2
+    for head in range(heads):
+        for i in range(head_dim):
+            row = head * head_dim + i // 2 + (i % 2) * half
+            out += values[row * columns : (row + 1) * columns]
+    return out
+
+
+def llama_to_gguf(folder, path, dtype="F32", rope_freqs=None, metadata=None, change=None):
+    """A Hugging Face Llama folder (one safetensors file) as GGUF without a tokenizer. Norms stay F32."""
+    config = json.loads((Path(folder) / "config.json").read_text())
+    header, data = read_safetensors(Path(folder) / "model.safetensors")
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
+             "lm_head.weight": "output.weight"}
+    of_layer = {"input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+                "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+                "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+                "mlp.down_proj": "ffn_down"}
+    for layer in range(config["num_hidden_layers"]):
+        for hf, gguf in of_layer.items():
+            names[f"model.layers.{layer}.{hf}.weight"] = f"blk.{layer}.{gguf}.weight"
+    tensors = []
+    for hf, gguf in names.items():
+        if hf not in header:
+            continue
+        shape, values = header[hf]["shape"], floats(header, data, hf)
+        if "attn_q" in gguf or "attn_k" in gguf:
+            values = _interleave(values, heads if "attn_q" in gguf else kv_heads, head_dim, shape[1])
+        kind = dtype if len(shape) == 2 else "F32"
+        tensors.append((gguf, kind, shape, encode(values, kind)))
+    if rope_freqs:
+        tensors.append(("rope_freqs.weight", "F32", [len(rope_freqs)], encode(rope_freqs, "F32")))
+    write_gguf(path, {
+        "general.architecture": "llama", "llama.embedding_length": config["hidden_size"],
+        "llama.block_count": config["num_hidden_layers"], "llama.attention.head_count": heads,
+        "llama.attention.head_count_kv": kv_heads, "llama.attention.key_length": head_dim,
+        "llama.feed_forward_length": config["intermediate_size"],
+        "llama.context_length": config["max_position_embeddings"],
+        "llama.attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+        "llama.rope.freq_base": float(config.get("rope_theta") or config["rope_parameters"]["rope_theta"]), **(metadata or {})}, tensors, change)

@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""usage: check_config.py DATA FOLDER ; config.json damaged in every way, meshes and limits that cannot work."""
+import sys
+from pathlib import Path
+
+from checkpoints import copy_checkpoint
+from tool import refused, succeeds
+
+fixtures, work = Path(sys.argv[1]) / "fixtures", Path(sys.argv[2])
+model = work / "model"
+C = "<0>/config.json: "
+
+
+def check(message, *flags, code=1):
+    refused(message, "distc", "compile", model, "-o", work / "plans", *flags, within=work, places=[model], code=code)
+
+
+def config(message, fixture="llama3-rope", **values):
+    copy_checkpoint(fixtures / fixture, model, values)
+    check(message)
+
+
+def text(message, raw):
+    copy_checkpoint(fixtures / "llama3-rope", model)
+    (model / "config.json").write_bytes(raw)
+    check(message)
+
+
+integers = {"hidden_size": 1 << 24, "num_hidden_layers": 4096, "num_attention_heads": 1 << 24,
+            "num_key_value_heads": 1 << 24, "head_dim": 1 << 16, "intermediate_size": 1 << 24, "vocab_size": 1 << 24,
+            "max_position_embeddings": 1 << 24}
+for key, most in integers.items():
+    for value in (0, -4, 1 << 62):
+        config(f"{C}key '{key}' is {value}, expected 1 to {most}", **{key: value})
+    for value, shown in {"12": '"12"', True: "true", 1.5: "1.5", 1 << 70: "1.1805916207174113e+21"}.items():
+        config(f"{C}key '{key}' is {shown}, expected an integer", **{key: value})
+    config(f"{C}key '{key}' is an array, expected an integer", **{key: []})
+    if key not in ("num_key_value_heads", "head_dim"):  # these have defaults
+        config(f"{C}key '{key}' is missing", **{key: None})
+
+small = "expected a number of at least 0 that fits into 32 bits"
+config(f"{C}key 'rms_norm_eps' is -1e-06, {small}", rms_norm_eps=-1e-6)
+config(f"{C}key 'rms_norm_eps' is 1e+300, {small}", rms_norm_eps=1e300)
+config(f"{C}key 'rms_norm_eps' is \"tiny\", expected a finite number", rms_norm_eps="tiny")
+config(f"{C}key 'rope_theta' is 0.000000, expected a positive number", rope_theta=0)
+config(f"{C}key 'rope_scaling.factor' is 0.000000, expected a positive number",
+       rope_scaling={"rope_type": "llama3", "factor": 0})
+config(f"{C}key 'rope_scaling.factor' is missing", rope_scaling={"rope_type": "llama3"})
+config(f"{C}key 'rope_scaling' is 3, expected an object", rope_scaling=3)
+config(f"{C}key 'tie_word_embeddings' is \"yes\", expected true or false", tie_word_embeddings="yes")
+config(f"{C}key 'hidden_act' is 3, expected a string", hidden_act=3)
+config(f"{C}key 'num_attention_heads' is 8, expected a multiple of {C}key 'num_key_value_heads', 3",
+       num_key_value_heads=3)
+config(f"{C}key 'head_dim' is 17, expected an even number: rotary embedding turns pairs", head_dim=17)
+config(f"{C}key 'hidden_size' divided by {C}key 'num_attention_heads' is 15, expected an even number: rotary embedding "
+       "turns pairs", hidden_size=120, head_dim=None)
+config(f"{C}key 'hidden_size' is 127, which is not a multiple of 8 ({C}key 'num_attention_heads')", hidden_size=127,
+       head_dim=None)
+
+# What is not supported says what is.
+families = "supported are LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM"
+config(f"{C}architecture 'GPT2LMHeadModel' is not supported; {families}", architectures=["GPT2LMHeadModel"])
+config(f"{C}architecture 'bert' is not supported; {families}", architectures=None, model_type="bert")
+config(f"{C}key 'architectures': expected a list of one name, got []", architectures=[])
+config(f"{C}key 'architectures' is missing", architectures=None, model_type=None)
+config(f"{C}key 'hidden_act': activation 'mish' is not supported; supported are silu, gelu, gelu_pytorch_tanh, relu",
+       hidden_act="mish")
+rope = "is not supported; supported are default, linear, llama3"
+config(f"{C}key 'rope_scaling.rope_type': rope type 'yarn' {rope}", rope_scaling={"rope_type": "yarn", "factor": 2})
+config(f"{C}key 'rope_scaling.type': rope type 'dynamic' {rope}", rope_scaling={"type": "dynamic", "factor": 2})
+config(f"{C}key 'rope_parameters.rope_type': rope type 'longrope' {rope}", rope_parameters={"rope_type": "longrope"})
+config(f"{C}key 'quantization_config': quantized checkpoints are supported as GGUF (Q8_0, Q4_1); from Hugging Face "
+       "folders F32, F16 and BF16 are", quantization_config={"quant_method": "gptq"})
+config(f"{C}key 'use_sliding_window' is true: windowed layers of Qwen2 are not supported", fixture="qwen2",
+       use_sliding_window=True)
+
+text(C + "not valid JSON: line 1, column 1: syntax error while parsing value - unexpected end of input; expected '[', "
+     "'{', or a literal", b"")
+text(C + "nested deeper than 64 levels", b"[" * 100000)
+text(C + "nested deeper than 64 levels", b'{"a":' * 100000)
+text(C + "not valid JSON: line 1, column 7: syntax error while parsing value - invalid string: ill-formed UTF-8 byte; …",
+     b'{"a":"\xff\xfe"}')
+text(C + "is an array, expected an object", b"[1]")
+text(C + "key 'hidden_size' occurs twice", b'{"hidden_size":12,"hidden_size":13}')
+text(C + "not valid JSON: byte 18 is zero", b'{"hidden_size":12}\0')
+text(C + "not valid JSON: line 1, column 16: syntax error while parsing value - invalid literal; last read: "
+     "'\"hidden_size\":N'", b'{"hidden_size":NaN}')
+text(C + "not valid JSON: number overflow parsing '1e400'", b'{"hidden_size":1e400}')
+copy_checkpoint(fixtures / "llama3-rope", model)
+(model / "config.json").unlink()
+check(C + "cannot open: No such file or directory")
+(model / "config.json").mkdir()
+check(C + "not a regular file")
+copy_checkpoint(fixtures / "llama3-rope", model)
+(model / "model.safetensors").unlink()
+check("<0>: holds neither model.safetensors nor model.safetensors.index.json")
+
+# Meshes and limits: 3 layers, 8 query heads.
+copy_checkpoint(fixtures / "llama3-rope", model)
+split = "expected {} stages of at least 1 layer, 3 layers together"
+check("<0>: tensor parallel degree 9 is more than the model's 8 query heads; the largest that works is --tp 8", "--tp",
+      9)
+check("<0>: pipeline parallel degree 4 is more than the model's 3 layers; the largest that works is --pp 3", "--pp", 4)
+check("<0>: --pp-split gives 2 stages with 2 layers; " + split.format(2), "--pp", 2, "--pp-split", "1,1")
+check("<0>: --pp-split gives 2 stages with 3 layers; " + split.format(2), "--pp", 2, "--pp-split", "0,3")
+check("<0>: --pp-split gives 2 stages with 3 layers; " + split.format(3), "--pp", 3, "--pp-split", "1,2")
+check("<0>: --pp-split gives 2 stages with 3 layers; " + split.format(2), "--pp", 2, "--pp-split", "-1,4")
+check("--max-batch 65536 sequences of --max-seq 16777216 tokens are 68719476736 blocks of the KV cache, expected at most "
+      "2147483647", "--max-batch", 65536, "--max-seq", 1 << 24)
+
+see = "\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options."
+for flag, most in {"--tp": 65536, "--pp": 4096, "--max-batch": 65536, "--max-tokens": 1 << 20, "--max-seq": 1 << 24,
+                   "--kv-block": 4096}.items():
+    for value in (0, -3, most + 1):
+        check(f"{flag} is {value}, expected 1 to {most}{see}", flag, value, code=2)
+    check(f"Could not convert: {flag} = x{see}", flag, "x", code=2)
+check(f"--target 'tpu' is not supported; supported is cpu{see}", "--target", "tpu", code=2)
+check(f"--weights 'some': expected none{see}", "--weights", "some", code=2)
+check(f"--emit: nope not in {{llm,shard,dist,plan}}{see}", "--emit", "nope", code=2)
+refused(f"unknown command 'run', expected compile, verify or inspect{see}", "distc", "run", code=2)
+refused(f"MODEL is required{see}", "distc", "compile", code=2)
+
+# Where the output cannot go.
+place = work / "place"
+place.write_text("mine")
+output = lambda message, where: refused(message, "distc", "compile", model, "-o", where, within=work, places=[work])
+output("<0>/place: is not a folder; choose another with -o", place)
+output("<0>/place/below.tmp.…", place / "below")
+place.unlink()
+
+succeeds("distc", "compile", model, "-o", work / "plans", "--tp", 8, "--pp", 3, "--pp-split", "1,1,1")
