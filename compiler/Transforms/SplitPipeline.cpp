@@ -22,9 +22,10 @@ int64_t paramBytes(llm::ParamOp param) {
   return type.getNumElements() * type.getElementTypeBitWidth() / 8;
 }
 
-// Cost of the ops before the first layer, of each layer, and of all layers and what follows the last one's share.
+// Cost of the ops before the first layer, and of each layer; what follows the last one is on its stage in any case, and
+// counts to it.
 struct ModelCost {
-  Cost begin, end;
+  Cost begin;
   SmallVector<Cost> layers;
 };
 
@@ -62,8 +63,7 @@ SmallVector<int64_t> balance(const ModelCost &cost, int64_t stages) {
   for (int64_t i = 0; i < layers; ++i)
     prefix[i + 1] = {prefix[i].time + cost.layers[i].time, prefix[i].memory + cost.layers[i].memory};
   auto sum = [&](int64_t Cost::*part, int64_t stage, int64_t first, int64_t last) {
-    return prefix[last].*part - prefix[first].*part + (stage == 0 ? cost.begin.*part : 0) +
-           (stage == stages - 1 ? cost.end.*part : 0);
+    return prefix[last].*part - prefix[first].*part + (stage == 0 ? cost.begin.*part : 0);
   };
   auto time = [&](int64_t stage, int64_t first, int64_t last) { return sum(&Cost::time, stage, first, last); };
   int64_t fastest = smallestMaximum(layers, stages, time).largest;
@@ -127,19 +127,13 @@ struct SplitPipelinePass : distc::impl::SplitPipelineBase<SplitPipelinePass> {
 
   ModelCost measure(func::FuncOp program) {
     SymbolTableCollection tables;
-    llm::ParamScope scope(tables);
     ModelCost cost;
-    bool ended = false;
-    Value x;
     for (Operation &op : program.getBody().front()) {
       if (isa<llm::LayerOp>(op)) {
         cost.layers.emplace_back();
         continue;
       }
-      // The last layer ends where its residual stream leaves it: at the first op that no layer has, selection or final
-      // norm.
-      ended |= isa<llm::SelectOutputsOp>(op);
-      Cost &at = cost.layers.empty() ? cost.begin : ended ? cost.end : cost.layers.back();
+      Cost &at = cost.layers.empty() ? cost.begin : cost.layers.back();
       for (NamedAttribute attribute : op.getAttrs())
         if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
           if (auto param = dyn_cast_or_null<llm::ParamOp>(tables.lookupNearestSymbolFrom(&op, symbol))) {
