@@ -26,5 +26,5 @@ config.substitutions += [
     ("%data", data),
     ("%models", os.path.join(config.distc_source_dir, "models")),
     # `%exits 2 COMMAND`: `not` accepts any code but 0, a usage error is 2 and every other is 1.
-    ("%exits", f"{sys.executable} {os.path.join(config.test_source_root, 'exits.py')}"),
+    ("%exits", f"{sys.executable} -IS {os.path.join(config.test_source_root, 'exits.py')}"),
 ]

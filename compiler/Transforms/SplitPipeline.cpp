@@ -22,47 +22,57 @@ int64_t paramBytes(llm::ParamOp param) {
   return type.getNumElements() * type.getElementTypeBitWidth() / 8;
 }
 
-// Cost of the ops before the first layer, of each layer, and of all layers and what follows the last one's share.
+// Cost of the ops before the first layer, and of each layer; what follows the last one is on its stage in any case, and
+// counts to it.
 struct ModelCost {
-  Cost begin, end;
+  Cost begin;
   SmallVector<Cost> layers;
 };
 
-// Layers of each stage: the smallest maximum of time, among these the smallest maximum of memory. O(stages · layers²).
-SmallVector<int64_t> balance(const ModelCost &cost, int64_t stages) {
-  int64_t layers = cost.layers.size();
-  SmallVector<Cost> prefix(layers + 1);
-  for (int64_t i = 0; i < layers; ++i)
-    prefix[i + 1] = {prefix[i].time + cost.layers[i].time, prefix[i].memory + cost.layers[i].memory};
-  auto stageCost = [&](int64_t stage, int64_t first, int64_t last) {
-    Cost sum{prefix[last].time - prefix[first].time, prefix[last].memory - prefix[first].memory};
-    if (stage == 0)
-      sum = {sum.time + cost.begin.time, sum.memory + cost.begin.memory};
-    if (stage == stages - 1)
-      sum = {sum.time + cost.end.time, sum.memory + cost.end.memory};
-    return std::pair(sum.time, sum.memory);
-  };
-  constexpr std::pair<int64_t, int64_t> kNone{INT64_MAX, INT64_MAX};
+// Layers of each stage such that the largest weight of a stage is as small as can be, and that weight.
+struct Split {
+  int64_t largest = INT64_MAX;
+  SmallVector<int64_t> layers;
+};
+
+// `weigh(stage, first, last)` is the weight of a stage that holds layers [first, last). O(stages · layers²).
+template <typename Weigh> Split smallestMaximum(int64_t layers, int64_t stages, Weigh weigh) {
   // best[s][l]: the first s stages hold the first l layers.
-  std::vector<std::vector<std::pair<int64_t, int64_t>>> best(stages + 1, std::vector(layers + 1, kNone));
-  std::vector<std::vector<int64_t>> from(stages + 1, std::vector<int64_t>(layers + 1, 0));
-  best[0][0] = {0, 0};
+  std::vector best(stages + 1, std::vector<int64_t>(layers + 1, INT64_MAX));
+  std::vector from(stages + 1, std::vector<int64_t>(layers + 1, 0));
+  best[0][0] = 0;
   for (int64_t s = 1; s <= stages; ++s)
     for (int64_t last = s; last <= layers; ++last)
       for (int64_t first = s - 1; first < last; ++first) {
-        if (best[s - 1][first] == kNone)
-          continue;
-        auto [time, memory] = stageCost(s - 1, first, last);
-        std::pair candidate(std::max(best[s - 1][first].first, time), std::max(best[s - 1][first].second, memory));
+        int64_t candidate = std::max(best[s - 1][first], weigh(s - 1, first, last));
         if (candidate < best[s][last]) {
           best[s][last] = candidate;
           from[s][last] = first;
         }
       }
-  SmallVector<int64_t> split(stages);
+  Split split{best[stages][layers], SmallVector<int64_t>(stages)};
   for (int64_t s = stages, last = layers; s > 0; last = from[s][last], --s)
-    split[s - 1] = last - from[s][last];
+    split.layers[s - 1] = last - from[s][last];
   return split;
+}
+
+// The fastest splits first, among these the one whose fullest stage is the emptiest.
+SmallVector<int64_t> balance(const ModelCost &cost, int64_t stages) {
+  int64_t layers = cost.layers.size();
+  SmallVector<Cost> prefix(layers + 1);
+  for (int64_t i = 0; i < layers; ++i)
+    prefix[i + 1] = {prefix[i].time + cost.layers[i].time, prefix[i].memory + cost.layers[i].memory};
+  auto sum = [&](int64_t Cost::*part, int64_t stage, int64_t first, int64_t last) {
+    return prefix[last].*part - prefix[first].*part + (stage == 0 ? cost.begin.*part : 0);
+  };
+  auto time = [&](int64_t stage, int64_t first, int64_t last) { return sum(&Cost::time, stage, first, last); };
+  int64_t fastest = smallestMaximum(layers, stages, time).largest;
+  return smallestMaximum(layers, stages,
+                         [&](int64_t stage, int64_t first, int64_t last) {
+                           return time(stage, first, last) > fastest ? INT64_MAX
+                                                                     : sum(&Cost::memory, stage, first, last);
+                         })
+      .layers;
 }
 
 struct SplitPipelinePass : distc::impl::SplitPipelineBase<SplitPipelinePass> {
@@ -117,19 +127,13 @@ struct SplitPipelinePass : distc::impl::SplitPipelineBase<SplitPipelinePass> {
 
   ModelCost measure(func::FuncOp program) {
     SymbolTableCollection tables;
-    llm::ParamScope scope(tables);
     ModelCost cost;
-    bool ended = false;
-    Value x;
     for (Operation &op : program.getBody().front()) {
       if (isa<llm::LayerOp>(op)) {
         cost.layers.emplace_back();
         continue;
       }
-      // The last layer ends where its residual stream leaves it: at the first op that no layer has, selection or final
-      // norm.
-      ended |= isa<llm::SelectOutputsOp>(op);
-      Cost &at = cost.layers.empty() ? cost.begin : ended ? cost.end : cost.layers.back();
+      Cost &at = cost.layers.empty() ? cost.begin : cost.layers.back();
       for (NamedAttribute attribute : op.getAttrs())
         if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
           if (auto param = dyn_cast_or_null<llm::ParamOp>(tables.lookupNearestSymbolFrom(&op, symbol))) {

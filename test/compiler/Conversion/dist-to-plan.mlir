@@ -118,6 +118,7 @@ module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4
     %x = dist.wait %r : !dist.token<tensor<?x4xf32>> -> tensor<?x4xf32> loc("x")
     %o = llm.select_outputs %x, %batch : tensor<?x4xf32> loc("out")
     %l = llm.linear %o, @table : tensor<?x4xf32> -> tensor<?x4xf32>
+    %c = llm.top_candidates %l, %batch count 2 vocabulary 7 : tensor<?x4xf32> -> tensor<?x4x2xf32> loc("c")
     return %l : tensor<?x4xf32>
   }
   // CHECK: plan.rank @rank2
@@ -144,6 +145,7 @@ module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4
   // CHECK: plan.buffer "x" tokens [4] replicated : f32, 4 elements, 32 bytes
   // CHECK: plan.buffer "out" outputs [4] replicated : f32, 4 elements, 32 bytes
   // CHECK: plan.buffer "value" outputs [8] split 1
+  // CHECK: plan.buffer "c" outputs [4, 2] split 0 : f32, 8 elements, 64 bytes
   // CHECK: plan.recv 10 : @pp number 0 from 0 ->
   // CHECK: plan.select_rows 11 :
   // CHECK: plan.linear 12 : {{.*}} "linear"

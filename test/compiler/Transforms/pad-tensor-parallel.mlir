@@ -5,6 +5,7 @@
 // RUN: sed 's/PPxTP/1x4/' %t/uneven.mlir | distc-opt -pad-tensor-parallel | FileCheck %s --check-prefix=TP4
 // RUN: sed 's/PPxTP/1x8/' %t/uneven.mlir | distc-opt -pad-tensor-parallel | FileCheck %s --check-prefix=TP8
 // RUN: distc-opt %t/few.mlir -pad-tensor-parallel | FileCheck %s --check-prefix=FEW
+// RUN: distc-opt %t/tie.mlir -pad-tensor-parallel | FileCheck %s --check-prefix=TIE
 // RUN: distc-opt %t/errors.mlir -split-input-file -verify-diagnostics -pad-tensor-parallel
 
 //--- uneven.mlir
@@ -87,6 +88,17 @@ llm.param @k : tensor<2x4xf32> dims ["kv_heads", "hidden"] from [#llm.source<@tk
 
 // FEW: llm.param @q : tensor<8x4xf32> {{.*}} [0:8] [0:4]>]
 // FEW: llm.param @k : tensor<4x4xf32> {{.*}} [0:1, 0:2, 1:1] [0:4]>]
+
+// Three copies of the one KV head are as good as four: the fourth rank holds zeros and reads nothing.
+//--- tie.mlir
+shard.grid @mesh(shape = 1x4)
+llm.tensor @tq [5, 4] f32 at 0 bytes 80
+llm.tensor @tk [1, 4] f32 at 0 bytes 16
+llm.param @q : tensor<5x4xf32> dims ["heads", "hidden"] from [#llm.source<@tq[5, 4] [0:5] [0:4]>]
+llm.param @k : tensor<1x4xf32> dims ["kv_heads", "hidden"] from [#llm.source<@tk[1, 4] [0:1] [0:4]>]
+
+// TIE: llm.param @q : tensor<8x4xf32> {{.*}} [0:5, zero:3] [0:4]>]
+// TIE: llm.param @k : tensor<4x4xf32> {{.*}} [0:1, 0:1, 0:1, zero:1] [0:4]>]
 
 //--- errors.mlir
 // expected-error @+1 {{expected 'shard.grid @mesh(shape = PPxTP)' in the module}}

@@ -4,6 +4,7 @@
 // RUN: sed 's/2x1/3x1/' %t/tied.mlir | distc-opt -split-pipeline | FileCheck %s --check-prefix=THREE --implicit-check-not='dist.{{.*}}_start'
 // RUN: distc-opt %t/head.mlir -split-pipeline | FileCheck %s --check-prefix=HEAD
 // RUN: distc-opt %t/table.mlir -split-pipeline | FileCheck %s --check-prefix=TABLE
+// RUN: distc-opt %t/room.mlir -split-pipeline | FileCheck %s --check-prefix=ROOM
 // RUN: distc-opt %t/errors.mlir -split-input-file -verify-diagnostics -split-pipeline
 // RUN: %exits 1 distc-opt %t/tied.mlir --pass-pipeline='builtin.module(split-pipeline{layers=1,1})' 2>&1 | FileCheck %s --check-prefix=SUM
 // RUN: %exits 1 distc-opt %t/tied.mlir --pass-pipeline='builtin.module(split-pipeline{layers=3})' 2>&1 | FileCheck %s --check-prefix=COUNT
@@ -154,6 +155,44 @@ func.func @decode(%batch: !llm.batch) -> (tensor<?xi32>, tensor<?x8xf32>) attrib
 // TABLE-LABEL: func.func @stage1_decode
 // TABLE-COUNT-2: llm.linear
 // TABLE-NOT: llm.linear
+
+// Seven layers over three stages: the slowest has three. With a table as large as two layers, the fullest stage is the emptiest where
+// the first has one layer, though [2, 2] would be faster for the first four.
+//--- room.mlir
+shard.grid @mesh(shape = 3x1)
+llm.tensor @t [16, 8] f32 at 0 bytes 512
+llm.param @table : tensor<16x8xf32> dims ["vocabulary", "hidden"] from [#llm.source<@t[16, 8] [0:16] [0:8]>]
+llm.param @w : tensor<8x8xf32> dims ["a", "b"] from [#llm.source<@t[16, 8] [0:8] [0:8]>]
+func.func @decode(%batch: !llm.batch) -> (tensor<?xi32>, tensor<?x8xf32>) attributes {llm.regime = "decode"} {
+  %y = llm.embedding %batch, @table : tensor<?x8xf32>
+  %x0 = llm.layer 0 %y : tensor<?x8xf32>
+  %y0 = llm.linear %x0, @w : tensor<?x8xf32> -> tensor<?x8xf32>
+  %x1 = llm.layer 1 %y0 : tensor<?x8xf32>
+  %y1 = llm.linear %x1, @w : tensor<?x8xf32> -> tensor<?x8xf32>
+  %x2 = llm.layer 2 %y1 : tensor<?x8xf32>
+  %y2 = llm.linear %x2, @w : tensor<?x8xf32> -> tensor<?x8xf32>
+  %x3 = llm.layer 3 %y2 : tensor<?x8xf32>
+  %y3 = llm.linear %x3, @w : tensor<?x8xf32> -> tensor<?x8xf32>
+  %x4 = llm.layer 4 %y3 : tensor<?x8xf32>
+  %y4 = llm.linear %x4, @w : tensor<?x8xf32> -> tensor<?x8xf32>
+  %x5 = llm.layer 5 %y4 : tensor<?x8xf32>
+  %y5 = llm.linear %x5, @w : tensor<?x8xf32> -> tensor<?x8xf32>
+  %x6 = llm.layer 6 %y5 : tensor<?x8xf32>
+  %y6 = llm.linear %x6, @w : tensor<?x8xf32> -> tensor<?x8xf32>
+  %c = llm.top_candidates %y6, %batch count 2 vocabulary 8 : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %ids = llm.sample %c, %batch : tensor<?x4x2xf32> -> tensor<?xi32>
+  return %ids, %y6 : tensor<?xi32>, tensor<?x8xf32>
+}
+
+// ROOM-LABEL: func.func @stage0_decode
+// ROOM-COUNT-1: llm.linear
+// ROOM-NOT: llm.linear
+// ROOM-LABEL: func.func @stage1_decode
+// ROOM-COUNT-3: llm.linear
+// ROOM-NOT: llm.linear
+// ROOM-LABEL: func.func @stage2_decode
+// ROOM-COUNT-3: llm.linear
+// ROOM-NOT: llm.linear
 
 //--- errors.mlir
 // expected-error @+1 {{expected 'shard.grid @mesh(shape = PPxTP)' in the module}}
