@@ -152,8 +152,8 @@ private:
 
   Status check(const std::string &name, int64_t value) {
     int64_t least = family_.config.at(name).minimum, most = name == "layers"     ? kMaxLayers
-                                                               : name == "head_dim" ? kMaxHeadDim
-                                                                                    : kMaxInteger;
+                                                            : name == "head_dim" ? kMaxHeadDim
+                                                                                 : kMaxInteger;
     if (value < least || value > most)
       return invalidArgument(values_.origin[name] + " is " + std::to_string(value) + ", expected " +
                              std::to_string(least) + " to " + std::to_string(most));

@@ -28,7 +28,7 @@ struct Descriptor {
 };
 
 Status openRegular(const std::string &path, Descriptor &file, size_t &size) {
-  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  file.fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // or a pipe would make us wait for its writer
   if (file.fd < 0)
     return failure(path, "open");
   struct stat info;

@@ -14,7 +14,8 @@ public:
   /// Copies, and never waits: the verifier proves plans free of deadlock on that ground. There are never more messages
   /// than a program has sends, since a step begins only after all ranks have ended the one before.
   void put(const CommCall &call, const void *in, size_t count, plan::DType dtype);
-  /// Waits for the next message, which must be the one meant. `self` and `peer` are ranks; with the group's name, for errors.
+  /// Waits for the next message, which must be the one meant. `self` and `peer` are ranks; with the group's name, for
+  /// errors.
   Status take(const CommCall &call, uint32_t self, uint32_t peer, const std::string &group, void *out, size_t count,
               plan::DType dtype);
   void wake();

@@ -104,7 +104,8 @@ int main(int argc, char **argv) {
   } catch (const CLI::ParseError &error) {
     if (error.get_exit_code() == 0)
       return app.exit(error);
-    if (argc > 1 && argv[1][0] != '-' && app.get_subcommands([&](CLI::App *c) { return c->get_name() == argv[1]; }).empty())
+    if (argc > 1 && argv[1][0] != '-' &&
+        app.get_subcommands([&](CLI::App *c) { return c->get_name() == argv[1]; }).empty())
       return usage("unknown command '" + std::string(argv[1]) + "', expected compile, verify or inspect");
     return usage(error.what());
   }

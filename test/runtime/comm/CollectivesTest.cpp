@@ -146,7 +146,8 @@ TEST_P(Collectives, SendAndReceiveInOrder) {
   }));
 }
 
-// Both send everything before they receive anything: were there a limit to the messages under way, neither would get on.
+// Both send everything before they receive anything: were there a limit to the messages under way, neither would get
+// on.
 TEST(Mailboxes, ASendNeverWaits) {
   constexpr uint32_t kMessages = 1000;
   auto communicators = connectInProcess(oneGroup(2), {.timeoutSeconds = 5});
