@@ -37,8 +37,8 @@ private:
 
 Result<std::string> readFile(const std::string &path);
 
-/// Writes to a temporary file beside `path` and renames it, so that `path` never holds a part. What is no regular file, a
-/// device for instance, is written to as it is.
+/// Writes to a temporary file beside `path` and renames it, so that `path` never holds a part. What is no regular file,
+/// a device for instance, is written to as it is.
 Status writeFileAtomically(const std::string &path, std::span<const std::byte> bytes);
 
 /// XXH3-64.

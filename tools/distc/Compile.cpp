@@ -103,13 +103,20 @@ Status write(ModuleOp module, const import::ModelSource &source, const fs::path 
     fs::remove_all(temporary, error);
     return status;
   }
-  fs::remove_all(directory, error);
-  fs::rename(temporary, directory, error);
+  // The older set goes last, so that there is always one.
+  fs::path old = directory.string() + ".old." + std::to_string(::getpid());
+  if (fs::exists(directory, error))
+    fs::rename(directory, old, error);
+  if (!error)
+    fs::rename(temporary, directory, error);
   if (error) {
-    Status status = failedPrecondition(directory.string() + ": cannot create: " + error.message());
+    Status status = failedPrecondition(directory.string() + ": cannot replace: " + error.message());
     fs::remove_all(temporary, error);
+    if (fs::exists(old, error))
+      fs::rename(old, directory, error);
     return status;
   }
+  fs::remove_all(old, error);
   return {};
 }
 

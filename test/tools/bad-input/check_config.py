@@ -27,8 +27,8 @@ def text(message, raw):
     check(message)
 
 
-integers = {"hidden_size": 1 << 24, "num_hidden_layers": 4096, "num_attention_heads": 1 << 24,
-            "num_key_value_heads": 1 << 24, "head_dim": 1 << 16, "intermediate_size": 1 << 24, "vocab_size": 1 << 24,
+integers = {"hidden_size": 1 << 24, "num_hidden_layers": 4096, "num_attention_heads": 1 << 16,
+            "num_key_value_heads": 1 << 16, "head_dim": 1 << 16, "intermediate_size": 1 << 24, "vocab_size": 1 << 24,
             "max_position_embeddings": 1 << 24}
 kinds = [("12", '"12"'), (True, "true"), (1.5, "1.5"), (1 << 70, "1.1805916207174113e+21"), ([], "an array"),
          ({}, "an object")]
@@ -53,6 +53,8 @@ config(f"{C}key 'tie_word_embeddings' is \"yes\", expected true or false", tie_w
 config(f"{C}key 'hidden_act' is 3, expected a string", hidden_act=3)
 config(f"{C}key 'num_attention_heads' is 8, expected a multiple of {C}key 'num_key_value_heads', 3",
        num_key_value_heads=3)
+config(f"{C}key 'num_attention_heads' × {C}key 'head_dim' is 4294967296, expected at most 16777216",
+       num_attention_heads=1 << 16, num_key_value_heads=1 << 16, head_dim=1 << 16)
 config(f"{C}key 'head_dim' is 17, expected an even number: rotary embedding turns pairs", head_dim=17)
 config(f"{C}key 'hidden_size' divided by {C}key 'num_attention_heads' is 15, expected an even number: rotary embedding "
        "turns pairs", hidden_size=120, head_dim=None)
@@ -133,5 +135,8 @@ output = lambda message, where: refused(message, "distc", "compile", model, "-o"
 output("<0>/place: is not a folder; choose another with -o", place)
 output("<0>/place/below.tmp.…", place / "below")
 place.unlink()
+succeeds("distc", "compile", model, "-o", place)
+# A folder that a process is in cannot be replaced, and stays as it was.
+refused(".: cannot replace: Device or resource busy", "distc", "compile", model, "-o", ".", within=work, cwd=place)
 
 succeeds("distc", "compile", model, "-o", work / "plans", "--tp", 8, "--pp", 3, "--pp-split", "1,1,1")

@@ -63,10 +63,11 @@ assert generate(*given, "--max-new-tokens", 100) == text + "\n"
 rest = ["--tokens", given[1] + "," + ",".join(tokens[:25])]
 assert ids(*rest, "--max-new-tokens", 15) == tokens[25:]
 
-# Sampling: the same seed the same text on every mesh, another seed another; limits that leave one token are greedy.
+# Sampling: the same seed the same text on every mesh, another seed another; limits that leave one token are greedy. The
+# seeds are fixed: meshes differ in the last bits of the logits, so that one seed in many thousands does meet a tie.
 sampled = [*prompt, "--max-new-tokens", 60, "--temperature", 0.9]
 by_seed = {}
-for number in rand.sample(range(1 << 40), 3):
+for number in (0, 1, 1 << 63):
     for extra in ([], ["--top-p", 0.8, "--top-k", 40]):
         flags = [*sampled, *extra, "--seed", number]
         out = by_seed[number, len(extra)] = generate(*flags)
