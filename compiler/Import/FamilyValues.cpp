@@ -9,8 +9,9 @@ namespace {
 
 // No model comes near these; a file that says more is damaged or hostile, and nothing may be sized by it.
 constexpr int64_t kMaxInteger = int64_t(1) << 24;
-// Their products must fit 64 bits: heads × head_dim × hidden is the largest.
-constexpr int64_t kMaxLayers = 4096, kMaxHeads = 65536;
+// Heads: what the plan's verifier takes; the head's size: a table of that length is in the plan.
+const std::map<std::string, int64_t> kMaxima = {
+    {"layers", 4096}, {"heads", 1 << 16}, {"kv_heads", 1 << 16}, {"head_dim", 1 << 16}};
 
 class ValueReader {
 public:
@@ -151,10 +152,8 @@ private:
   }
 
   Status check(const std::string &name, int64_t value) {
-    int64_t least = family_.config.at(name).minimum;
-    int64_t most = name == "layers"                                              ? kMaxLayers
-                   : name == "heads" || name == "kv_heads" || name == "head_dim" ? kMaxHeads
-                                                                                 : kMaxInteger;
+    auto known = kMaxima.find(name);
+    int64_t least = family_.config.at(name).minimum, most = known == kMaxima.end() ? kMaxInteger : known->second;
     if (value < least || value > most)
       return invalidArgument(values_.origin[name] + " is " + std::to_string(value) + ", expected " +
                              std::to_string(least) + " to " + std::to_string(most));

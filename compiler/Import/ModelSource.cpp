@@ -11,6 +11,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
+// Of all heads together, as of every other dimension.
+constexpr int64_t kMaxWidth = int64_t(1) << 24;
+
 std::string list(const std::vector<std::string> &names) {
   std::string text;
   for (const std::string &name : names)
@@ -179,6 +182,9 @@ Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool we
     return invalidArgument(source->values.origin["heads"] + " is " + std::to_string(values.at("heads")) +
                            ", expected a multiple of " + source->values.origin["kv_heads"] + ", " +
                            std::to_string(values.at("kv_heads")));
+  if (const int64_t width = values.at("heads") * values.at("head_dim"); width > kMaxWidth)
+    return invalidArgument(source->values.origin["heads"] + " × " + source->values.origin["head_dim"] + " is " +
+                           std::to_string(width) + ", expected at most " + std::to_string(kMaxWidth));
   if (values.at("head_dim") % 2 != 0)
     return invalidArgument(source->values.origin["head_dim"] + " is " + std::to_string(values.at("head_dim")) +
                            ", expected an even number: rotary embedding turns pairs");

@@ -3,7 +3,7 @@
 #include "runtime/base/File.h"
 #include "runtime/base/ThreadPool.h"
 
-#include <atomic>
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <sys/mman.h>
@@ -48,21 +48,28 @@ AnonymousMemory::~AnonymousMemory() {
     ::munmap(data_, size_);
 }
 
-Status AnonymousMemory::commit(ThreadPool &pool, const std::string &what) {
+Status AnonymousMemory::commit(ThreadPool &pool, const std::string &what, const std::atomic<bool> *interrupted) {
+  constexpr int64_t kPiece = 16 * kHugePage; // how often an interrupt is seen
   std::atomic<int> error{0};
+  auto stopped = [&] { return interrupted && interrupted->load(std::memory_order_relaxed); };
   pool.parallelFor(static_cast<int64_t>(size_), kHugePage, [&](int64_t begin, int64_t end) {
+    for (; begin < end && error == 0 && !stopped(); begin += kPiece) {
+      const int64_t bytes = std::min(kPiece, end - begin);
 #ifdef MADV_POPULATE_WRITE
-    if (::madvise(data_ + begin, static_cast<size_t>(end - begin), MADV_POPULATE_WRITE) == 0)
-      return;
-    if (errno != EINVAL) { // EINVAL: a kernel before 5.14
-      error = errno;
-      return;
-    }
+      if (::madvise(data_ + begin, static_cast<size_t>(bytes), MADV_POPULATE_WRITE) == 0)
+        continue;
+      if (errno != EINVAL) { // EINVAL: a kernel before 5.14
+        error = errno;
+        return;
+      }
 #endif
-    for (int64_t at = begin; at < end; at += 4096)
-      static_cast<volatile std::byte *>(data_)[at] = std::byte(0);
+      for (int64_t at = begin; at < begin + bytes; at += 4096)
+        static_cast<volatile std::byte *>(data_)[at] = std::byte(0);
+    }
   });
-  return error == 0 ? Status() : failure(what, size_, error);
+  if (error != 0)
+    return failure(what, size_, error);
+  return stopped() ? cancelled("interrupted") : Status();
 }
 
 } // namespace distc

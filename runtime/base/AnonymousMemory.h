@@ -3,6 +3,7 @@
 
 #include "distc/Status.h"
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -23,7 +24,8 @@ public:
   ~AnonymousMemory();
 
   /// Has every page brought in now, by the threads of `pool`, so that it lies near them and nothing fails later.
-  Status commit(ThreadPool &pool, const std::string &what);
+  /// `interrupted` is polled; Cancelled then.
+  Status commit(ThreadPool &pool, const std::string &what, const std::atomic<bool> *interrupted = nullptr);
 
   std::byte *data() const { return data_; }
   uint64_t size() const { return size_; }

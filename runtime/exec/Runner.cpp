@@ -86,6 +86,11 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   const std::span<const plan::Plan *const> mine = state->plans; // every rank runs in this process
   std::vector<SourceFiles> sources(mine.size());
   if (!options.randomSeed) {
+    // The loader would say so too, but after memory has been taken.
+    if (mine[0]->files()->size() == 0)
+      return failedPrecondition(directory +
+                                ": compiled without weights; use --random-weights SEED, or compile with the "
+                                "checkpoint's files");
     SourceFileCache cache(directory, options.weights);
     for (size_t r = 0; r < mine.size(); ++r) {
       DISTC_ASSIGN(sources[r], cache.open(*mine[r]));

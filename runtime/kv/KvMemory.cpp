@@ -4,11 +4,11 @@
 
 namespace distc {
 
-Result<KvMemory> KvMemory::create(const plan::Plan &plan, ThreadPool &pool) {
+Result<KvMemory> KvMemory::create(const plan::Plan &plan, ThreadPool &pool, const std::atomic<bool> *interrupted) {
   const std::string what = "rank " + std::to_string(plan.mesh()->rank()) + ": KV cache";
   KvMemory result;
   DISTC_ASSIGN(result.memory_, AnonymousMemory::reserve(plan.ledger()->kv(), what));
-  DISTC_TRY(result.memory_.commit(pool, what));
+  DISTC_TRY(result.memory_.commit(pool, what, interrupted));
   const plan::KvPool &kv = *plan.kv();
   for (const plan::KvCache *cache : *kv.caches()) {
     uint64_t bytes = dtypeBytes(cache->dtype()) * 2;

@@ -13,7 +13,7 @@ namespace distc {
 class KvMemory {
 public:
   /// Allocates ledger.kv bytes, brought in by the pool's threads. Every cache must lie in them.
-  static Result<KvMemory> create(const plan::Plan &plan, ThreadPool &pool);
+  static Result<KvMemory> create(const plan::Plan &plan, ThreadPool &pool, const std::atomic<bool> *interrupted);
 
   /// Cache `index`: [blocks, 2, heads, block_tokens, head_dim].
   std::byte *cache(uint32_t index) const { return caches_[index]; }

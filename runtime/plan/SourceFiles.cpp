@@ -36,10 +36,6 @@ std::string SourceFileCache::resolve(const std::string &path, bool onlyFile) con
 }
 
 Result<SourceFiles> SourceFileCache::open(const plan::Plan &plan) {
-  for (const plan::SourceTensor *tensor : *plan.tensors())
-    if (tensor->file() < 0)
-      return failedPrecondition("the plan was compiled without weights; use --random-weights SEED, or compile with the "
-                                "checkpoint's files");
   SourceFiles result;
   for (const plan::SourceFile *source : *plan.files()) {
     const std::string path = resolve(source->path()->str(), plan.files()->size() == 1);

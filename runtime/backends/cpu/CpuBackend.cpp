@@ -50,8 +50,8 @@ Status CpuBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCpuSupport(plan_));
   const std::string arena = "rank " + std::to_string(plan_.mesh()->rank()) + ": activations";
   DISTC_ASSIGN(arena_, AnonymousMemory::reserve(plan_.ledger()->arena(), arena));
-  DISTC_TRY(arena_.commit(pool_, arena));
-  DISTC_ASSIGN(kv_, KvMemory::create(plan_, pool_));
+  DISTC_TRY(arena_.commit(pool_, arena, options.interrupted));
+  DISTC_ASSIGN(kv_, KvMemory::create(plan_, pool_, options.interrupted));
   DISTC_ASSIGN(ropeTables_, RopeTables::create(plan_, pool_));
   DISTC_ASSIGN(weights_, RankWeights::load(plan_, files, options, pool_));
   return {};

@@ -14,6 +14,8 @@ using ::testing::HasSubstr;
 class Runners : public ::testing::Test {
 protected:
   Result<std::unique_ptr<Runner>> open(TinyModel &model, const RunnerOptions &options = {}) {
+    for (uint32_t rank = 0; std::filesystem::remove(folder / planFileName(rank)); ++rank)
+      continue; // of the model before
     model.write(folder.path());
     return Runner::open(folder.path(), options);
   }

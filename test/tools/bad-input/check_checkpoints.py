@@ -121,7 +121,7 @@ single("<0>/model.safetensors: tensor 'model.layers.0.self_attn.q_proj.bias' con
 # Nothing may be sized by a configuration that the tensors contradict: these would take terabytes.
 single("<0>/model.safetensors: tensor 'model.embed_tokens.weight' has shape [256, 128], expected [256, 16777216]: "
        "dimension 1 contradicts <0>/config.json: key 'hidden_size' (16777216)", same,
-       {"hidden_size": 1 << 24, "num_attention_heads": 1 << 24, "num_key_value_heads": 1 << 24, "head_dim": 1 << 16})
+       {"hidden_size": 1 << 24, "num_attention_heads": 1 << 16, "num_key_value_heads": 1 << 16, "head_dim": 256})
 
 # The fixture itself compiles: what was refused above was refused for its damage.
 copy_checkpoint(fixtures / "llama-mha", model)

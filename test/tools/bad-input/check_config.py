@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """usage: check_config.py DATA FOLDER ; config.json damaged in every way, meshes and limits that cannot work."""
+import os
 import sys
 from pathlib import Path
 
@@ -26,15 +27,16 @@ def text(message, raw):
     check(message)
 
 
-integers = {"hidden_size": 1 << 24, "num_hidden_layers": 4096, "num_attention_heads": 1 << 24,
-            "num_key_value_heads": 1 << 24, "head_dim": 1 << 16, "intermediate_size": 1 << 24, "vocab_size": 1 << 24,
+integers = {"hidden_size": 1 << 24, "num_hidden_layers": 4096, "num_attention_heads": 1 << 16,
+            "num_key_value_heads": 1 << 16, "head_dim": 1 << 16, "intermediate_size": 1 << 24, "vocab_size": 1 << 24,
             "max_position_embeddings": 1 << 24}
-for key, most in integers.items():
+kinds = [("12", '"12"'), (True, "true"), (1.5, "1.5"), (1 << 70, "1.1805916207174113e+21"), ([], "an array"),
+         ({}, "an object")]
+for number, (key, most) in enumerate(integers.items()):
     for value in (0, -4, 1 << 62):
         config(f"{C}key '{key}' is {value}, expected 1 to {most}", **{key: value})
-    for value, shown in {"12": '"12"', True: "true", 1.5: "1.5", 1 << 70: "1.1805916207174113e+21"}.items():
+    for value, shown in (kinds[number % len(kinds)], kinds[(number + 2) % len(kinds)]):
         config(f"{C}key '{key}' is {shown}, expected an integer", **{key: value})
-    config(f"{C}key '{key}' is an array, expected an integer", **{key: []})
     if key not in ("num_key_value_heads", "head_dim"):  # these have defaults
         config(f"{C}key '{key}' is missing", **{key: None})
 
@@ -51,6 +53,8 @@ config(f"{C}key 'tie_word_embeddings' is \"yes\", expected true or false", tie_w
 config(f"{C}key 'hidden_act' is 3, expected a string", hidden_act=3)
 config(f"{C}key 'num_attention_heads' is 8, expected a multiple of {C}key 'num_key_value_heads', 3",
        num_key_value_heads=3)
+config(f"{C}key 'num_attention_heads' × {C}key 'head_dim' is 4294967296, expected at most 16777216",
+       num_attention_heads=1 << 16, num_key_value_heads=1 << 16, head_dim=1 << 16)
 config(f"{C}key 'head_dim' is 17, expected an even number: rotary embedding turns pairs", head_dim=17)
 config(f"{C}key 'hidden_size' divided by {C}key 'num_attention_heads' is 15, expected an even number: rotary embedding "
        "turns pairs", hidden_size=120, head_dim=None)
@@ -91,6 +95,9 @@ copy_checkpoint(fixtures / "llama3-rope", model)
 check(C + "cannot open: No such file or directory")
 (model / "config.json").mkdir()
 check(C + "not a regular file")
+(model / "config.json").rmdir()
+os.mkfifo(model / "config.json")  # nobody writes to it
+check(C + "not a regular file")
 copy_checkpoint(fixtures / "llama3-rope", model)
 (model / "model.safetensors").unlink()
 check("<0>: holds neither model.safetensors nor model.safetensors.index.json")
@@ -111,9 +118,10 @@ check("--max-batch 65536 sequences of --max-seq 16777216 tokens are 68719476736 
 see = "\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options."
 for flag, most in {"--tp": 65536, "--pp": 4096, "--max-batch": 65536, "--max-tokens": 1 << 20, "--max-seq": 1 << 24,
                    "--kv-block": 4096}.items():
-    for value in (0, -3, most + 1):
+    for value in (0, most + 1):
         check(f"{flag} is {value}, expected 1 to {most}{see}", flag, value, code=2)
-    check(f"Could not convert: {flag} = x{see}", flag, "x", code=2)
+check(f"--tp is -3, expected 1 to 65536{see}", "--tp", -3, code=2)
+check(f"Could not convert: --pp = x{see}", "--pp", "x", code=2)
 check(f"--target 'tpu' is not supported; supported is cpu{see}", "--target", "tpu", code=2)
 check(f"--weights 'some': expected none{see}", "--weights", "some", code=2)
 check(f"--emit: nope not in {{llm,shard,dist,plan}}{see}", "--emit", "nope", code=2)
@@ -127,5 +135,8 @@ output = lambda message, where: refused(message, "distc", "compile", model, "-o"
 output("<0>/place: is not a folder; choose another with -o", place)
 output("<0>/place/below.tmp.…", place / "below")
 place.unlink()
+succeeds("distc", "compile", model, "-o", place)
+# A folder that a process is in cannot be replaced, and stays as it was.
+refused(".: cannot replace: Device or resource busy", "distc", "compile", model, "-o", ".", within=work, cwd=place)
 
 succeeds("distc", "compile", model, "-o", work / "plans", "--tp", 8, "--pp", 3, "--pp-split", "1,1,1")

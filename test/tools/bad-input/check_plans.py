@@ -3,6 +3,7 @@
 import os
 import random
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -159,11 +160,17 @@ refused("--batch is 9 and the plan holds at most 8; compile with a larger --max-
 refused("--prompt-tokens and --new-tokens are 601 together and the plan holds at most 512; compile with a larger "
         "--max-seq", *bench, 600, "--new-tokens", 1, "--batch", 1)
 
-# Output: a folder that is not there, a folder in the place of the file, a full disk. No weights are read for a trace
-# that could not be written.
+# Output: a folder that is not there, a folder in the place of the file, a place for the trace that is none. What is no
+# regular file is written to, not replaced.
 check(f"<2>/none/x.tmp.…", output=work / "none" / "x")
 check("<1>: cannot replace: Is a directory", output=model)
-check("/dev/full: cannot write: No space left on device", output="/dev/full")
+succeeds(*logits())
+pipe = work / "pipe"
+os.mkfifo(pipe)
+with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as cat:
+    succeeds(*logits(output=pipe))
+    assert cat.stdout.read() == out.read_bytes()
+assert pipe.is_fifo()
 check(f"<2>/none/trace.tmp.…", "--trace", work / "none" / "trace")
 
 # Memory: the ledger is told before anything is allocated.
@@ -171,7 +178,7 @@ huge = work / "huge"
 succeeds("distc", "compile", "llama-3-405b", "--weights", "none", "--tp", 8, "--max-seq", 131072, "--max-batch", 64, "-o",
          huge)
 ids = ["distrun", "generate", huge, "--tokens", "1", "--print-ids"]
-refused("the plan was compiled without weights; use --random-weights SEED, or compile with the checkpoint's files", *ids)
+refused(f"{huge}: compiled without weights; use --random-weights SEED, or compile with the checkpoint's files", *ids)
 done = run(*ids, "--random-weights", 1)
 lines = done.err.splitlines()
 assert done.returncode == 1 and "the 8 rank(s) in this process need " in lines[0] and "TiB of memory, " in lines[0], lines
