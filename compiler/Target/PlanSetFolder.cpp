@@ -24,6 +24,20 @@ bool isOfPlanSet(const std::string &name) {
   return name == kTokenizerFile || (name.starts_with("rank") && name.ends_with(".plan"));
 }
 
+// What is not of a plan set is never deleted.
+Status checkReplaceable(const fs::path &folder) {
+  std::error_code error;
+  if (!fs::exists(folder, error))
+    return {};
+  if (!fs::is_directory(folder, error))
+    return invalidArgument(folder.string() + ": is not a folder; choose another with -o");
+  for (const fs::directory_entry &entry : fs::directory_iterator(folder, error))
+    if (const std::string name = entry.path().filename().string(); !isOfPlanSet(name))
+      return invalidArgument(folder.string() + ": holds '" + name +
+                             "', which is not of a plan set; choose another folder with -o");
+  return {};
+}
+
 // What a compilation that was killed has left beside `folder`.
 void removeLeftovers(const fs::path &folder) {
   const std::string prefix = folder.filename().string() + kTemporary;
@@ -78,14 +92,6 @@ Result<std::string> planSetFolder(const std::string &output) {
     return failedPrecondition(output + ": cannot be resolved: " + error.message());
   if (!folder.has_filename()) // "DIR/" of a folder that is not there yet
     folder = folder.parent_path();
-  if (!fs::exists(folder, error))
-    return folder.string();
-  if (!fs::is_directory(folder, error))
-    return invalidArgument(output + ": is not a folder; choose another with -o");
-  for (const fs::directory_entry &entry : fs::directory_iterator(folder, error))
-    if (const std::string name = entry.path().filename().string(); !isOfPlanSet(name))
-      return invalidArgument(output + ": holds '" + name +
-                             "', which is not of a plan set; choose another folder with -o");
   return folder.string();
 }
 
@@ -100,7 +106,8 @@ std::string relativeToFolder(const std::string &path, const std::string &folder)
 
 Result<std::vector<PlanFile>> replacePlanSet(const std::vector<std::vector<uint8_t>> &files,
                                              const std::optional<std::vector<uint8_t>> &tokenizer,
-                                             const std::string &folder) {
+                                             const std::string &folder, bool prove) {
+  DISTC_TRY(checkReplaceable(folder));
   removeLeftovers(folder);
   const fs::path temporary = folder + kTemporary + std::to_string(::getpid());
   std::error_code error;
@@ -119,7 +126,8 @@ Result<std::vector<PlanFile>> replacePlanSet(const std::vector<std::vector<uint8
   std::vector<const plan::Plan *> plans;
   for (const PlanFile &file : set)
     plans.push_back(&file.plan());
-  DISTC_TRY(provePlanSet(plans, folder));
+  if (prove)
+    DISTC_TRY(provePlanSet(plans, folder));
   if (!fs::exists(folder, error)) {
     fs::rename(temporary, folder, error);
     if (error)

@@ -108,7 +108,7 @@ Result<std::string> readFile(const std::string &path) {
 
 Status writeFileAtomically(const std::string &path, std::span<const std::byte> bytes) {
   struct stat info;
-  const bool replace = ::stat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode);
+  const bool replace = ::stat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode) || S_ISDIR(info.st_mode);
   const std::string written = replace ? path + ".tmp." + std::to_string(::getpid()) : path;
   Descriptor file{::open(written.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
   if (file.fd < 0)

@@ -26,9 +26,12 @@ Status check(const MappedFile &file, const plan::SourceFile &expected) {
 } // namespace
 
 std::string SourceFileCache::resolve(const std::string &path, bool onlyFile) const {
-  if (weights_.empty())
-    return (fs::path(planFolder_) / path).string(); // as it stands: ".." after a link is not the link's own folder
   std::error_code ignored;
+  if (weights_.empty()) {
+    // ".." after a link is not the link's own folder, so the system resolves it. The file keeps its own name.
+    const fs::path file = fs::path(planFolder_) / path, folder = fs::weakly_canonical(file.parent_path(), ignored);
+    return ((ignored ? file.parent_path() : folder) / file.filename()).string();
+  }
   if (!fs::is_regular_file(weights_, ignored))
     return (fs::path(weights_) / fs::path(path).filename()).string();
   // A file: of several it is one, and its siblings lie beside it.

@@ -21,7 +21,8 @@ constexpr const char *kHelp = R"(distc-translate: between plan sets and the plan
 
 Usage:
   distc-translate --export DIR            print the plans of a plan set as IR
-  distc-translate --import FILE.mlir DIR  write the plans of a module as a plan set into DIR
+  distc-translate --import FILE.mlir DIR  verify the plans of a module, and make DIR the plan set of them
+                                          (--unverified after DIR: for tests, whatever they are)
   distc-translate --help | --version
 
 Export and import again give the same bytes.
@@ -48,7 +49,7 @@ Status exportSet(mlir::MLIRContext &context, const std::string &directory) {
   return {};
 }
 
-Status importSet(mlir::MLIRContext &context, const std::string &path, const std::string &directory) {
+Status importSet(mlir::MLIRContext &context, const std::string &path, const std::string &directory, bool prove) {
   auto module = mlir::parseSourceFile<mlir::ModuleOp>(path, &context);
   if (!module)
     return invalidArgument(path + ": cannot be parsed");
@@ -64,7 +65,7 @@ Status importSet(mlir::MLIRContext &context, const std::string &path, const std:
     DISTC_ASSIGN(const std::string bytes, readFile(file.string()));
     tokenizer.emplace(bytes.begin(), bytes.end());
   }
-  return replacePlanSet(*files, tokenizer, folder).status();
+  return replacePlanSet(*files, tokenizer, folder, prove).status();
 }
 
 } // namespace
@@ -79,7 +80,8 @@ int main(int argc, char **argv) {
     std::puts("distc-translate " DISTC_VERSION);
     return 0;
   }
-  bool exporting = argc == 3 && is(1, "--export"), importing = argc == 4 && is(1, "--import");
+  bool exporting = argc == 3 && is(1, "--export"), unverified = argc == 5 && is(4, "--unverified"),
+       importing = (argc == 4 || unverified) && is(1, "--import");
   if (!exporting && !importing) {
     std::fputs("distc-translate: error: expected --export DIR or --import FILE.mlir DIR; see --help\n", stderr);
     return 2;
@@ -88,6 +90,6 @@ int main(int argc, char **argv) {
   registerDialects(registry);
   mlir::MLIRContext context(registry);
   context.loadAllAvailableDialects();
-  Status status = exporting ? exportSet(context, argv[2]) : importSet(context, argv[2], argv[3]);
+  Status status = exporting ? exportSet(context, argv[2]) : importSet(context, argv[2], argv[3], !unverified);
   return status.ok() ? 0 : fail(status);
 }

@@ -154,13 +154,14 @@ Status compile(const CompileOptions &options) {
   watch.phase("import");
 
   std::string folder = options.output;
+  while (folder.size() > 1 && folder.ends_with('/'))
+    folder.pop_back();
   if (folder.empty())
     folder = source->name + ".tp" + std::to_string(options.tp) + "pp" + std::to_string(options.pp);
-  if (options.emit.empty()) {
-    DISTC_ASSIGN(folder, planSetFolder(folder));
-    for (auto file : module->getOps<llm::FileOp>())
-      file.setPath(relativeToFolder(file.getPath().str(), folder));
-  }
+  const std::string shown = folder;
+  DISTC_ASSIGN(folder, planSetFolder(folder));
+  for (auto file : module->getOps<llm::FileOp>())
+    file.setPath(relativeToFolder(file.getPath().str(), folder));
 
   int dumped = 0;
   if (!options.dumpIr.empty()) {
@@ -201,7 +202,7 @@ Status compile(const CompileOptions &options) {
   DISTC_ASSIGN(std::vector<PlanFile> set, replacePlanSet(*files, tokenizer, folder));
   watch.lap("write and verify");
   watch.phase("write and verify");
-  printSummary(set, options.output.empty() ? folder : options.output);
+  printSummary(set, shown);
   std::printf("compiled and verified in %.2f s: %s\n", watch.total(), watch.phases().c_str());
   return {};
 }

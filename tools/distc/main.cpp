@@ -18,15 +18,18 @@ namespace {
 constexpr int kUsage = 2;
 
 int report(const Status &status) {
-  errno = 0;
-  if (std::fflush(stdout) != 0 || std::ferror(stdout)) {
-    if (errno != EPIPE) // whoever closed the pipe wants to hear no more
-      std::fprintf(stderr, "distc: error: cannot write to stdout\n");
-    return 1;
-  }
   if (status.ok())
     return 0;
   std::fprintf(stderr, "distc: error: %s\n", status.message().c_str());
+  return 1;
+}
+
+// Whatever was printed, and by whom: it arrived, or the run has failed.
+int checkOutput(int code) {
+  if (std::fflush(stdout) == 0 && !std::ferror(stdout))
+    return code;
+  if (errno != EPIPE) // whoever closed the pipe wants to hear no more
+    std::fprintf(stderr, "distc: error: cannot write to stdout: %s\n", std::strerror(errno));
   return 1;
 }
 
@@ -129,7 +132,7 @@ int run(int argc, char **argv) {
 int main(int argc, char **argv) {
   std::signal(SIGPIPE, SIG_IGN); // a closed pipe is an error of writing like others
   try {
-    return run(argc, argv);
+    return checkOutput(run(argc, argv));
   } catch (const std::exception &error) { // of the libraries: above all, no memory
     return report(internal(error.what()));
   }

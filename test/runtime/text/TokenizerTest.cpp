@@ -40,7 +40,8 @@ TEST(Tokenizer, Small) {
   EXPECT_THAT(*(*tokenizer)->encode("ababb<x>", false, true), ElementsAre(2, 2, 1, 4));
   EXPECT_FALSE((*tokenizer)->encode("abz", false, false).ok());
   EXPECT_FALSE((*tokenizer)->encode("\xff", false, false).ok());
-  EXPECT_FALSE((*tokenizer)->decode({5}).ok());
+  EXPECT_EQ(*(*tokenizer)->decode({3, 5, 1}), "abab") << "an id beyond the vocabulary has no text";
+  EXPECT_FALSE((*tokenizer)->decode({-1}).ok());
   EXPECT_EQ(*(*tokenizer)->decode({3, 4, 1}), "abab");
 }
 
