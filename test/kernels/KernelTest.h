@@ -2,18 +2,17 @@
 #pragma once
 
 #include "distc/kernels/Cpu.h"
+#include "test/kernels/Reference.h"
 
 #include "hwy/base.h"
 #include "hwy/targets.h"
-#include "gtest/gtest.h"
 
-#include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
-#include <vector>
 
 namespace distc::cpu {
+
+using reference::relativeError;
 
 /// The targets that this machine runs, and the scalar fallback.
 inline std::vector<int64_t> testTargets() {
@@ -30,23 +29,13 @@ protected:
   void SetUp() override {
     hwy::GetChosenTarget().Update(GetParam());
     ASSERT_STREQ(simdTarget(), hwy::TargetName(GetParam()));
-    const unsigned seed = std::random_device()();
-    RecordProperty("seed", std::to_string(seed));
-    std::printf("seed %u\n", seed);
-    random.seed(seed);
   }
   void TearDown() override { hwy::GetChosenTarget().DeInit(); }
 
-  std::vector<float> normal(size_t n, float deviation = 1.0f) {
-    std::normal_distribution<float> distribution(0.0f, deviation);
-    std::vector<float> values(n);
-    for (float &v : values)
-      v = distribution(random);
-    return values;
-  }
-  int64_t uniform(int64_t low, int64_t high) { return std::uniform_int_distribution<int64_t>(low, high)(random); }
+  std::vector<float> normal(size_t n, float deviation = 1.0f) { return random.normal(n, deviation); }
+  int64_t uniform(int64_t low, int64_t high) { return random.uniform(low, high); }
 
-  std::mt19937 random;
+  reference::Random random;
 };
 
 #define DISTC_KERNEL_SUITE(Suite)                                                                                      \
@@ -76,17 +65,6 @@ private:
   static constexpr float canary = 12345.678f;
   std::vector<float> values;
 };
-
-/// ||out - reference|| / scale; NaN if an output was not written. The scale defaults to ||reference||; a sum that may
-/// cancel is measured against the norm of its terms.
-inline double relativeError(const float *out, const std::vector<double> &reference, double scale = 0) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < reference.size(); ++i) {
-    difference += (out[i] - reference[i]) * (out[i] - reference[i]);
-    norm += reference[i] * reference[i];
-  }
-  return std::sqrt(difference) / (scale > 0 ? scale : std::sqrt(norm));
-}
 
 inline bool sameBits(const float *a, const float *b, size_t n) { return std::memcmp(a, b, n * sizeof(float)) == 0; }
 

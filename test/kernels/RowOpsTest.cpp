@@ -1,8 +1,6 @@
 // Every op but linear, attention and sampling.
 #include "KernelTest.h"
 
-#include <functional>
-
 namespace distc::cpu {
 namespace {
 
@@ -13,17 +11,10 @@ TEST_P(RowOpsTest, RmsNorm) {
   for (int64_t width : {1, 2, 7, 16, 64, 129, 576, 4096}) {
     const int64_t rows = 5;
     const std::vector<float> x = normal(rows * width, 3.0f), weight = normal(width);
-    std::vector<double> reference;
-    for (int64_t t = 0; t < rows; ++t) {
-      double sum = 0;
-      for (int64_t i = 0; i < width; ++i)
-        sum += double(x[t * width + i]) * x[t * width + i];
-      for (int64_t i = 0; i < width; ++i)
-        reference.push_back(x[t * width + i] / std::sqrt(sum / width + 1e-5) * weight[i]);
-    }
+    const std::vector<double> expected = reference::rmsNorm(x, weight, 1e-5);
     Guarded y(rows * width), inPlace(x), parts(rows * width);
     rmsNorm(x.data(), weight.data(), 1e-5f, width, y.data(), 0, rows);
-    EXPECT_LE(relativeError(y.data(), reference), 1e-6) << width;
+    EXPECT_LE(relativeError(y.data(), expected), 1e-6) << width;
     rmsNorm(inPlace.data(), weight.data(), 1e-5f, width, inPlace.data(), 0, rows);
     EXPECT_TRUE(sameBits(y.data(), inPlace.data(), y.size()));
     for (int64_t t = rows; t-- > 0;)
@@ -52,29 +43,15 @@ TEST_P(RowOpsTest, EmbeddingOfPartOfTheVocabulary) {
 TEST_P(RowOpsTest, Rope) {
   for (RopeStyle style : {RopeStyle::Half, RopeStyle::Interleaved})
     for (int64_t dim : {2, 6, 16, 64, 80, 90, 128}) {
-      const int64_t rows = 4, heads = 3, half = dim / 2;
+      const int64_t rows = 4, heads = 3;
       const std::vector<int32_t> positions{7, 0, 3, 9};
-      std::vector<float> cosSin;
-      for (int64_t p = 0; p < 10; ++p)
-        for (int64_t i = 0; i < half; ++i) {
-          const double angle = p * std::pow(10000.0, -2.0 * i / dim);
-          cosSin.insert(cosSin.end(), {float(std::cos(angle)), float(std::sin(angle))});
-        }
+      const std::vector<float> cosSin = reference::ropeTable(10, dim);
       const std::vector<float> x = normal(rows * heads * dim);
-      std::vector<double> reference(x.size());
-      for (int64_t t = 0; t < rows; ++t)
-        for (int64_t h = 0; h < heads; ++h)
-          for (int64_t i = 0; i < half; ++i) {
-            const int64_t head = (t * heads + h) * dim;
-            const int64_t a = head + (style == RopeStyle::Half ? i : 2 * i);
-            const int64_t b = style == RopeStyle::Half ? a + half : a + 1;
-            const double cos = cosSin[(positions[t] * half + i) * 2], sin = cosSin[(positions[t] * half + i) * 2 + 1];
-            reference[a] = x[a] * cos - x[b] * sin;
-            reference[b] = x[a] * sin + x[b] * cos;
-          }
+      const std::vector<double> expected =
+          reference::rope(x, positions, cosSin, heads, dim, style == RopeStyle::Interleaved);
       Guarded y(x.size()), inPlace(x), parts(x.size());
       rope(x.data(), positions.data(), cosSin.data(), heads, dim, style, y.data(), 0, rows);
-      EXPECT_LE(relativeError(y.data(), reference), 2e-7) << dim;
+      EXPECT_LE(relativeError(y.data(), expected), 2e-7) << dim;
       rope(inPlace.data(), positions.data(), cosSin.data(), heads, dim, style, inPlace.data(), 0, rows);
       EXPECT_TRUE(sameBits(y.data(), inPlace.data(), y.size()));
       for (int64_t t = rows; t-- > 0;)
@@ -118,23 +95,14 @@ TEST_P(RowOpsTest, AddAndAccumulate) {
 }
 
 TEST_P(RowOpsTest, Glu) {
-  const std::pair<Activation, std::function<double(double)>> activations[] = {
-      {Activation::Silu, [](double x) { return x / (1 + std::exp(-x)); }},
-      {Activation::Gelu, [](double x) { return 0.5 * x * std::erfc(-x / std::sqrt(2.0)); }},
-      {Activation::GeluTanh,
-       [](double x) { return x / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }},
-      {Activation::Relu, [](double x) { return x > 0 ? x : 0; }}};
-  for (const auto &[activation, function] : activations) {
-    std::vector<float> gate{0.0f, -0.0f, 1e-30f, -1e-30f, 100.0f, -50.0f, 1000.0f, -1000.0f};
-    for (float deviation : {0.01f, 1.0f, 6.0f})
-      for (float value : normal(1001, deviation))
-        gate.push_back(value);
+  for (Activation activation : {Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu}) {
+    const std::vector<float> gate = reference::gates(random);
     const std::vector<float> up = normal(gate.size());
     Guarded out(gate.size()), inPlace(gate), parts(gate.size());
     glu(gate.data(), up.data(), activation, out.data(), 0, gate.size());
     for (size_t i = 0; i < gate.size(); ++i) {
-      const double reference = function(gate[i]) * up[i];
-      EXPECT_NEAR(out[i], reference, 1e-6 * std::fabs(reference) + 1e-37) << int(activation) << " of " << gate[i];
+      const double expected = reference::activation(int(activation), gate[i]) * up[i];
+      EXPECT_NEAR(out[i], expected, 1e-6 * std::fabs(expected) + 1e-37) << int(activation) << " of " << gate[i];
     }
     glu(inPlace.data(), up.data(), activation, inPlace.data(), 0, gate.size());
     EXPECT_TRUE(sameBits(out.data(), inPlace.data(), out.size()));

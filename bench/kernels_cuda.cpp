@@ -1,0 +1,200 @@
+// The CUDA kernels beside the card's limit measured in the same run: microseconds, GB/s of weights or cache, and the
+// share of the bandwidth of plain reads. Each kernel runs many times in a graph, over operands that do not fit the
+// cache; the figure is the median of many replays.
+#include "bench/LimitsCuda.h"
+#include "distc/kernels/Cuda.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <numeric>
+#include <string>
+#include <vector>
+
+using namespace distc;
+using cuda::Type;
+
+namespace {
+
+void check(cudaError_t error, const char *what) {
+  if (error == cudaSuccess)
+    return;
+  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
+  std::exit(1);
+}
+#define CHECK(call) check(call, #call)
+
+template <class T> T *deviceMemory(size_t n) {
+  void *memory;
+  CHECK(cudaMalloc(&memory, n * sizeof(T)));
+  return static_cast<T *>(memory);
+}
+
+/// What all kernels stream from: larger than the cache. Random values in bf16.
+struct Pool {
+  static constexpr size_t bytes = size_t(4) << 30;
+  char *memory;
+  size_t position = 0;
+
+  Pool() : memory(deviceMemory<char>(bytes)) {
+    CHECK(cuda::randomWeights(cuda::Init::Uniform, 0.02f, 1, 0, int64_t(bytes / 2), {memory, Type::BF16}, nullptr));
+  }
+  /// Successive pieces, from the start again at the end.
+  char *next(size_t size) {
+    size = (size + 255) / 256 * 256;
+    if (position + size > bytes)
+      position = 0;
+    position += size;
+    return memory + position - size;
+  }
+};
+
+struct Bench {
+  Pool pool;
+  cudaStream_t stream;
+  double limit = 0; // bytes per second
+
+  Bench() {
+    CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    CHECK(cudaDeviceSynchronize());
+  }
+
+  /// Median seconds of one call of `kernel`, which moves `bytes`.
+  double seconds(double bytes, const std::function<cudaError_t()> &kernel) const {
+    constexpr int replays = 50;
+    const int calls = int(std::clamp(1e9 / bytes, 4.0, 256.0)); // together they move far more than the cache holds
+    cudaGraph_t graph;
+    cudaGraphExec_t executable;
+    CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (int i = 0; i < calls; ++i)
+      CHECK(kernel());
+    CHECK(cudaStreamEndCapture(stream, &graph));
+    CHECK(cudaGraphInstantiate(&executable, graph, 0));
+    cudaEvent_t begin, end;
+    CHECK(cudaEventCreate(&begin));
+    CHECK(cudaEventCreate(&end));
+    std::vector<double> times;
+    for (int i = 0; i < replays; ++i) {
+      CHECK(cudaEventRecord(begin, stream));
+      CHECK(cudaGraphLaunch(executable, stream));
+      CHECK(cudaEventRecord(end, stream));
+      CHECK(cudaEventSynchronize(end));
+      float milliseconds;
+      CHECK(cudaEventElapsedTime(&milliseconds, begin, end));
+      if (i >= 5) // warm
+        times.push_back(milliseconds * 1e-3 / calls);
+    }
+    CHECK(cudaEventDestroy(begin));
+    CHECK(cudaEventDestroy(end));
+    CHECK(cudaGraphExecDestroy(executable));
+    CHECK(cudaGraphDestroy(graph));
+    std::nth_element(times.begin(), times.begin() + int(times.size() / 2), times.end());
+    return times[times.size() / 2];
+  }
+
+  void report(const std::string &name, double bytes, const std::function<cudaError_t()> &kernel) const {
+    const double time = seconds(bytes, kernel);
+    std::printf("%-44s %9.2f us %8.1f GB/s  share %.3f\n", name.c_str(), time * 1e6, bytes / time * 1e-9,
+                bytes / time / limit);
+  }
+
+  void linear(int64_t rows, int64_t cols, int64_t tokens) {
+    const char *x = pool.next(tokens * cols * 2);
+    char *y = pool.next(tokens * rows * 4);
+    const size_t bytes = size_t(rows) * cols * 2;
+    report("linear " + std::to_string(rows) + "x" + std::to_string(cols) + " tokens " + std::to_string(tokens),
+           double(bytes), [&] {
+             return cuda::linear({x, Type::BF16}, tokens, {pool.next(bytes), Type::BF16, rows, cols, cols}, {}, {},
+                                 {y, Type::F32}, rows, stream);
+           });
+  }
+
+  /// Decode of `sequences` sequences of one length, the heads of an 8B model.
+  void attention(int32_t context, int64_t sequences, int clusterBlocks) {
+    const int64_t heads = 32, kvHeads = 8, dim = 128, blockTokens = 16, perSequence = context / blockTokens;
+    std::vector<int32_t> table(sequences * perSequence), sequenceOf(sequences), positions(sequences, context - 1);
+    std::iota(table.begin(), table.end(), 0);
+    std::iota(sequenceOf.begin(), sequenceOf.end(), 0);
+    // Not in order, as in a pool that was used for a while: an odd step through a power of two.
+    for (int32_t &block : table)
+      block = int32_t(block * 37ll % int64_t(table.size()));
+    std::vector<int32_t> batch = table;
+    batch.insert(batch.end(), sequenceOf.begin(), sequenceOf.end());
+    batch.insert(batch.end(), positions.begin(), positions.end());
+    auto *device = deviceMemory<int32_t>(batch.size());
+    CHECK(cudaMemcpy(device, batch.data(), batch.size() * 4, cudaMemcpyDefault));
+    const cuda::BatchView view{device, perSequence, device + table.size(), device + table.size() + sequences};
+    const char *q = pool.next(sequences * heads * dim * 2);
+    char *out = pool.next(sequences * heads * dim * 2);
+    const size_t bytes = table.size() * 2 * kvHeads * blockTokens * dim * 2;
+    report("attention 8B context " + std::to_string(context) + " batch " + std::to_string(sequences) + " cluster " +
+               std::to_string(clusterBlocks),
+           double(bytes), [&] {
+             return cuda::attention({q, Type::BF16}, sequences,
+                                    {pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim},
+                                    {heads, 0.088f, 0, 0.0f, clusterBlocks}, view, {out, Type::BF16}, stream);
+           });
+    CHECK(cudaFree(device));
+  }
+
+  void rmsNorm(int64_t width, int64_t rows) {
+    const size_t bytes = size_t(rows) * width * 2;
+    const char *weight = pool.next(width * 2);
+    report("rmsNorm " + std::to_string(width) + " rows " + std::to_string(rows), 2.0 * double(bytes), [&] {
+      return cuda::rmsNorm({pool.next(bytes), Type::BF16}, {weight, Type::BF16}, 1e-5f, width, rows,
+                           {pool.next(bytes), Type::BF16}, stream);
+    });
+  }
+
+  void sampling(float temperature) {
+    const int64_t vocabulary = 128256, count = 256;
+    const SamplingRow row{temperature, 0.9f, 0, 1, 0};
+    auto *request = deviceMemory<SamplingRow>(1);
+    char *logits = pool.next(vocabulary * 4);
+    CHECK(cuda::randomWeights(cuda::Init::Uniform, 3.0f, 2, 0, vocabulary, {logits, Type::F32}, nullptr));
+    float *out = reinterpret_cast<float *>(pool.next((count + 2) * 8));
+    auto *id = reinterpret_cast<int32_t *>(pool.next(4));
+    CHECK(cudaMemcpy(request, &row, sizeof(row), cudaMemcpyDefault));
+    report(temperature > 0 ? "topCandidates 128256, 256 of them" : "topCandidates 128256 greedy", vocabulary * 4.0,
+           [&] {
+             return cuda::topCandidates(reinterpret_cast<float *>(logits), 1, vocabulary, vocabulary, 0, count, request,
+                                        out, stream);
+           });
+    report(temperature > 0 ? "sample from 256" : "sample greedy", (count + 2) * 8.0,
+           [&] { return cuda::sample(out, 1, 1, count, request, id, stream); });
+    CHECK(cudaFree(request));
+  }
+};
+
+} // namespace
+
+int main() {
+  cudaDeviceProp properties;
+  CHECK(cudaGetDeviceProperties(&properties, 0));
+  Bench bench;
+  bench.limit = double(Pool::bytes) / bench.seconds(Pool::bytes, [&] {
+    return bench::readAll(bench.pool.memory, Pool::bytes, bench.stream);
+  });
+  std::printf("%s, %d multiprocessors; plain reads %.1f GB/s\n", properties.name, properties.multiProcessorCount,
+              bench.limit * 1e-9);
+  for (int64_t tokens : {1, 8}) {
+    bench.linear(4096, 4096, tokens);
+    bench.linear(1024, 4096, tokens);
+    bench.linear(14336, 4096, tokens);
+    bench.linear(4096, 14336, tokens);
+    bench.linear(128256, 4096, tokens);
+  }
+  for (int64_t tokens : {2, 4, 16, 64, 512})
+    bench.linear(14336, 4096, tokens);
+  for (int32_t context : {512, 8192})
+    for (int clusterBlocks : {1, 8})
+      bench.attention(context, 1, clusterBlocks);
+  bench.attention(8192, 8, 8);
+  bench.rmsNorm(4096, 1);
+  bench.rmsNorm(4096, 4096);
+  bench.sampling(0.0f);
+  bench.sampling(0.8f);
+  return 0;
+}

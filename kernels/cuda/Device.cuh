@@ -1,0 +1,190 @@
+// What the CUDA kernels share: element types, loads and stores of eight elements, sums over a warp and a block,
+// launches.
+#pragma once
+
+#include "distc/kernels/Cuda.h"
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+namespace distc::cuda {
+
+constexpr int warpSize = 32;
+constexpr unsigned allLanes = 0xFFFFFFFFu;
+
+__device__ inline float toFloat(float v) { return v; }
+__device__ inline float toFloat(__half v) { return __half2float(v); }
+__device__ inline float toFloat(__nv_bfloat16 v) { return __bfloat162float(v); }
+
+template <class T> __device__ inline T fromFloat(float v) {
+  if constexpr (std::is_same_v<T, float>)
+    return v;
+  else if constexpr (std::is_same_v<T, __half>)
+    return __float2half_rn(v);
+  else
+    return __float2bfloat16_rn(v);
+}
+
+/// Eight elements as they are stored: one 16-byte access, or two.
+constexpr int packElements = 8;
+template <class T> struct alignas(16) Pack {
+  T e[packElements];
+};
+
+/// Elements [0, n) of p, zeros behind them. Aligned: p is a multiple of 16 bytes. Streamed elements are read once, by
+/// this kernel alone: they stay out of the first cache, where what is reused stands.
+template <bool Aligned, bool Streamed = false, class T> __device__ inline Pack<T> loadPack(const T *p, int64_t n) {
+  Pack<T> pack;
+  if (Aligned && n >= packElements) {
+    uint4 raw[sizeof(pack) / sizeof(uint4)];
+#pragma unroll
+    for (int i = 0; i < int(sizeof(pack) / sizeof(uint4)); ++i)
+      if constexpr (Streamed)
+        asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(raw[i].x), "=r"(raw[i].y), "=r"(raw[i].z), "=r"(raw[i].w)
+                     : "l"(reinterpret_cast<const uint4 *>(p) + i));
+      else
+        raw[i] = reinterpret_cast<const uint4 *>(p)[i];
+    memcpy(&pack, raw, sizeof(pack));
+    return pack;
+  }
+#pragma unroll
+  for (int i = 0; i < packElements; ++i)
+    pack.e[i] = i < n ? p[i] : fromFloat<T>(0.0f);
+  return pack;
+}
+
+template <bool Aligned, class T> __device__ inline void load8(const T *p, int64_t n, float (&v)[packElements]) {
+  const Pack<T> pack = loadPack<Aligned>(p, n);
+#pragma unroll
+  for (int i = 0; i < packElements; ++i)
+    v[i] = toFloat(pack.e[i]);
+}
+
+/// Stores elements [0, n) of v at p.
+template <bool Aligned, class T> __device__ inline void store8(T *p, int64_t n, const float (&v)[packElements]) {
+  Pack<T> pack;
+#pragma unroll
+  for (int i = 0; i < packElements; ++i)
+    pack.e[i] = fromFloat<T>(v[i]);
+  if (Aligned && n >= packElements) {
+    uint4 raw[sizeof(pack) / sizeof(uint4)];
+    memcpy(raw, &pack, sizeof(pack));
+#pragma unroll
+    for (int i = 0; i < int(sizeof(pack) / sizeof(uint4)); ++i)
+      reinterpret_cast<uint4 *>(p)[i] = raw[i];
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < packElements; ++i)
+    if (i < n)
+      p[i] = pack.e[i];
+}
+
+/// One element of a type known at run time: for what is read or written once.
+__device__ inline float loadElement(In a, int64_t i) {
+  switch (a.type) {
+  case Type::F16:
+    return toFloat(static_cast<const __half *>(a.data)[i]);
+  case Type::BF16:
+    return toFloat(static_cast<const __nv_bfloat16 *>(a.data)[i]);
+  default:
+    return static_cast<const float *>(a.data)[i];
+  }
+}
+__device__ inline void storeElement(Out a, int64_t i, float v) {
+  switch (a.type) {
+  case Type::F16:
+    static_cast<__half *>(a.data)[i] = fromFloat<__half>(v);
+    break;
+  case Type::BF16:
+    static_cast<__nv_bfloat16 *>(a.data)[i] = fromFloat<__nv_bfloat16>(v);
+    break;
+  default:
+    static_cast<float *>(a.data)[i] = v;
+  }
+}
+
+/// combine(a, b) of all lanes, the same bits in every lane where combine is commutative.
+template <class T, class F> __device__ inline T reduceWarp(T v, F combine) {
+  for (int offset = warpSize / 2; offset > 0; offset /= 2)
+    v = combine(v, __shfl_xor_sync(allLanes, v, offset));
+  return v;
+}
+
+/// The same over a block of whole warps; `shared` has an element for each warp and may be used again after the call.
+template <class T, class F> __device__ inline T reduceBlock(T v, T *shared, F combine) {
+  v = reduceWarp(v, combine);
+  if (threadIdx.x % warpSize == 0)
+    shared[threadIdx.x / warpSize] = v;
+  __syncthreads();
+  v = shared[0];
+  for (unsigned warp = 1; warp < blockDim.x / warpSize; ++warp)
+    v = combine(v, shared[warp]);
+  __syncthreads();
+  return v;
+}
+
+struct Plus {
+  template <class T> __device__ T operator()(T a, T b) const { return a + b; }
+};
+
+// ------------------------------------------------------------------------------------------------------------- host
+
+/// f with an element of the type, f(float()) for F32.
+template <class F> cudaError_t withType(Type type, F f) {
+  switch (type) {
+  case Type::F32:
+    return f(float());
+  case Type::F16:
+    return f(__half());
+  case Type::BF16:
+    return f(__nv_bfloat16());
+  }
+  return cudaErrorInvalidValue;
+}
+
+/// f with std::true_type or std::false_type.
+template <class F> cudaError_t withBool(bool value, F f) { return value ? f(std::true_type()) : f(std::false_type()); }
+
+inline int64_t elementBytes(Type type) { return type == Type::F32 ? 4 : 2; }
+
+/// True if all of them are multiples of 16 bytes.
+template <class... P> bool aligned16(P... pointers) {
+  return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
+}
+
+constexpr int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// Launches `blocks` blocks in clusters of `clusterBlocks`; no blocks, no launch.
+template <class... Parameters, class... Arguments>
+cudaError_t launch(cudaStream_t stream, void (*kernel)(Parameters...), int64_t blocks, int threads, size_t sharedBytes,
+                   int clusterBlocks, Arguments &&...arguments) {
+  if (blocks <= 0)
+    return cudaSuccess;
+  if (blocks > INT32_MAX)
+    return cudaErrorInvalidValue;
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {unsigned(clusterBlocks), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(unsigned(blocks));
+  config.blockDim = dim3(unsigned(threads));
+  config.dynamicSmemBytes = sharedBytes;
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = clusterBlocks > 1 ? 1 : 0;
+  return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
+}
+
+template <class... Parameters, class... Arguments>
+cudaError_t launch(cudaStream_t stream, void (*kernel)(Parameters...), int64_t blocks, int threads,
+                   Arguments &&...arguments) {
+  return launch(stream, kernel, blocks, threads, size_t(0), 1, std::forward<Arguments>(arguments)...);
+}
+
+} // namespace distc::cuda

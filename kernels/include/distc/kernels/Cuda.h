@@ -1,0 +1,151 @@
+// CUDA kernels of the plan's instructions, one launcher each: raw device pointers, sizes and a stream; no allocation,
+// no synchronization, nothing read from device memory on the host, so every launcher can be captured into a graph and
+// replayed. What a step's batch says (tokens, positions, sequenceOf, block tables, sampling rows) is in device memory;
+// the number of rows is an argument. A launcher returns the launch's error, cudaErrorInvalidValue for arguments that it
+// does not support, and does nothing for no rows. Semantics and layouts are those of Cpu.h; all arithmetic is in f32,
+// rounded once, to nearest even, where a value is stored.
+//
+// Row invariance: the result of one row does not depend on how many rows a call covers, nor on which. It holds for
+// every kernel here; the order of a sum depends on the row's width alone (attention: on position, window, headDim, the
+// type of the cache and clusterBlocks).
+//
+// Any address that is aligned to its element is right; 16-byte loads are used where pointers, widths and strides allow.
+#pragma once
+
+#include "distc/kernels/Sampling.h"
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace distc::cuda {
+
+enum class Type : uint8_t { F32, F16, BF16 };
+
+/// A dense operand with its element type. data may be null where an operand is optional.
+struct In {
+  const void *data = nullptr;
+  Type type = Type::F32;
+};
+struct Out {
+  void *data = nullptr;
+  Type type = Type::F32;
+};
+
+/// A row-major matrix; row n starts at data + n * rowStride elements.
+struct Matrix {
+  const void *data;
+  Type type;
+  int64_t rows;
+  int64_t cols;
+  int64_t rowStride;
+};
+
+/// y[t * yStride + n] = sum_k x[t, k] * w[n, k] + bias[n] + residual[t * yStride + n], the last two where they are
+/// given. The types are independent of each other. residual may be y.
+cudaError_t linear(In x, int64_t tokens, const Matrix &w, In bias, In residual, Out y, int64_t yStride,
+                   cudaStream_t stream);
+
+/// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight. y has the type of x and may be x.
+cudaError_t rmsNorm(In x, In weight, float eps, int64_t width, int64_t rows, Out y, cudaStream_t stream);
+
+/// y[t, :] = table[tokens[t] - firstRow, :], zeros where that is not a row of the table.
+cudaError_t embedding(const int32_t *tokens, int64_t rows, const Matrix &table, int64_t firstRow, Out y,
+                      cudaStream_t stream);
+
+enum class RopeStyle : uint8_t { Half, Interleaved };
+
+/// Rotates each of `heads` heads of row t by the angles of positions[t]; cosSin as in Cpu.h. y has the type of x and
+/// may be x.
+cudaError_t rope(In x, const int32_t *positions, const float *cosSin, int64_t heads, int64_t headDim, RopeStyle style,
+                 int64_t rows, Out y, cudaStream_t stream);
+
+/// One layer's cache: [blocks, 2, heads, blockTokens, headDim].
+struct KvView {
+  void *data;
+  Type type;
+  int64_t heads;
+  int64_t blockTokens;
+  int64_t headDim;
+};
+
+/// The batch in device memory: position t of the batch is position positions[t] of the sequence whose block table is
+/// row sequenceOf[t] of blockTables.
+struct BatchView {
+  const int32_t *blockTables;
+  int64_t blocksPerSequence;
+  const int32_t *sequenceOf;
+  const int32_t *positions;
+};
+
+/// Writes k[t], v[t] ([heads, headDim] each, of one type) at their places in the cache.
+cudaError_t kvAppend(In k, In v, int64_t rows, const KvView &cache, const BatchView &batch, cudaStream_t stream);
+
+struct AttentionParams {
+  int64_t heads; // query heads; query head h reads KV head h / (heads / cache.heads)
+  float scale;
+  int64_t window; // 0: all positions; w: the last w
+  float softCap;  // 0: none
+  /// How many blocks, a cluster, share one token and KV head: 1, 2, 4 or 8. Decode of few tokens wants 8, prefill 1.
+  /// The bits of the result depend on it.
+  int clusterBlocks = 1;
+};
+
+/// out[t, h] = softmax(scale * q[t, h] . K[0..p]) V[0..p] with p = positions[t]; q and out are [rows, heads, headDim].
+/// headDim is any multiple of 2 up to 256; any number of query heads may share a KV head.
+cudaError_t attention(In q, int64_t rows, const KvView &cache, const AttentionParams &params, const BatchView &batch,
+                      Out out, cudaStream_t stream);
+
+/// out[i] = a[i] + b[i]; all of one type. out may be a or b.
+cudaError_t add(In a, In b, int64_t n, Out out, cudaStream_t stream);
+
+enum class Activation : uint8_t { Silu, Gelu, GeluTanh, Relu };
+
+/// out[i] = activation(gate[i]) * up[i]; all of one type. out may be gate or up.
+cudaError_t glu(In gate, In up, Activation activation, int64_t n, Out out, cudaStream_t stream);
+
+inline constexpr int maxPeers = 16;
+
+/// The same buffer of each member of a group, in the order of the member's index.
+struct Peers {
+  const void *data[maxPeers];
+  int count;
+};
+
+enum class ReduceOp : uint8_t { Sum, Max };
+
+/// out[i] = the sum, or the largest, of peers[0][i], peers[1][i] ..., added up in this order; all of out's type. out
+/// may be one of them. A NaN is no maximum unless all are.
+cudaError_t reduce(const Peers &peers, ReduceOp op, int64_t n, Out out, cudaStream_t stream);
+
+/// out[r] = input[indices[r]], rows of rowBytes bytes.
+cudaError_t selectRows(const void *input, int64_t rowBytes, const int32_t *indices, int64_t rows, void *out,
+                       cudaStream_t stream);
+
+/// Copies rows of rowBytes bytes; row r starts at r times the stride, in bytes. The parts do not overlap.
+cudaError_t copyRows2D(const void *source, int64_t sourceStride, void *out, int64_t outStride, int64_t rowBytes,
+                       int64_t rows, cudaStream_t stream);
+
+/// docs/plan-format.md, TopCandidates: logits [rows, width] in f32 -> out [rows, count + 2, 2], as in Cpu.h. count is
+/// at most maxCandidates.
+inline constexpr int64_t maxCandidates = 16384;
+cudaError_t topCandidates(const float *logits, int64_t rows, int64_t width, int64_t valid, int64_t firstId,
+                          int64_t count, const SamplingRow *sampling, float *out, cudaStream_t stream);
+
+/// docs/plan-format.md, Sample: candidates [shards * rows, count + 2, 2] -> ids [rows], as in Cpu.h.
+cudaError_t sample(const float *candidates, int64_t shards, int64_t rows, int64_t count, const SamplingRow *sampling,
+                   int32_t *ids, cudaStream_t stream);
+
+/// out[i] = in[i] in out's type.
+cudaError_t convert(In in, int64_t n, Out out, cudaStream_t stream);
+
+/// GGUF blocks of 32 elements at any address, laid out as in Cpu.h. n is a multiple of 32.
+cudaError_t dequantizeQ8_0(const void *source, int64_t n, Out out, cudaStream_t stream);
+cudaError_t dequantizeQ4_1(const void *source, int64_t n, Out out, cudaStream_t stream);
+
+enum class Init : uint8_t { Uniform, Ones, Zeros };
+
+/// Elements [from, from + n) of the tensor of that key, the values of runtime/plan/RandomWeights.h.
+cudaError_t randomWeights(Init init, float scale, uint64_t key, uint64_t from, int64_t n, Out out, cudaStream_t stream);
+
+} // namespace distc::cuda
