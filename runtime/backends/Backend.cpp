@@ -1,14 +1,43 @@
 #include "runtime/backends/Backend.h"
 
 #include "runtime/backends/cpu/CpuBackend.h"
+#include "runtime/base/System.h"
+#ifdef DISTC_HAVE_CUDA
+#include "runtime/backends/cuda/CudaBackend.h"
+#endif
 
 namespace distc {
 
-Result<std::unique_ptr<Backend>> createBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool) {
-  if (plan.target()->string_view() == "cpu")
-    return std::unique_ptr<Backend>(new CpuBackend(plan, communicator, pool));
-  return failedPrecondition("the plan is for target '" + plan.target()->str() +
-                            "', this build runs 'cpu'; compile with --target cpu");
+namespace {
+
+constexpr std::string_view kCpu = "cpu", kCuda = "sm_90";
+
+#ifdef DISTC_HAVE_CUDA
+constexpr const char *kTargets = "'cpu' and 'sm_90'; compile with --target cpu or sm_90";
+#else
+constexpr const char *kTargets = "'cpu'; compile with --target cpu";
+#endif
+
+} // namespace
+
+Result<Device> openDevice(std::string_view target) {
+  if (target == kCpu)
+    return Device{availableMemory(), nullptr};
+#ifdef DISTC_HAVE_CUDA
+  if (target == kCuda) {
+    DISTC_TRY(cuda::checkDevice());
+    return Device{cuda::freeMemory(), createDeviceMemory()};
+  }
+#endif
+  return failedPrecondition("the plan is for target '" + std::string(target) + "', this build runs " + kTargets);
+}
+
+std::unique_ptr<Backend> createBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool) {
+#ifdef DISTC_HAVE_CUDA
+  if (plan.target()->string_view() == kCuda)
+    return std::make_unique<CudaBackend>(plan, communicator, pool);
+#endif
+  return std::make_unique<CpuBackend>(plan, communicator, pool);
 }
 
 } // namespace distc

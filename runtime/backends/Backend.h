@@ -4,6 +4,7 @@
 #include "distc/Batch.h"
 #include "distc/Status.h"
 #include "runtime/base/ThreadPool.h"
+#include "runtime/comm/CommMemory.h"
 #include "runtime/comm/Communicator.h"
 #include "runtime/plan/WeightLoader.h"
 
@@ -56,8 +57,17 @@ public:
   virtual uint64_t bytesOf(const Instruction &instruction) const = 0;
 };
 
-/// The backend for plan.target(); an error that names the targets of this build if there is none. All references
-/// outlive it.
-Result<std::unique_ptr<Backend>> createBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool);
+/// What ranks of one process share of a target.
+struct Device {
+  uint64_t availableMemory = 0;                 // bytes, for the ledgers of all its ranks
+  std::shared_ptr<CommMemory> memory = nullptr; // what ranks exchange through; null: host memory
+};
+
+/// The device of a plan's target; an error that names the targets of this build if there is none, or says why the
+/// device cannot be used.
+Result<Device> openDevice(std::string_view target);
+
+/// The backend for plan.target(), which openDevice has accepted. All references outlive it.
+std::unique_ptr<Backend> createBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool);
 
 } // namespace distc

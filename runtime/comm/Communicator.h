@@ -6,6 +6,8 @@
 //   are compared where the implementation can see them; a difference is an error, never silence.
 // - Reductions add in the order of the member index, whatever the order of arrival, so that a run is repeatable to the
 //   bit and one row's sum does not depend on how many rows there are.
+// - On host memory a call is done when it returns. On a device it is queued on `stream` when it returns; errors of the
+//   device itself come with a later call.
 // - A wait ends: with a peer, after the time limit, or because some rank failed. Every call then returns the first
 //   failure of all, which names rank, instruction, op and group; the communicator is dead from then on.
 #pragma once
@@ -34,13 +36,15 @@ struct CommCall {
   uint32_t sequence = 0;    // collectives: per group; send and recv: per (sender, receiver)
   uint32_t instruction = 0; // id and label, for errors
   std::string_view label;
+  void *stream = nullptr; // on a device: where the call is queued, after what is there. Null: host memory
 };
 
 class Communicator {
 public:
   virtual ~Communicator() = default;
 
-  /// out[i] = sum (or max) over the members of in[i], i < count. `out` may be `in`. F32 and I32.
+  /// out[i] = sum (or max) over the members of in[i], i < count. `out` may be `in`. F32 and I32;
+  /// on a device F16 and BF16 too, added up in f32.
   virtual Status allReduce(const CommCall &call, const void *in, void *out, size_t count, plan::DType dtype,
                            plan::ReduceOp op) = 0;
 

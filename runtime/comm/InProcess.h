@@ -1,6 +1,8 @@
-// The communicator of ranks that are threads of one process: collectives read and write the members' buffers in place.
+// The communicator of ranks that are threads of one process: collectives read and write the members' buffers in place,
+// in host memory or on one device.
 #pragma once
 
+#include "runtime/comm/CommMemory.h"
 #include "runtime/comm/Communicator.h"
 
 #include <atomic>
@@ -14,6 +16,7 @@ struct InProcessOptions {
   double timeoutSeconds = 60;                     // how long one call waits for its peers
   bool spin = false;                              // poll before blocking: every thread has a core
   const std::atomic<bool> *interrupted = nullptr; // ends every wait with Code::Cancelled
+  std::shared_ptr<CommMemory> memory = nullptr;   // where the buffers are; null: host memory
 };
 
 /// One connected communicator for each rank; groupsOfRank[r] are the groups of rank r in the order of its plan. Groups

@@ -3,28 +3,55 @@
 #include "runtime/base/Spin.h"
 #include "runtime/schema/PlanFile.h"
 
-#include <cstring>
+#include <string>
 
 namespace distc {
 
-void Mailbox::put(const CommCall &call, const void *in, size_t count, plan::DType dtype) {
+Mailbox::~Mailbox() {
+  for (Message &message : messages_)
+    spare_.push_back(message.buffer);
+  for (Buffer &buffer : spare_) {
+    memory_.free(buffer.data);
+    memory_.destroyEvent(buffer.event);
+  }
+}
+
+Status Mailbox::put(const CommCall &call, const void *in, size_t count, plan::DType dtype) {
   Message message{call, dtype, count, {}};
+  Buffer &buffer = message.buffer;
   {
     std::lock_guard lock(mutex_);
     if (!spare_.empty()) {
-      message.bytes = std::move(spare_.back());
+      buffer = spare_.back();
       spare_.pop_back();
     }
   }
-  message.bytes.resize(count * dtypeBytes(dtype));
-  if (!message.bytes.empty())
-    std::memcpy(message.bytes.data(), in, message.bytes.size());
-  {
-    std::lock_guard lock(mutex_);
-    messages_.push_back(std::move(message));
-    size_.store(messages_.size(), std::memory_order_release);
+  const size_t bytes = count * dtypeBytes(dtype);
+  if (!buffer.event)
+    buffer.event = memory_.createEvent();
+  if (buffer.size < bytes) {
+    memory_.free(buffer.data);
+    buffer.data = memory_.allocate(bytes);
+    buffer.size = buffer.data ? bytes : 0;
   }
+  Status status = buffer.size < bytes
+                      ? resourceExhausted("no memory for a message of " + std::to_string(bytes) + " bytes")
+                      : Status();
+  if (status.ok()) {
+    memory_.wait(buffer.event, call.stream);
+    memory_.copy(buffer.data, in, bytes, call.stream);
+    memory_.record(buffer.event, call.stream);
+    status = memory_.status();
+  }
+  std::lock_guard lock(mutex_);
+  if (!status.ok()) {
+    spare_.push_back(buffer);
+    return status;
+  }
+  messages_.push_back(std::move(message));
+  size_.store(messages_.size(), std::memory_order_release);
   changed_.notify_all();
+  return {};
 }
 
 Status Mailbox::take(const CommCall &call, uint32_t self, uint32_t peer, const std::string &group, void *out,
@@ -44,21 +71,26 @@ Status Mailbox::take(const CommCall &call, uint32_t self, uint32_t peer, const s
     messages_.pop_front();
     size_.store(messages_.size(), std::memory_order_release);
   }
+  auto giveBack = [&] {
+    std::lock_guard lock(mutex_);
+    spare_.push_back(message.buffer);
+  };
   if (message.call.step != call.step || message.call.sequence != call.sequence || message.dtype != dtype ||
       message.count != count) {
     auto detail = [](const CommCall &c, plan::DType type, size_t n) {
       return " (step " + std::to_string(c.step) + ", " + EnumNameDType(type) + ", " + std::to_string(n) + " elements)";
     };
+    giveBack();
     return internal(describeCall(self, call, "recv", group) + detail(call, dtype, count) + " meets " +
                     describeCall(peer, message.call, "send", group) +
                     detail(message.call, message.dtype, message.count) +
                     "; send and recv must agree: compile the model again");
   }
-  if (!message.bytes.empty())
-    std::memcpy(out, message.bytes.data(), message.bytes.size());
-  std::lock_guard lock(mutex_);
-  spare_.push_back(std::move(message.bytes));
-  return {};
+  memory_.wait(message.buffer.event, call.stream);
+  memory_.copy(out, message.buffer.data, count * dtypeBytes(dtype), call.stream);
+  memory_.record(message.buffer.event, call.stream);
+  giveBack();
+  return memory_.status();
 }
 
 void Mailbox::wake() {

@@ -17,6 +17,8 @@ struct Contribution {
   void *out;
   size_t outCount;
   CommCall call;
+  CommMemory::Event ready; // `in` holds what it should, and `out` may be written
+  CommMemory::Event done;  // recorded before part(): this member's work is done
 };
 
 class Rendezvous {

@@ -102,7 +102,7 @@ void Rank::startStep(uint32_t program, const StepInput &input, StepOutput &outpu
 }
 
 Status Rank::load(const SourceFiles &files, const LoadOptions &options) {
-  DISTC_ASSIGN(backend_, createBackend(plan_, *communicator_, *pool_));
+  backend_ = createBackend(plan_, *communicator_, *pool_);
   return backend_->load(files, options);
 }
 

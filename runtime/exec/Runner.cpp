@@ -96,7 +96,8 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
       DISTC_ASSIGN(sources[r], cache.open(*mine[r]));
     }
   }
-  const uint64_t available = availableMemory();
+  DISTC_ASSIGN(const Device device, openDevice(mine[0]->target()->string_view()));
+  const uint64_t available = device.availableMemory;
   DISTC_TRY(checkMemory(mine, options.randomSeed.has_value(), available));
 
   const uint32_t ranks = static_cast<uint32_t>(mine.size()), cores = usableCores();
@@ -104,7 +105,7 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   const std::vector<int> allowed = allowedCores();
   const bool fits = uint64_t(ranks) * threads <= cores;
   auto communicators = connectInProcess(
-      groupsOf(mine), {options.timeoutSeconds, /*spin=*/fits && ranks * threads > 1, options.interrupted});
+      groupsOf(mine), {options.timeoutSeconds, /*spin=*/fits && ranks * threads > 1, options.interrupted, device.memory});
   if (!options.traceFile.empty()) {
     auto trace = std::make_unique<Trace>(options.traceFile);
     DISTC_TRY(trace->write()); // better now than after the run

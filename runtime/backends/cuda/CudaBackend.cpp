@@ -1,0 +1,160 @@
+#include "runtime/backends/cuda/CudaBackend.h"
+
+#include "runtime/plan/BufferRows.h"
+#include "runtime/plan/RopeTables.h"
+#include "runtime/schema/PlanFile.h"
+#include "runtime/verify/Operands.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace distc {
+
+namespace {
+
+constexpr size_t kAlignment = 256;
+
+size_t alignUp(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+cuda::Type typeOf(plan::DType dtype) {
+  return dtype == plan::DType::F32 ? cuda::Type::F32 : dtype == plan::DType::F16 ? cuda::Type::F16 : cuda::Type::BF16;
+}
+
+} // namespace
+
+CudaBackend::CudaBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool)
+    : plan_(plan), communicator_(communicator), pool_(pool) {}
+
+// Whatever is still queued may use the memory that goes now.
+CudaBackend::~CudaBackend() { (void)cudaStreamSynchronize(stream_); }
+
+Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
+  DISTC_TRY(checkCudaSupport(plan_));
+  DISTC_TRY(cuda::checkDevice());
+  DISTC_TRY(stream_.create());
+  const std::string rank = "rank " + std::to_string(plan_.mesh()->rank()) + ": ";
+  const plan::Ledger &ledger = *plan_.ledger();
+  using Kind = cuda::Memory::Kind;
+  DISTC_ASSIGN(weights_, cuda::Memory::allocate(Kind::Device, ledger.weights_loaded(), rank + "weights"));
+  DISTC_ASSIGN(kv_, cuda::Memory::allocate(Kind::Device, ledger.kv(), rank + "KV cache"));
+  DISTC_ASSIGN(arena_, cuda::Memory::allocate(Kind::Device, ledger.arena(), rank + "activations"));
+  DISTC_ASSIGN(tables_, cuda::Memory::allocate(Kind::Device, ledger.tables(), rank + "rope tables"));
+  batchBytes_ = layBatch(nullptr, device_);
+  DISTC_ASSIGN(batch_, cuda::Memory::allocate(Kind::Device, batchBytes_, rank + "batch"));
+  DISTC_ASSIGN(batchHost_, cuda::Memory::allocate(Kind::Pinned, batchBytes_, rank + "batch"));
+  layBatch(batch_.data(), device_);
+  layBatch(batchHost_.data(), host_);
+  // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
+  DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache"));
+  DISTC_TRY(loadTables());
+  DISTC_TRY(loadWeights(files, options));
+  return cuda::check(cudaStreamSynchronize(stream_), "load");
+}
+
+Status CudaBackend::loadTables() {
+  DISTC_ASSIGN(const RopeTables tables, RopeTables::create(plan_, pool_));
+  size_t offset = 0;
+  for (uint32_t i = 0; i < plan_.rope_tables()->size(); ++i) {
+    const size_t bytes =
+        size_t(plan_.limits()->max_sequence()) * plan_.rope_tables()->Get(i)->inv_freq()->size() * 2 * sizeof(float);
+    DISTC_TRY(cuda::check(cudaMemcpy(tables_.data() + offset, tables[i], bytes, cudaMemcpyHostToDevice),
+                          "copy a rope table"));
+    tableOffsets_.push_back(offset);
+    offset += bytes;
+  }
+  return {};
+}
+
+Status CudaBackend::loadWeights(const SourceFiles &files, const LoadOptions &options) {
+  DISTC_ASSIGN(const RankWeights weights, RankWeights::load(plan_, files, options, pool_));
+  for (uint32_t i = 0; i < weights.size(); ++i) {
+    const plan::Weight &weight = *plan_.weights()->Get(i);
+    DISTC_TRY(cuda::check(cudaMemcpy(this->weight(i), weights[i].data, weight.bytes(), cudaMemcpyHostToDevice),
+                          "copy a weight"));
+  }
+  return {};
+}
+
+size_t CudaBackend::layBatch(std::byte *base, DeviceBatch &batch) const {
+  size_t tokens = 0, sequences = 0, outputs = 0;
+  for (const plan::Program *program : *plan_.programs()) {
+    tokens = std::max<size_t>(tokens, program->max_tokens());
+    sequences = std::max<size_t>(sequences, program->max_sequences());
+    outputs = std::max<size_t>(outputs, program->max_outputs());
+  }
+  size_t offset = 0;
+  auto place = [&](auto *&array, size_t count) {
+    array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(base + offset);
+    offset += alignUp(count * sizeof(*array));
+  };
+  place(batch.tokens, tokens);
+  place(batch.positions, tokens);
+  place(batch.sequenceOf, tokens);
+  place(batch.blockTables, sequences * plan_.kv()->blocks_per_sequence());
+  place(batch.outputs, outputs);
+  place(batch.sampling, outputs);
+  return offset;
+}
+
+Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &output) {
+  program_ = plan_.programs()->Get(program);
+  input_ = &input;
+  output_ = &output;
+  const Batch &batch = *input.batch;
+  // The step before has ended, so the pinned copy is free.
+  auto copy = [](auto *to, const auto &from) { std::copy(from.begin(), from.end(), to); };
+  copy(host_.tokens, batch.tokens);
+  copy(host_.positions, batch.positions);
+  copy(host_.sequenceOf, input.sequenceOf);
+  copy(host_.blockTables, batch.blockTable);
+  copy(host_.outputs, batch.outputs);
+  for (size_t r = 0; r < batch.outputs.size(); ++r) {
+    const Sampling &s = batch.sampling[r];
+    const uint64_t counter = static_cast<uint64_t>(batch.positions[static_cast<size_t>(batch.outputs[r])]) + 1;
+    host_.sampling[r] = {s.temperature, s.topP, s.topK, s.seed, counter};
+  }
+  return cuda::check(cudaMemcpyAsync(batch_.data(), batchHost_.data(), batchBytes_, cudaMemcpyHostToDevice, stream_),
+                     "copy the batch");
+}
+
+Status CudaBackend::end() { return cuda::check(cudaStreamSynchronize(stream_), "run the step"); }
+
+CudaBackend::View CudaBackend::buffer(uint32_t index) const {
+  const plan::Buffer &buffer = *program_->buffers()->Get(index);
+  const RowRange rows = rowsOf(buffer, input_->batch->tokens.size(), input_->batch->outputs.size());
+  std::byte *data = buffer.parent() < 0 ? arena_.data() + buffer.offset()
+                                        : this->buffer(static_cast<uint32_t>(buffer.parent())).data +
+                                              rows.first * buffer.row_elements() * dtypeBytes(buffer.dtype());
+  return {data, static_cast<int64_t>(rows.count), buffer.row_elements(), static_cast<int64_t>(rows.first),
+          buffer.dtype()};
+}
+
+std::byte *CudaBackend::weight(uint32_t index) const { return weights_.data() + plan_.weights()->Get(index)->offset(); }
+
+cuda::Matrix CudaBackend::matrix(uint32_t index, int64_t columns) const {
+  const plan::Weight &weight = *plan_.weights()->Get(index);
+  const int64_t elements = static_cast<int64_t>(weight.bytes() / dtypeBytes(weight.dtype()));
+  return {this->weight(index), typeOf(weight.dtype()), elements / columns, columns, columns};
+}
+
+cuda::KvView CudaBackend::cache(uint32_t index) const {
+  const plan::KvCache &cache = *plan_.kv()->caches()->Get(index);
+  return {kv_.data() + cache.offset(), typeOf(cache.dtype()), cache.heads(), plan_.kv()->block_tokens(),
+          cache.head_dim()};
+}
+
+cuda::BatchView CudaBackend::batch(const View &rows) const {
+  return {device_.blockTables, plan_.kv()->blocks_per_sequence(), device_.sequenceOf + rows.first,
+          device_.positions + rows.first};
+}
+
+uint64_t CudaBackend::bytesOf(const Instruction &instruction) const {
+  uint64_t bytes = 0;
+  for (const BufferOperand &operand : operandsOf(*instruction.record).buffers()) {
+    const View view = buffer(operand.buffer);
+    bytes += static_cast<uint64_t>(view.elements()) * dtypeBytes(view.dtype);
+  }
+  return bytes;
+}
+
+} // namespace distc

@@ -1,0 +1,73 @@
+// The CUDA backend: one rank's memory on a device, and the instructions of a step as kernels on one stream. Both queues
+// of a plan share the stream, in the order of the program, which is a valid order.
+#pragma once
+
+#include "distc/kernels/Cuda.h"
+#include "runtime/backends/Backend.h"
+#include "runtime/backends/cuda/Device.h"
+
+namespace distc {
+
+class CudaBackend : public Backend {
+public:
+  CudaBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool);
+  ~CudaBackend() override;
+
+  Status load(const SourceFiles &files, const LoadOptions &options) override;
+  Status begin(uint32_t program, const StepInput &input, StepOutput &output) override;
+  Status execute(const Instruction &instruction) override;
+  Status end() override;
+  uint64_t bytesOf(const Instruction &instruction) const override;
+
+private:
+  /// The rows of a buffer in this step.
+  struct View {
+    std::byte *data;
+    int64_t rows, width, first; // first: where a chunk starts in the rows of its unit (tokens, outputs)
+    plan::DType dtype;
+    int64_t elements() const { return rows * width; }
+  };
+  /// The batch as it lies in device memory.
+  struct DeviceBatch {
+    int32_t *tokens, *positions, *sequenceOf, *blockTables, *outputs;
+    SamplingRow *sampling;
+  };
+
+  View buffer(uint32_t index) const;
+  cuda::Matrix matrix(uint32_t weight, int64_t columns) const;
+  cuda::KvView cache(uint32_t index) const;
+  cuda::BatchView batch(const View &rows) const;
+  std::byte *weight(uint32_t index) const;
+
+  Status loadWeights(const SourceFiles &files, const LoadOptions &options);
+  Status loadTables();
+  /// Divides `base` among the arrays of the largest batch; returns the bytes needed.
+  size_t layBatch(std::byte *base, DeviceBatch &batch) const;
+
+  Status compute(const Instruction &instruction);
+  Status communicate(const Instruction &instruction);
+  Status emitIds(const Instruction &instruction);
+  Status emitLogits(const Instruction &instruction);
+  template <typename Operands> CommCall call(const Instruction &instruction) const;
+
+  const plan::Plan &plan_;
+  Communicator &communicator_;
+  ThreadPool &pool_;
+  cuda::Stream stream_;
+  cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_;
+  std::vector<size_t> tableOffsets_;
+  DeviceBatch device_{}, host_{};
+  size_t batchBytes_ = 0;
+
+  const plan::Program *program_ = nullptr;
+  const StepInput *input_ = nullptr;
+  StepOutput *output_ = nullptr;
+};
+
+/// Refuses what the kernels cannot do.
+Status checkCudaSupport(const plan::Plan &plan);
+
+/// The memory that ranks of one process share on the device, for connectInProcess.
+std::shared_ptr<CommMemory> createDeviceMemory();
+
+} // namespace distc

@@ -1,0 +1,200 @@
+// The instructions: from operands to a kernel or to the communicator, nothing else. What they are is in
+// docs/plan-format.md; the verifier has checked them.
+#include "runtime/backends/cuda/CudaBackend.h"
+#include "runtime/schema/PlanFile.h"
+
+namespace distc {
+
+namespace {
+
+cuda::Type typeOf(plan::DType dtype) {
+  return dtype == plan::DType::F32 ? cuda::Type::F32 : dtype == plan::DType::F16 ? cuda::Type::F16 : cuda::Type::BF16;
+}
+
+template <typename View> cuda::In in(const View &view) { return {view.data, typeOf(view.dtype)}; }
+template <typename View> cuda::Out out(const View &view) { return {view.data, typeOf(view.dtype)}; }
+
+cuda::Activation activationOf(plan::Activation activation) {
+  switch (activation) {
+  case plan::Activation::Silu:
+    return cuda::Activation::Silu;
+  case plan::Activation::Gelu:
+    return cuda::Activation::Gelu;
+  case plan::Activation::GeluTanh:
+    return cuda::Activation::GeluTanh;
+  case plan::Activation::Relu:
+    break;
+  }
+  return cuda::Activation::Relu;
+}
+
+} // namespace
+
+Status CudaBackend::execute(const Instruction &instruction) {
+  switch (instruction.op) {
+  case plan::Op::AllReduce:
+  case plan::Op::AllGather:
+  case plan::Op::ReduceScatter:
+  case plan::Op::Send:
+  case plan::Op::Recv:
+    return communicate(instruction);
+  case plan::Op::EmitIds:
+    return emitIds(instruction);
+  case plan::Op::EmitLogits:
+    return emitLogits(instruction);
+  default:
+    return compute(instruction);
+  }
+}
+
+Status CudaBackend::compute(const Instruction &instruction) {
+  cudaError_t error = cudaErrorInvalidValue;
+  switch (instruction.op) {
+  case plan::Op::Embedding: {
+    const auto &o = instruction.as<plan::Embedding>();
+    const View y = buffer(o.out());
+    error =
+        cuda::embedding(device_.tokens + y.first, y.rows, matrix(o.weight(), y.width), o.first_row(), out(y), stream_);
+    break;
+  }
+  case plan::Op::RmsNorm: {
+    const auto &o = instruction.as<plan::RmsNorm>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    error = cuda::rmsNorm(in(x), {weight(o.weight()), cuda::Type::F32}, o.eps(), x.width, x.rows, out(y), stream_);
+    break;
+  }
+  case plan::Op::Linear: {
+    const auto &o = instruction.as<plan::Linear>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    const void *bias = o.bias() < 0 ? nullptr : weight(static_cast<uint32_t>(o.bias()));
+    error =
+        cuda::linear(in(x), x.rows, matrix(o.weight(), x.width), {bias, cuda::Type::F32}, {}, out(y), y.width, stream_);
+    break;
+  }
+  case plan::Op::Rope: {
+    const auto &o = instruction.as<plan::Rope>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    const auto style = o.style() == plan::RopeStyle::Half ? cuda::RopeStyle::Half : cuda::RopeStyle::Interleaved;
+    const auto *table = reinterpret_cast<const float *>(tables_.data() + tableOffsets_[o.table()]);
+    error =
+        cuda::rope(in(x), device_.positions + x.first, table, o.heads(), o.head_dim(), style, x.rows, out(y), stream_);
+    break;
+  }
+  case plan::Op::KvAppend: {
+    const auto &o = instruction.as<plan::KvAppend>();
+    const View k = buffer(o.k()), v = buffer(o.v());
+    error = cuda::kvAppend(in(k), in(v), k.rows, cache(o.cache()), batch(k), stream_);
+    break;
+  }
+  case plan::Op::Attention: {
+    const auto &o = instruction.as<plan::Attention>();
+    const View q = buffer(o.q()), y = buffer(o.out());
+    // One choice for each program, so that a row's bits do not depend on the rows beside it.
+    const int cluster = program_->regime() == plan::Regime::Decode ? 8 : 1;
+    error = cuda::attention(in(q), q.rows, cache(o.cache()), {o.heads(), o.scale(), o.window(), o.soft_cap(), cluster},
+                            batch(q), out(y), stream_);
+    break;
+  }
+  case plan::Op::Add: {
+    const auto &o = instruction.as<plan::Add>();
+    const View y = buffer(o.out());
+    error = cuda::add(in(buffer(o.a())), in(buffer(o.b())), y.elements(), out(y), stream_);
+    break;
+  }
+  case plan::Op::Glu: {
+    const auto &o = instruction.as<plan::Glu>();
+    const View y = buffer(o.out());
+    error = cuda::glu(in(buffer(o.gate())), in(buffer(o.up())), activationOf(o.activation()), y.elements(), out(y),
+                      stream_);
+    break;
+  }
+  case plan::Op::SelectRows: {
+    const auto &o = instruction.as<plan::SelectRows>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    error = cuda::selectRows(x.data, x.width * static_cast<int64_t>(dtypeBytes(x.dtype)), device_.outputs + y.first,
+                             y.rows, y.data, stream_);
+    break;
+  }
+  case plan::Op::TopCandidates: {
+    const auto &o = instruction.as<plan::TopCandidates>();
+    const View x = buffer(o.logits()), y = buffer(o.out());
+    error = cuda::topCandidates(reinterpret_cast<const float *>(x.data), x.rows, x.width, o.valid(), o.first_id(),
+                                o.count(), device_.sampling + x.first, reinterpret_cast<float *>(y.data), stream_);
+    break;
+  }
+  case plan::Op::Sample: {
+    const auto &o = instruction.as<plan::Sample>();
+    const View x = buffer(o.candidates()), y = buffer(o.out());
+    error = cuda::sample(reinterpret_cast<const float *>(x.data), o.shards(), y.rows, o.count(),
+                         device_.sampling + y.first, reinterpret_cast<int32_t *>(y.data), stream_);
+    break;
+  }
+  default:
+    break;
+  }
+  return cuda::check(error, "launch the kernel");
+}
+
+template <typename Operands> CommCall CudaBackend::call(const Instruction &instruction) const {
+  const auto &o = instruction.as<Operands>();
+  return {o.group(), input_->step, o.sequence(), instruction.id, instruction.label, static_cast<cudaStream_t>(stream_)};
+}
+
+Status CudaBackend::communicate(const Instruction &instruction) {
+  auto count = [](const View &view) { return static_cast<size_t>(view.elements()); };
+  switch (instruction.op) {
+  case plan::Op::AllReduce: {
+    const auto &o = instruction.as<plan::AllReduce>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    return communicator_.allReduce(call<plan::AllReduce>(instruction), x.data, y.data, count(x), x.dtype, o.op());
+  }
+  case plan::Op::AllGather: {
+    const auto &o = instruction.as<plan::AllGather>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    return communicator_.allGather(call<plan::AllGather>(instruction), x.data, count(x), y.data, count(y), x.dtype);
+  }
+  case plan::Op::ReduceScatter: {
+    const auto &o = instruction.as<plan::ReduceScatter>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    return communicator_.reduceScatter(call<plan::ReduceScatter>(instruction), x.data, count(x), y.data, count(y),
+                                       x.dtype, o.op());
+  }
+  case plan::Op::Send: {
+    const auto &o = instruction.as<plan::Send>();
+    const View x = buffer(o.input());
+    return communicator_.send(call<plan::Send>(instruction), o.peer(), x.data, count(x), x.dtype);
+  }
+  default: {
+    const auto &o = instruction.as<plan::Recv>();
+    const View y = buffer(o.out());
+    return communicator_.recv(call<plan::Recv>(instruction), o.peer(), y.data, count(y), y.dtype);
+  }
+  }
+}
+
+Status CudaBackend::emitIds(const Instruction &instruction) {
+  const View ids = buffer(instruction.as<plan::EmitIds>().input());
+  if (plan_.mesh()->rank() != 0 || ids.rows == 0)
+    return {};
+  return cuda::check(cudaMemcpyAsync(output_->ids + ids.first, ids.data,
+                                     static_cast<size_t>(ids.rows) * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_),
+                     "read the ids");
+}
+
+Status CudaBackend::emitLogits(const Instruction &instruction) {
+  const auto &o = instruction.as<plan::EmitLogits>();
+  const View logits = buffer(o.input());
+  if (!output_->logits || logits.rows == 0 || o.valid() == 0)
+    return {};
+  const size_t vocabulary = output_->vocabulary;
+  if (uint64_t(o.first_column()) + o.valid() > vocabulary || o.valid() > logits.width)
+    return internal("columns [" + std::to_string(o.first_column()) + ", +" + std::to_string(o.valid()) +
+                    ") are not in the vocabulary of " + std::to_string(vocabulary) + "; compile the model again");
+  float *to = output_->logits + static_cast<size_t>(logits.first) * vocabulary + o.first_column();
+  return cuda::check(cudaMemcpy2DAsync(to, vocabulary * sizeof(float), logits.data,
+                                       static_cast<size_t>(logits.width) * sizeof(float), o.valid() * sizeof(float),
+                                       static_cast<size_t>(logits.rows), cudaMemcpyDeviceToHost, stream_),
+                     "read the logits");
+}
+
+} // namespace distc
