@@ -58,11 +58,14 @@ template <bool Aligned, bool Streamed = false, class T> __device__ inline Pack<T
   return pack;
 }
 
-template <bool Aligned, class T> __device__ inline void load8(const T *p, int64_t n, float (&v)[packElements]) {
-  const Pack<T> pack = loadPack<Aligned>(p, n);
+template <class T> __device__ inline void toFloats(const Pack<T> &pack, float (&v)[packElements]) {
 #pragma unroll
   for (int i = 0; i < packElements; ++i)
     v[i] = toFloat(pack.e[i]);
+}
+
+template <bool Aligned, class T> __device__ inline void load8(const T *p, int64_t n, float (&v)[packElements]) {
+  toFloats(loadPack<Aligned>(p, n), v);
 }
 
 /// Stores elements [0, n) of v at p.

@@ -40,6 +40,8 @@ __device__ inline float sigmoid(float x) {
   return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
+/// In f32 throughout: far out in the negative tails, where the value is next to nothing, its relative error grows with
+/// the argument of exp.
 template <Activation Kind> __device__ inline float activate(float x) {
   if constexpr (Kind == Activation::Silu)
     return x * sigmoid(x);
