@@ -47,6 +47,22 @@ struct BlockState {
   float sum[maxQueries][maxHeadDim];
 };
 
+/// A lane's elements of the query heads, scaled; behind the last head, that again. All loads are issued before one is
+/// waited for.
+template <class A, int Queries>
+__device__ inline void loadQueries(const A *from, int headDim, int queries, int n, float scale,
+                                   float (&q)[Queries][packElements]) {
+  Pack<A> packs[Queries];
+#pragma unroll
+  for (int g = 0; g < Queries; ++g)
+    packs[g] = loadPack<false>(from + min(g, queries - 1) * headDim, n);
+#pragma unroll
+  for (int g = 0; g < Queries; ++g)
+#pragma unroll
+    for (int i = 0; i < packElements; ++i)
+      q[g][i] = scale * toFloat(packs[g].e[i]);
+}
+
 template <class C, int Queries, bool Aligned>
 __global__ void __launch_bounds__(threads, 1) attentionKernel(const AttentionArguments a) {
   constexpr int unroll = sizeof(C) == 4 ? 2 : 4; // positions of a team in flight
@@ -70,18 +86,22 @@ __global__ void __launch_bounds__(threads, 1) attentionKernel(const AttentionArg
   const int element = lane % team * packElements, n = headDim - element; // n <= 0: a lane without elements
 
   float q[Queries][packElements];
-#pragma unroll
-  for (int g = 0; g < Queries; ++g)
-#pragma unroll
-    for (int i = 0; i < packElements; ++i)
-      q[g][i] =
-          i < n ? a.params.scale *
-                      loadElement(a.q, (t * a.params.heads + firstQuery + min(g, queries - 1)) * headDim + element + i)
-                : 0.0f;
+  const int64_t queryAt = (t * a.params.heads + firstQuery) * headDim + element;
+  switch (a.q.type) {
+  case Type::F16:
+    loadQueries(static_cast<const __half *>(a.q.data) + queryAt, headDim, queries, n, a.params.scale, q);
+    break;
+  case Type::BF16:
+    loadQueries(static_cast<const __nv_bfloat16 *>(a.q.data) + queryAt, headDim, queries, n, a.params.scale, q);
+    break;
+  default:
+    loadQueries(static_cast<const float *>(a.q.data) + queryAt, headDim, queries, n, a.params.scale, q);
+  }
 
   const int position = a.batch.positions[t];
   const int32_t *table = a.batch.blockTables + a.batch.sequenceOf[t] * a.batch.blocksPerSequence;
-  const C *cache = static_cast<const C *>(a.cache.data) + kvHead * blockTokens * headDim + element;
+  // A lane without elements loads others', times a q of zeros.
+  const C *cache = static_cast<const C *>(a.cache.data) + kvHead * blockTokens * headDim + (n > 0 ? element : 0);
   const int64_t plane = a.cache.heads * blockTokens * headDim; // from the keys of a block to its values
   const int first = a.params.window > 0 ? int(max(int64_t(0), position - a.params.window + 1)) : 0;
 
