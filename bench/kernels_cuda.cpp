@@ -63,7 +63,8 @@ struct Bench {
 
   /// Median seconds of one call of `kernel`, which moves `bytes`.
   double seconds(double bytes, const std::function<cudaError_t()> &kernel) const {
-    constexpr int replays = 50;
+    constexpr int replays = 50, warm = 3;
+    constexpr double longEnough = 0.3;
     const int calls = int(std::clamp(1e9 / bytes, 4.0, 256.0)); // together they move far more than the cache holds
     cudaGraph_t graph;
     cudaGraphExec_t executable;
@@ -76,14 +77,16 @@ struct Bench {
     CHECK(cudaEventCreate(&begin));
     CHECK(cudaEventCreate(&end));
     std::vector<double> times;
-    for (int i = 0; i < replays; ++i) {
+    double total = 0;
+    for (int i = 0; i < replays && (total < longEnough || times.size() < 5); ++i) {
       CHECK(cudaEventRecord(begin, stream));
       CHECK(cudaGraphLaunch(executable, stream));
       CHECK(cudaEventRecord(end, stream));
       CHECK(cudaEventSynchronize(end));
       float milliseconds;
       CHECK(cudaEventElapsedTime(&milliseconds, begin, end));
-      if (i >= 5) // warm
+      total += milliseconds * 1e-3;
+      if (i >= warm)
         times.push_back(milliseconds * 1e-3 / calls);
     }
     CHECK(cudaEventDestroy(begin));
@@ -111,12 +114,17 @@ struct Bench {
            });
   }
 
-  /// Decode of `sequences` sequences of one length, the heads of an 8B model.
-  void attention(int32_t context, int64_t sequences, int clusterBlocks) {
+  /// Decode of `sequences` sequences of one length, or prefill of one, whose every token counts what it reads; the
+  /// heads of an 8B model.
+  void attention(int32_t context, int64_t sequences, int clusterBlocks, bool prefill = false) {
     const int64_t heads = 32, kvHeads = 8, dim = 128, blockTokens = 16, perSequence = context / blockTokens;
-    std::vector<int32_t> table(sequences * perSequence), sequenceOf(sequences), positions(sequences, context - 1);
+    const int64_t rows = prefill ? context : sequences;
+    std::vector<int32_t> table(sequences * perSequence), sequenceOf(rows), positions(rows, context - 1);
     std::iota(table.begin(), table.end(), 0);
-    std::iota(sequenceOf.begin(), sequenceOf.end(), 0);
+    if (prefill)
+      std::iota(positions.begin(), positions.end(), 0);
+    else
+      std::iota(sequenceOf.begin(), sequenceOf.end(), 0);
     // Not in order, as in a pool that was used for a while: an odd step through a power of two.
     for (int32_t &block : table)
       block = int32_t(block * 37ll % int64_t(table.size()));
@@ -125,15 +133,14 @@ struct Bench {
     batch.insert(batch.end(), positions.begin(), positions.end());
     auto *device = deviceMemory<int32_t>(batch.size());
     CHECK(cudaMemcpy(device, batch.data(), batch.size() * 4, cudaMemcpyDefault));
-    const cuda::BatchView view{device, perSequence, device + table.size(), device + table.size() + sequences};
-    const char *q = pool.next(sequences * heads * dim * 2);
-    char *out = pool.next(sequences * heads * dim * 2);
+    const cuda::BatchView view{device, perSequence, device + table.size(), device + table.size() + rows};
+    const char *q = pool.next(rows * heads * dim * 2);
+    char *out = pool.next(rows * heads * dim * 2);
     const size_t bytes = table.size() * 2 * kvHeads * blockTokens * dim * 2;
-    report("attention 8B context " + std::to_string(context) + " batch " + std::to_string(sequences) + " cluster " +
-               std::to_string(clusterBlocks),
-           double(bytes), [&] {
-             return cuda::attention({q, Type::BF16}, sequences,
-                                    {pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim},
+    report((prefill ? std::string("attention 8B prefill ") : "attention 8B context ") + std::to_string(context) +
+               " batch " + std::to_string(sequences) + " cluster " + std::to_string(clusterBlocks),
+           double(bytes) * (prefill ? (context + 1) / 2.0 : 1.0), [&] {
+             return cuda::attention({q, Type::BF16}, rows, {pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim},
                                     {heads, 0.088f, 0, 0.0f, clusterBlocks}, view, {out, Type::BF16}, stream);
            });
     CHECK(cudaFree(device));
@@ -171,6 +178,7 @@ struct Bench {
 } // namespace
 
 int main() {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   cudaDeviceProp properties;
   CHECK(cudaGetDeviceProperties(&properties, 0));
   Bench bench;
@@ -192,6 +200,8 @@ int main() {
     for (int clusterBlocks : {1, 8})
       bench.attention(context, 1, clusterBlocks);
   bench.attention(8192, 8, 8);
+  bench.attention(512, 1, 1, true);
+  bench.attention(4096, 1, 1, true);
   bench.rmsNorm(4096, 1);
   bench.rmsNorm(4096, 4096);
   bench.sampling(0.0f);

@@ -3,7 +3,8 @@
 // of two of lanes that holds a head, eight elements each, is a team; a team has a state (maximum, total, weighted sum
 // of values) of its own for each query head and takes every so-many-th position. The states are merged at the end:
 // teams of a warp by shuffles, warps through shared memory, blocks through the cluster's. Positions count from the
-// first that is attended to, so the bits do not depend on the size of a cache block nor on what else is in the call.
+// first that is attended to, so the bits do not depend on the size of a cache block nor on what else is in the call;
+// products that meet in a sum are contracted by hand, the same way in every instantiation.
 #include "kernels/cuda/Device.cuh"
 
 #include <cooperative_groups.h>
@@ -37,8 +38,8 @@ struct Part {
 };
 
 /// What a sum relative to `maximum` must be multiplied by to be relative to `of`, the larger of several. No positions:
-/// nothing of it counts.
-__device__ inline float factor(float maximum, float of) { return maximum == -INFINITY ? 0.0f : expf(maximum - of); }
+/// nothing of it counts. The error of __expf grows with its argument, which is where the factor itself is small.
+__device__ inline float factor(float maximum, float of) { return maximum == -INFINITY ? 0.0f : __expf(maximum - of); }
 
 /// A block's states of all query heads.
 struct BlockState {
@@ -46,8 +47,24 @@ struct BlockState {
   float sum[maxQueries][maxHeadDim];
 };
 
+/// A lane's elements of the query heads, scaled; behind the last head, that again. All loads are issued before one is
+/// waited for.
+template <class A, int Queries>
+__device__ inline void loadQueries(const A *from, int headDim, int queries, int n, float scale,
+                                   float (&q)[Queries][packElements]) {
+  Pack<A> packs[Queries];
+#pragma unroll
+  for (int g = 0; g < Queries; ++g)
+    packs[g] = loadPack<false>(from + min(g, queries - 1) * headDim, n);
+#pragma unroll
+  for (int g = 0; g < Queries; ++g)
+#pragma unroll
+    for (int i = 0; i < packElements; ++i)
+      q[g][i] = scale * toFloat(packs[g].e[i]);
+}
+
 template <class C, int Queries, bool Aligned>
-__global__ void __launch_bounds__(threads) attentionKernel(const AttentionArguments a) {
+__global__ void __launch_bounds__(threads, 1) attentionKernel(const AttentionArguments a) {
   constexpr int unroll = sizeof(C) == 4 ? 2 : 4; // positions of a team in flight
   const cg::cluster_group cluster = cg::this_cluster();
   const int rank = int(cluster.block_rank()), blocks = int(cluster.num_blocks());
@@ -69,18 +86,22 @@ __global__ void __launch_bounds__(threads) attentionKernel(const AttentionArgume
   const int element = lane % team * packElements, n = headDim - element; // n <= 0: a lane without elements
 
   float q[Queries][packElements];
-#pragma unroll
-  for (int g = 0; g < Queries; ++g)
-#pragma unroll
-    for (int i = 0; i < packElements; ++i)
-      q[g][i] =
-          i < n ? a.params.scale *
-                      loadElement(a.q, (t * a.params.heads + firstQuery + min(g, queries - 1)) * headDim + element + i)
-                : 0.0f;
+  const int64_t queryAt = (t * a.params.heads + firstQuery) * headDim + element;
+  switch (a.q.type) {
+  case Type::F16:
+    loadQueries(static_cast<const __half *>(a.q.data) + queryAt, headDim, queries, n, a.params.scale, q);
+    break;
+  case Type::BF16:
+    loadQueries(static_cast<const __nv_bfloat16 *>(a.q.data) + queryAt, headDim, queries, n, a.params.scale, q);
+    break;
+  default:
+    loadQueries(static_cast<const float *>(a.q.data) + queryAt, headDim, queries, n, a.params.scale, q);
+  }
 
   const int position = a.batch.positions[t];
   const int32_t *table = a.batch.blockTables + a.batch.sequenceOf[t] * a.batch.blocksPerSequence;
-  const C *cache = static_cast<const C *>(a.cache.data) + kvHead * blockTokens * headDim + element;
+  // A lane without elements loads others', times a q of zeros.
+  const C *cache = static_cast<const C *>(a.cache.data) + kvHead * blockTokens * headDim + (n > 0 ? element : 0);
   const int64_t plane = a.cache.heads * blockTokens * headDim; // from the keys of a block to its values
   const int first = a.params.window > 0 ? int(max(int64_t(0), position - a.params.window + 1)) : 0;
 
@@ -89,47 +110,66 @@ __global__ void __launch_bounds__(threads) attentionKernel(const AttentionArgume
   const int step = teams * unroll;
   for (int base = first + (rank * warps + warp) * step; base <= position; base += blocks * warps * step) {
     Pack<C> k[unroll], v[unroll];
-    bool valid[unroll];
+    float score[Queries][unroll];
 #pragma unroll
     for (int u = 0; u < unroll; ++u) {
-      const int p = base + u * teams + lane / team, safe = min(p, position);
-      valid[u] = p <= position;
-      const C *slot = cache + table[safe / blockTokens] * 2 * plane + safe % blockTokens * headDim;
+      const int p = min(base + u * teams + lane / team, position);
+      const C *slot = cache + table[p / blockTokens] * 2 * plane + p % blockTokens * headDim;
       k[u] = loadPack<Aligned>(slot, n);
       v[u] = loadPack<Aligned>(slot + plane, n);
     }
 #pragma unroll
+    for (int u = 0; u < unroll; ++u) {
+      float key[packElements];
+      toFloats(k[u], key);
+#pragma unroll
+      for (int g = 0; g < Queries; ++g) {
+        score[g][u] = 0.0f;
+#pragma unroll
+        for (int i = 0; i < packElements; ++i)
+          score[g][u] = fmaf(q[g][i], key[i], score[g][u]);
+      }
+    }
+    // All sums at each offset: a sum alone would wait for every shuffle.
+    for (int offset = team / 2; offset > 0; offset /= 2)
+#pragma unroll
+      for (int g = 0; g < Queries; ++g)
+#pragma unroll
+        for (int u = 0; u < unroll; ++u)
+          score[g][u] += __shfl_xor_sync(allLanes, score[g][u], offset);
+#pragma unroll
     for (int g = 0; g < Queries; ++g) {
-      float score[unroll];
       float maximum = part[g].maximum;
 #pragma unroll
       for (int u = 0; u < unroll; ++u) {
-        score[u] = 0.0f;
-#pragma unroll
-        for (int i = 0; i < packElements; ++i)
-          score[u] = fmaf(q[g][i], toFloat(k[u].e[i]), score[u]);
-        for (int offset = team / 2; offset > 0; offset /= 2)
-          score[u] += __shfl_xor_sync(allLanes, score[u], offset);
         if (a.params.softCap > 0.0f)
-          score[u] = a.params.softCap * tanhf(score[u] / a.params.softCap);
-        if (!valid[u])
-          score[u] = -INFINITY;
-        maximum = fmaxf(maximum, score[u]);
+          score[g][u] = a.params.softCap * tanhf(score[g][u] / a.params.softCap);
+        if (base + u * teams + lane / team > position)
+          score[g][u] = -INFINITY;
+        maximum = fmaxf(maximum, score[g][u]);
       }
       const float correction = factor(part[g].maximum, maximum);
+      float total = 0.0f;
+#pragma unroll
+      for (int u = 0; u < unroll; ++u) {
+        score[g][u] = factor(score[g][u], maximum); // its weight from here on
+        total += score[g][u];
+      }
       part[g].maximum = maximum;
-      part[g].total *= correction;
+      part[g].total = fmaf(part[g].total, correction, total);
 #pragma unroll
       for (int i = 0; i < packElements; ++i)
         sum[g][i] *= correction;
+    }
 #pragma unroll
-      for (int u = 0; u < unroll; ++u) {
-        const float weight = factor(score[u], maximum);
-        part[g].total += weight;
+    for (int u = 0; u < unroll; ++u) {
+      float value[packElements];
+      toFloats(v[u], value);
+#pragma unroll
+      for (int g = 0; g < Queries; ++g)
 #pragma unroll
         for (int i = 0; i < packElements; ++i)
-          sum[g][i] = fmaf(weight, toFloat(v[u].e[i]), sum[g][i]);
-      }
+          sum[g][i] = fmaf(score[g][u], value[i], sum[g][i]);
     }
   }
 
@@ -144,10 +184,10 @@ __global__ void __launch_bounds__(threads) attentionKernel(const AttentionArgume
       const float maximum = fmaxf(part[g].maximum, other);
       const float own = factor(part[g].maximum, maximum), its = factor(other, maximum);
       part[g].maximum = maximum;
-      part[g].total = part[g].total * own + __shfl_xor_sync(allLanes, part[g].total, offset) * its;
+      part[g].total = fmaf(part[g].total, own, __shfl_xor_sync(allLanes, part[g].total, offset) * its);
 #pragma unroll
       for (int i = 0; i < packElements; ++i)
-        sum[g][i] = sum[g][i] * own + __shfl_xor_sync(allLanes, sum[g][i], offset) * its;
+        sum[g][i] = fmaf(sum[g][i], own, __shfl_xor_sync(allLanes, sum[g][i], offset) * its);
     }
     if (lane < team) {
       if (lane == 0)

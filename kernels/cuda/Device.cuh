@@ -35,11 +35,12 @@ template <class T> struct alignas(16) Pack {
   T e[packElements];
 };
 
-/// Elements [0, n) of p, zeros behind them. Aligned: p is a multiple of 16 bytes. Streamed elements are read once, by
-/// this kernel alone: they stay out of the first cache, where what is reused stands.
+/// Elements [0, n) of p, zeros behind them. Aligned: p is a multiple of 16 bytes and all eight are loaded, whatever n
+/// says; a choice at run time would make the thread wait for each load before it issues the next. Streamed elements are
+/// read once, by this kernel alone: they stay out of the first cache, where what is reused stands.
 template <bool Aligned, bool Streamed = false, class T> __device__ inline Pack<T> loadPack(const T *p, int64_t n) {
   Pack<T> pack;
-  if (Aligned && n >= packElements) {
+  if constexpr (Aligned) {
     uint4 raw[sizeof(pack) / sizeof(uint4)];
 #pragma unroll
     for (int i = 0; i < int(sizeof(pack) / sizeof(uint4)); ++i)
@@ -50,39 +51,42 @@ template <bool Aligned, bool Streamed = false, class T> __device__ inline Pack<T
       else
         raw[i] = reinterpret_cast<const uint4 *>(p)[i];
     memcpy(&pack, raw, sizeof(pack));
-    return pack;
-  }
+  } else {
 #pragma unroll
-  for (int i = 0; i < packElements; ++i)
-    pack.e[i] = i < n ? p[i] : fromFloat<T>(0.0f);
+    for (int i = 0; i < packElements; ++i)
+      pack.e[i] = i < n ? p[i] : fromFloat<T>(0.0f);
+  }
   return pack;
 }
 
-template <bool Aligned, class T> __device__ inline void load8(const T *p, int64_t n, float (&v)[packElements]) {
-  const Pack<T> pack = loadPack<Aligned>(p, n);
+template <class T> __device__ inline void toFloats(const Pack<T> &pack, float (&v)[packElements]) {
 #pragma unroll
   for (int i = 0; i < packElements; ++i)
     v[i] = toFloat(pack.e[i]);
 }
 
-/// Stores elements [0, n) of v at p.
+template <bool Aligned, class T> __device__ inline void load8(const T *p, int64_t n, float (&v)[packElements]) {
+  toFloats(loadPack<Aligned>(p, n), v);
+}
+
+/// Stores elements [0, n) of v at p; Aligned: all eight.
 template <bool Aligned, class T> __device__ inline void store8(T *p, int64_t n, const float (&v)[packElements]) {
   Pack<T> pack;
 #pragma unroll
   for (int i = 0; i < packElements; ++i)
     pack.e[i] = fromFloat<T>(v[i]);
-  if (Aligned && n >= packElements) {
+  if constexpr (Aligned) {
     uint4 raw[sizeof(pack) / sizeof(uint4)];
     memcpy(raw, &pack, sizeof(pack));
 #pragma unroll
     for (int i = 0; i < int(sizeof(pack) / sizeof(uint4)); ++i)
       reinterpret_cast<uint4 *>(p)[i] = raw[i];
-    return;
-  }
+  } else {
 #pragma unroll
-  for (int i = 0; i < packElements; ++i)
-    if (i < n)
-      p[i] = pack.e[i];
+    for (int i = 0; i < packElements; ++i)
+      if (i < n)
+        p[i] = pack.e[i];
+  }
 }
 
 /// One element of a type known at run time: for what is read or written once.
@@ -156,6 +160,11 @@ inline int64_t elementBytes(Type type) { return type == Type::F32 ? 4 : 2; }
 /// True if all of them are multiples of 16 bytes.
 template <class... P> bool aligned16(P... pointers) {
   return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
+}
+
+/// True if all are arrays of n elements that packs cover without a rest.
+template <class... P> bool wholePacks(int64_t n, P... pointers) {
+  return n % packElements == 0 && aligned16(pointers...);
 }
 
 constexpr int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }

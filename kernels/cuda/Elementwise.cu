@@ -40,6 +40,8 @@ __device__ inline float sigmoid(float x) {
   return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
+/// In f32 throughout: far out in the negative tails, where the value is next to nothing, its relative error grows with
+/// the argument of exp.
 template <Activation Kind> __device__ inline float activate(float x) {
   if constexpr (Kind == Activation::Silu)
     return x * sigmoid(x);
@@ -90,7 +92,7 @@ template <class T, bool Aligned> struct ConvertOp {
 /// glu of one activation.
 template <Activation Kind> cudaError_t gluOf(In gate, In up, int64_t n, Out out, cudaStream_t stream) {
   return withType(out.type, [&](auto element) {
-    return withBool(aligned16(gate.data, up.data, out.data), [&](auto vectors) {
+    return withBool(wholePacks(n, gate.data, up.data, out.data), [&](auto vectors) {
       using T = decltype(element);
       return forElements<T, vectors.value>(
           static_cast<T *>(out.data), n,
@@ -105,7 +107,7 @@ cudaError_t add(In a, In b, int64_t n, Out out, cudaStream_t stream) {
   if (a.type != out.type || b.type != out.type)
     return cudaErrorInvalidValue;
   return withType(out.type, [&](auto element) {
-    return withBool(aligned16(a.data, b.data, out.data), [&](auto vectors) {
+    return withBool(wholePacks(n, a.data, b.data, out.data), [&](auto vectors) {
       using T = decltype(element);
       return forElements<T, vectors.value>(
           static_cast<T *>(out.data), n,
@@ -133,7 +135,7 @@ cudaError_t glu(In gate, In up, Activation activation, int64_t n, Out out, cudaS
 cudaError_t reduce(const Peers &peers, ReduceOp op, int64_t n, Out out, cudaStream_t stream) {
   if (peers.count < 1 || peers.count > maxPeers)
     return cudaErrorInvalidValue;
-  bool aligned = aligned16(out.data);
+  bool aligned = wholePacks(n, out.data);
   for (int p = 0; p < peers.count; ++p)
     aligned = aligned && aligned16(peers.data[p]);
   return withType(out.type, [&](auto element) {
@@ -148,7 +150,7 @@ cudaError_t reduce(const Peers &peers, ReduceOp op, int64_t n, Out out, cudaStre
 cudaError_t convert(In in, int64_t n, Out out, cudaStream_t stream) {
   return withType(in.type, [&](auto from) {
     return withType(out.type, [&](auto to) {
-      return withBool(aligned16(in.data, out.data), [&](auto vectors) {
+      return withBool(wholePacks(n, in.data, out.data), [&](auto vectors) {
         using From = decltype(from);
         using To = decltype(to);
         return forElements<To, vectors.value>(

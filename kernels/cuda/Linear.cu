@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(warps *warpSize) linearKernel(const LinearArgu
   float sum[Tile * groupRows] = {};
 #pragma unroll(Tile == 1 ? 4 : 2)
   for (int64_t k = int64_t(threadIdx.x) * packElements; k < a.cols; k += warps * warpSize * packElements) {
-    const int64_t n = Aligned ? packElements : a.cols - k;
+    const int64_t n = a.cols - k;
     Pack<W> weight[groupRows];
 #pragma unroll
     for (int r = 0; r < groupRows; ++r)

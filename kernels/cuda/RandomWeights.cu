@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(threads)
 cudaError_t randomWeights(Init init, float scale, uint64_t key, uint64_t from, int64_t n, Out out,
                           cudaStream_t stream) {
   return withType(out.type, [&](auto element) {
-    return withBool(aligned16(out.data), [&](auto vectors) {
+    return withBool(wholePacks(n, out.data), [&](auto vectors) {
       using T = decltype(element);
       return launch(stream, randomWeightsKernel<T, vectors.value>, divideUp(n, packElements * threads), threads, init,
                     scale, key, from, n, static_cast<T *>(out.data));

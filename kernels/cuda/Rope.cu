@@ -29,8 +29,8 @@ __global__ void __launch_bounds__(threads)
   load8<Aligned>(x + at0, n0, v0);
   load8<Aligned>(x + at1, n1, v1);
   const auto rotate = [](float &a, float &b, float cos, float sin) {
-    const float rotated = a * cos - b * sin;
-    b = a * sin + b * cos;
+    const float rotated = fmaf(a, cos, -(b * sin)); // contracted the same way in every instantiation
+    b = fmaf(a, sin, b * cos);
     a = rotated;
   };
 #pragma unroll

@@ -18,21 +18,35 @@ struct Logits {
   int64_t valid;
   int64_t firstId;
 
-  __device__ float operator()(int64_t column) const {
+  /// f(column, logit) for this thread's share of the columns; several loads are under way at once.
+  template <class F> __device__ void forEach(F f) const {
+    constexpr int batch = 8;
+    for (int64_t first = threadIdx.x; first < valid; first += batch * threads) {
+      float x[batch];
+#pragma unroll
+      for (int i = 0; i < batch; ++i)
+        x[i] = first + i * threads < valid ? data[first + i * threads] : 0.0f;
+#pragma unroll
+      for (int i = 0; i < batch; ++i)
+        if (first + i * threads < valid)
+          f(first + i * threads, isnan(x[i]) ? -INFINITY : x[i]);
+    }
+  }
+  __device__ Candidate candidate(int64_t column) const {
     const float x = data[column];
-    return isnan(x) ? -INFINITY : x;
+    return {isnan(x) ? -INFINITY : x, float(firstId + column)};
   }
-  /// Larger for what comes first in the order of candidates.
-  __device__ uint64_t key(int64_t column) const {
-    const uint32_t bits = __float_as_uint((*this)(column) + 0.0f); // -0 counts as 0
-    const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-    return uint64_t(ordered) << columnBits | (((1u << columnBits) - 1) - uint32_t(column));
-  }
-  __device__ static int64_t column(uint64_t key) {
-    return ((1 << columnBits) - 1) - int64_t(key & ((1u << columnBits) - 1));
-  }
-  __device__ Candidate candidate(int64_t column) const { return {(*this)(column), float(firstId + column)}; }
 };
+
+/// Unique, and larger for what comes first in the order of candidates.
+__device__ inline uint64_t keyOf(int64_t column, float logit) {
+  const uint32_t bits = __float_as_uint(logit + 0.0f); // -0 counts as 0
+  const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return uint64_t(ordered) << columnBits | (((1u << columnBits) - 1) - uint32_t(column));
+}
+__device__ inline int64_t columnOf(uint64_t key) {
+  return ((1 << columnBits) - 1) - int64_t(key & ((1u << columnBits) - 1));
+}
 
 __device__ Candidate bestOfBlock(Candidate best, Candidate *shared) {
   best = bestOfWarp(best);
@@ -47,8 +61,7 @@ static_assert(threads == warpSize * warpSize);
 
 __device__ Candidate largest(const Logits &logits, Candidate *shared) {
   Candidate best = noCandidate;
-  for (int64_t i = threadIdx.x; i < logits.valid; i += threads)
-    best = better(best, logits.candidate(i));
+  logits.forEach([&](int64_t i, float x) { best = better(best, {x, float(logits.firstId + i)}); });
   return bestOfBlock(best, shared);
 }
 
@@ -63,9 +76,10 @@ __device__ uint64_t select(const Logits &logits, int64_t count, unsigned *histog
     for (int i = threadIdx.x; i < digits; i += threads)
       histogram[i] = 0;
     __syncthreads();
-    for (int64_t i = threadIdx.x; i < logits.valid; i += threads)
-      if (const uint64_t key = logits.key(i); key >> (shift + digitBits) == prefix)
+    logits.forEach([&](int64_t i, float x) {
+      if (const uint64_t key = keyOf(i, x); key >> (shift + digitBits) == prefix)
         atomicAdd(&histogram[(key >> shift) & (digits - 1)], 1u);
+    });
     __syncthreads();
     if (threadIdx.x == 0) {
       int digit = digits - 1;
@@ -93,15 +107,16 @@ __device__ void writeLargest(const Logits &logits, int64_t count, uint64_t *keys
   if (threadIdx.x == 0)
     taken = 0;
   __syncthreads();
-  for (int64_t i = threadIdx.x; i < logits.valid; i += threads)
-    if (const uint64_t key = logits.key(i); key >= last)
+  logits.forEach([&](int64_t i, float x) {
+    if (const uint64_t key = keyOf(i, x); key >= last)
       keys[atomicAdd(&taken, 1u)] = key;
+  });
   __syncthreads();
   for (int64_t i = threadIdx.x; i < count; i += threads) {
     int64_t rank = 0;
     for (int64_t j = 0; j < count; ++j)
       rank += keys[j] > keys[i];
-    out[rank] = logits.candidate(Logits::column(keys[i]));
+    out[rank] = logits.candidate(columnOf(keys[i]));
   }
 }
 
@@ -137,13 +152,14 @@ __global__ void __launch_bounds__(threads)
   const float maximum = top.value / request.temperature;
   float sum = 0.0f;
   Candidate best = noCandidate;
-  for (int64_t i = threadIdx.x; i < valid; i += threads) {
-    const float scaled = row(i) / request.temperature;
-    sum += expf(scaled - maximum);
+  row.forEach([&](int64_t i, float x) {
+    const float scaled = x / request.temperature;
+    if (const float e = expf(scaled - maximum); e > 0.0f) // not NaN, of -inf at an infinite temperature
+      sum += e;
     const float perturbed = scaled + noise(uint32_t(firstId + i));
     if (perturbed > -INFINITY) // neither what cannot be drawn nor NaN
       best = better(best, {perturbed, float(firstId + i)});
-  }
+  });
   best = bestOfBlock(best, candidates);
   sum = reduceBlock(sum, sums, Plus());
   if (threadIdx.x == 0) {
@@ -158,10 +174,11 @@ cudaError_t topCandidates(const float *logits, int64_t rows, int64_t width, int6
                           int64_t count, const SamplingRow *sampling, float *out, cudaStream_t stream) {
   if (count < 0 || count > maxCandidates || firstId < 0 || firstId + valid > int64_t(1) << columnBits)
     return cudaErrorInvalidValue;
-  const size_t sharedBytes = size_t(std::max<int64_t>(0, std::min(count, valid))) * sizeof(uint64_t);
+  // Four more than are stored: the compiler moves the loads of an unrolled loop before the check of its end.
+  const size_t sharedBytes = size_t(std::max<int64_t>(0, std::min(count, valid)) + 4) * sizeof(uint64_t);
   if (sharedBytes > 32 * 1024) // more than every kernel may use
     if (const cudaError_t error = cudaFuncSetAttribute(topCandidatesKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                       int(maxCandidates * sizeof(uint64_t)));
+                                                       int((maxCandidates + 4) * sizeof(uint64_t)));
         error != cudaSuccess)
       return error;
   return launch(stream, topCandidatesKernel, rows, threads, sharedBytes, 1, logits, width, valid, firstId, count,

@@ -22,7 +22,7 @@ inline size_t bytesOf(Type type) { return type == Type::F32 ? 4 : 2; }
 /// The bound of ||out - reference|| / ||reference|| for outputs of a type: `f32`, that of the arithmetic, and the error
 /// of rounding to the type, at most half a unit in the last place of each element.
 inline double bound(Type type, double f32) {
-  return f32 + (type == Type::F32 ? 0.0 : type == Type::F16 ? 0x1p-11 : 0x1p-8 / 2);
+  return f32 + (type == Type::F32 ? 0.0 : type == Type::F16 ? 0x1p-11 : 0x1p-8);
 }
 
 /// A value as it is stored, by arithmetic that is not the kernels'; and back.

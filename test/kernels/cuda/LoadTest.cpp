@@ -17,6 +17,7 @@ TEST_F(CudaLoadTest, ConversionsRoundToNearestEven) {
         values.insert(values.end(), {v, v / 2 + next / 2, std::nextafter(v / 2 + next / 2, v)});
   for (float v : {65519.0f, 65520.0f, 1e38f, -3.4e38f, INFINITY, -INFINITY, 1e-45f, -0.0f})
     values.push_back(v);
+  values.resize((values.size() + 7) / 8 * 8); // whole vectors
   for (Type from : types)
     for (Type to : types)
       for (bool shifted : {false, true}) {
@@ -60,7 +61,7 @@ TEST_F(CudaLoadTest, RandomWeightsAreTheRuntimes) {
   const plan::Init inits[] = {plan::Init::Uniform, plan::Init::Ones, plan::Init::Zeros};
   for (Type type : types)
     for (Init init : {Init::Uniform, Init::Ones, Init::Zeros})
-      for (int64_t n : {5, 100003}) {
+      for (int64_t n : {5, 4096, 100003}) {
         const uint64_t key = randomKey(uint64_t(uniform(0, 1000)), "a tensor"), from = uint64_t(uniform(0, 1ll << 40));
         std::vector<unsigned char> expected(n * bytesOf(type));
         fillRandom(expected.data(), dtypes[int(type)], inits[int(init)], 0.0371f, key, from, uint64_t(n));

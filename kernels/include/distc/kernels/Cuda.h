@@ -132,7 +132,8 @@ inline constexpr int64_t maxCandidates = 16384;
 cudaError_t topCandidates(const float *logits, int64_t rows, int64_t width, int64_t valid, int64_t firstId,
                           int64_t count, const SamplingRow *sampling, float *out, cudaStream_t stream);
 
-/// docs/plan-format.md, Sample: candidates [shards * rows, count + 2, 2] -> ids [rows], as in Cpu.h.
+/// docs/plan-format.md, Sample: candidates [shards * rows, count + 2, 2] -> ids [rows], as in Cpu.h. At most maxShards.
+inline constexpr int64_t maxShards = 128;
 cudaError_t sample(const float *candidates, int64_t shards, int64_t rows, int64_t count, const SamplingRow *sampling,
                    int32_t *ids, cudaStream_t stream);
 
