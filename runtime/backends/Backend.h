@@ -56,8 +56,10 @@ public:
   virtual uint64_t bytesOf(const Instruction &instruction) const = 0;
 };
 
-/// The backend for plan.target(); an error that names the targets of this build if there is none. All references
-/// outlive it.
+/// An error that names the targets of this build if plan.target() is none of them.
+Status checkTarget(const plan::Plan &plan);
+
+/// The backend for plan.target(). All references outlive it.
 Result<std::unique_ptr<Backend>> createBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool);
 
 } // namespace distc

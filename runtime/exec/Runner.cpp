@@ -81,6 +81,8 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   for (const PlanFile &file : state->files)
     state->plans.push_back(&file.plan());
   DISTC_TRY(provePlanSet(state->plans, directory));
+  DISTC_TRY(
+      checkTarget(*state->plans[0]).context(directory)); // before files and memory, which may be another machine's
   state->info = planSetInfo(state->plans, directory);
 
   const std::span<const plan::Plan *const> mine = state->plans; // every rank runs in this process
