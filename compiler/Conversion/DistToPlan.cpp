@@ -236,7 +236,8 @@ private:
                   : *split >= outRank ? planir::LayoutKind::Partial
                                       : planir::LayoutKind::Split;
     planir::BufferOp in = bufferOf(x.getInput());
-    Value out = declare(x, in.getRows(), layout, layout == planir::LayoutKind::Split ? *split + 1 : -1);
+    Value out =
+        declare(x, in.getRows(), layout, layout == planir::LayoutKind::Split ? static_cast<int64_t>(*split) + 1 : -1);
     emit<planir::LinearOp>(x, in.getBuffer(), x.getWeightAttr(), x.getBiasAttr(), out);
     return success();
   }

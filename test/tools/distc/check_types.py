@@ -8,7 +8,6 @@ from checkpoints import llama_to_gguf
 from tool import succeeds
 
 fixture, work = Path(sys.argv[1]), Path(sys.argv[2])
-work.mkdir(parents=True, exist_ok=True)
 
 
 def plan_of(*mixed):
