@@ -57,9 +57,9 @@ TEST(Convert, RoundsToTheNearest) {
     for (int i = 0; i < 200; ++i) {
       uint32_t bits = exponent << 23 | (random() & 0x807fffff);
       if (i % 4 == 1) // between two of bf16
-        bits = (bits & 0xffff0000) | 0x7fff + i % 3;
+        bits = (bits & 0xffff0000) | (0x7fff + i % 3);
       if (i % 4 == 2) // between two of f16
-        bits = (bits & 0xffffe000) | 0x0fff + i % 3;
+        bits = (bits & 0xffffe000) | (0x0fff + i % 3);
       source.push_back(bits);
     }
   for (DType to : {DType::BF16, DType::F16}) {
