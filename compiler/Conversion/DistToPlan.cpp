@@ -14,6 +14,8 @@ using namespace distc;
 
 namespace {
 
+constexpr int64_t kCacheAlignment = 16;
+
 int64_t attr(DictionaryAttr dictionary, StringRef name) {
   auto value = dictionary ? dictionary.getAs<IntegerAttr>(name) : IntegerAttr();
   return value ? value.getInt() : 0;
@@ -67,7 +69,7 @@ private:
 
   Value declare(Value value, planir::RowUnit rows, planir::LayoutKind layout, int64_t dim = -1, int64_t times = 1) {
     auto type = cast<RankedTensorType>(value.getType());
-    bool ids = type.getElementType().isInteger(32);
+    llm::DType dtype = llm::dtypeOf(type.getElementType());
     int64_t elements = 1;
     SmallVector<int64_t> dims(type.getShape().drop_front());
     for (int64_t size : dims)
@@ -81,8 +83,9 @@ private:
     else
       builder_.setInsertionPointToStart(builder_.getBlock());
     auto buffer = planir::BufferOp::create(builder_, value.getLoc(), planir::BufferType::get(ctx()), labelOf(value),
-                                           rows, dims, layout, dim, ids ? llm::DType::I32 : llm::DType::F32, elements,
-                                           maxRows * elements * 4, IntegerAttr(), times, /*shards=*/1, /*chunk=*/0,
+                                           rows, dims, layout, dim, dtype, elements,
+                                           maxRows * elements * dtypeBytes(static_cast<plan::DType>(dtype)),
+                                           IntegerAttr(), times, /*shards=*/1, /*chunk=*/0,
                                            /*chunks=*/1, /*parent=*/Value());
     lastBuffer_ = buffer;
     buffers_[value] = buffer;
@@ -233,7 +236,8 @@ private:
                   : *split >= outRank ? planir::LayoutKind::Partial
                                       : planir::LayoutKind::Split;
     planir::BufferOp in = bufferOf(x.getInput());
-    Value out = declare(x, in.getRows(), layout, layout == planir::LayoutKind::Split ? *split + 1 : -1);
+    Value out =
+        declare(x, in.getRows(), layout, layout == planir::LayoutKind::Split ? static_cast<int64_t>(*split) + 1 : -1);
     emit<planir::LinearOp>(x, in.getBuffer(), x.getWeightAttr(), x.getBiasAttr(), out);
     return success();
   }
@@ -352,10 +356,13 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
         params.push_back(param);
       } else if (auto cache = dyn_cast<llm::KvCacheOp>(symbol)) {
         llm::KvCacheType type = cache.getCacheType();
-        int64_t bytes = blocks * 2 * type.getHeads() * block * type.getHeadDim() * 4;
+        llm::DType dtype = llm::dtypeOf(type.getElementType());
+        int64_t bytes =
+            blocks * 2 * type.getHeads() * block * type.getHeadDim() * dtypeBytes(static_cast<plan::DType>(dtype));
+        int64_t offset = llvm::alignTo(kvBytes, kCacheAlignment);
         planir::KvCacheOp::create(builder, cache.getLoc(), cache.getSymName(), cache.getLayer(), type.getHeads(),
-                                  type.getHeadDim(), llm::DType::F32, kvBytes, bytes);
-        kvBytes += bytes;
+                                  type.getHeadDim(), dtype, offset, bytes);
+        kvBytes = offset + bytes;
       } else if (auto table = dyn_cast<llm::RopeTableOp>(symbol)) {
         planir::RopeTableOp::create(builder, table.getLoc(), table.getSymName(), table.getInvFreq(),
                                     table.getMagnitude());

@@ -10,12 +10,6 @@ namespace {
 
 constexpr int64_t kWeightAlignment = 256;
 
-llm::DType dtypeOf(Type type) {
-  if (type.isBF16())
-    return llm::DType::BF16;
-  return type.isF16() ? llm::DType::F16 : llm::DType::F32;
-}
-
 // Elements [first, first + count) of a dimension made of `segments`.
 SmallVector<int64_t> cut(ArrayRef<int64_t> segments, int64_t first, int64_t count) {
   SmallVector<int64_t> result;
@@ -67,7 +61,7 @@ public:
       sources.push_back(localSource(param, source));
     }
     ArrayRef<int64_t> shape = param.getTensorType().getShape();
-    llm::DType dtype = dtypeOf(param.getTensorType().getElementType());
+    llm::DType dtype = llm::dtypeOf(param.getTensorType().getElementType());
     int64_t bytes = param.getTensorType().getNumElements() * dtypeBytes(static_cast<plan::DType>(dtype));
     bool mapped = sources.size() == 1 && canMap(cast<llm::SourceAttr>(sources[0]), dtype);
     int64_t stride = 1;
@@ -102,8 +96,11 @@ private:
     return llm::SourceAttr::get(builder_.getContext(), source.getTensor(), source.getView(), slices);
   }
 
-  // The kernels read the file itself if it has the type and, for each index of dimension 0, one contiguous range.
+  // The kernels of the CPU read the file itself if it has the type and, for each index of dimension 0, one contiguous
+  // range. A GPU has memory of its own.
   bool canMap(llm::SourceAttr source, llm::DType dtype) {
+    if (rank_.getTarget() != "cpu")
+      return false;
     auto tensor = tensors_.at(source.getTensor().getValue().str());
     if (tensor.getDtype() != dtype || tensor.getOffset() % dtypeBytes(static_cast<plan::DType>(dtype)) != 0)
       return false;

@@ -32,11 +32,23 @@ Type elementType(MLIRContext *context, plan::DType dtype) {
   }
 }
 
+// Of activations and KV caches. On a GPU of the matrices too: bf16, or f16 where the checkpoint has f16 and nothing
+// that f16 cannot hold.
+Type activationType(MLIRContext *context, const ModelSource &source, StringRef target) {
+  if (target == "cpu")
+    return Float32Type::get(context);
+  const std::set<plan::DType> &types = source.matrixTypes;
+  auto fits = [](plan::DType dtype) { return dtype == plan::DType::F16 || dtype == plan::DType::F32; };
+  return types.count(plan::DType::F16) && llvm::all_of(types, fits) ? Type(Float16Type::get(context))
+                                                                    : Type(BFloat16Type::get(context));
+}
+
 class ModelBuilder {
 public:
   ModelBuilder(MLIRContext &context, const ModelSource &source, const Limits &limits, const std::string &target)
       : context_(context), source_(source), values_(source.values), limits_(limits), target_(target),
         symbols_(&context), body_(&context), f32_(Float32Type::get(&context)),
+        activation_(activationType(&context, source, target)),
         fileLocation_(FileLineColLoc::get(&context, source.path, 0, 0)) {}
 
   Result<OwningOpRef<ModuleOp>> build() {
@@ -171,7 +183,7 @@ private:
 
   Result<Value> embedding(const Expression &call, const std::string &name) {
     DISTC_ASSIGN(llm::ParamOp table, weight(call, 0));
-    auto type = RankedTensorType::get({ShapedType::kDynamic, values_.integers.at("hidden")}, f32_);
+    auto type = RankedTensorType::get({ShapedType::kDynamic, values_.integers.at("hidden")}, activation_);
     return Value(llm::EmbeddingOp::create(body_, named(name), type, batch_, table.getSymName()));
   }
 
@@ -196,7 +208,9 @@ private:
       return bad("linear: weight '" + call.arguments[1].name + "' has too few dimensions");
     SmallVector<int64_t> shape{ShapedType::kDynamic};
     llvm::append_range(shape, matrix.getTensorType().getShape().drop_back(inRank));
-    return Value(llm::LinearOp::create(body_, named(name), RankedTensorType::get(shape, f32_), x,
+    // Rows over the vocabulary are logits, which are sampled from.
+    Type element = cast<StringAttr>(matrix.getDims()[0]).getValue() == "vocabulary" ? f32_ : activation_;
+    return Value(llm::LinearOp::create(body_, named(name), RankedTensorType::get(shape, element), x,
                                        FlatSymbolRefAttr::get(matrix.getSymNameAttr()), bias));
   }
 
@@ -223,7 +237,7 @@ private:
     }
     int64_t headDim = values_.integers.at("head_dim");
     std::string cache = prefix_ + "kv";
-    auto type = llm::KvCacheType::get(&context_, values_.integers.at("kv_heads"), headDim, f32_);
+    auto type = llm::KvCacheType::get(&context_, values_.integers.at("kv_heads"), headDim, activation_);
     llm::KvCacheOp::create(symbols_, fileLocation_, cache, layer_, type, /*sharded=*/false);
     llm::KvAppendOp::create(body_, named("kv"), k, v, batch_, cache);
     auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(headDim)));
@@ -313,7 +327,9 @@ private:
     fanIn = fileShape.size() > 1 ? elements / fileShape[0] : 1;
     auto source = llm::SourceAttr::get(&context_, FlatSymbolRefAttr::get(symbol.getSymNameAttr()), sizes, slices);
     // Vectors (norms, biases) are small, and kernels read them as f32.
-    Type element = fileShape.size() > 1 ? elementType(&context_, *tensor.dtype) : f32_;
+    Type element = fileShape.size() == 1 ? f32_
+                   : target_ == "cpu"    ? elementType(&context_, *tensor.dtype)
+                                         : activation_;
     llm::Init init = llm::symbolizeInit(rule.init).value_or(llm::Init::Uniform);
     return llm::ParamOp::create(symbols_, location, name, RankedTensorType::get(sizes, element),
                                 symbols_.getStrArrayAttr(dims), symbols_.getArrayAttr({source}),
@@ -331,7 +347,7 @@ private:
   const Limits &limits_;
   std::string target_;
   OpBuilder symbols_, body_;
-  Type f32_;
+  Type f32_, activation_;
   Location fileLocation_;
   Value batch_;
   int64_t layer_ = -1, parameters_ = 0;

@@ -92,6 +92,7 @@ Status readDtype(ModelSource &source) {
   else
     return invalidArgument(source.config->where(key) + ": '" + *name +
                            "' is not supported; supported are float32, float16, bfloat16");
+  source.matrixTypes.insert(*source.dtype);
   return {};
 }
 
@@ -125,14 +126,16 @@ Status checkUnused(const ModelSource &source, const WeightRule &rule, int64_t la
 }
 
 // Every tensor of the model is there as the configuration says, before anything is sized by the configuration alone.
-Status checkTensors(const ModelSource &source) {
+Status checkTensors(ModelSource &source) {
   const ModelValues &values = source.values;
   const int64_t layers = values.integers.at("layers");
   auto check = [&](const WeightRule &rule, int64_t layer) -> Status {
     if (!rule.condition.empty() && !values.booleans.at(rule.condition))
       return checkUnused(source, rule, layer, rule.condition, "false");
     if (rule.sameAs.empty() || !values.booleans.at(rule.sameIf)) {
-      DISTC_TRY(findTensor(source, rule, layer).status());
+      DISTC_ASSIGN(const TensorEntry tensor, findTensor(source, rule, layer));
+      if (tensor.shape.size() > 1)
+        source.matrixTypes.insert(*tensor.dtype);
     }
     return {};
   };

@@ -7,6 +7,7 @@
 #include "compiler/Import/TokenizerImport.h"
 
 #include <memory>
+#include <set>
 
 namespace distc::import {
 
@@ -14,8 +15,9 @@ struct ModelSource {
   std::string name; // for people and for the default output folder
   std::string path; // folder, file, or "models/shapes/NAME.json"; leads errors
   Format format = Format::HuggingFace;
-  bool weights = true;              // false: shapes alone, no files
-  std::optional<plan::DType> dtype; // without weights: that of all tensors
+  bool weights = true;               // false: shapes alone, no files
+  std::optional<plan::DType> dtype;  // without weights: that of all tensors
+  std::set<plan::DType> matrixTypes; // of the tensors of more than one dimension that the model uses
   GgufMetadata metadata;
   CheckpointIndex index;
   Status hole; // bytes that no tensor covers; a missing tensor is the better error, so it is

@@ -5,7 +5,7 @@
 include "dialects/Dist/DistDialect.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
-def Dist_Value : RankedTensorOf<[AnyType]>;
+def Dist_Value : RankedTensorOf<[F32, F16, BF16, I32]>;
 
 // Communication is an effect on the world: never dead, never reordered with its like.
 class Dist_StartOp<string mnemonic> : Op<Dist_Dialect, mnemonic, [MemoryEffects<[MemRead, MemWrite]>]> {

@@ -70,6 +70,8 @@ LogicalResult KvCacheType::verify(function_ref<InFlightDiagnostic()> emitError, 
                                   Type elementType) {
   if (heads < 1 || headDim < 1)
     return emitError() << "expected at least one head and one element, got " << heads << " and " << headDim;
+  if (!elementType.isF32() && !elementType.isF16() && !elementType.isBF16())
+    return emitError() << "expected elements of f32, f16 or bf16, got " << elementType;
   return success();
 }
 
@@ -104,6 +106,14 @@ SmallVector<int64_t> SourceAttr::getShape() const {
   for (unsigned dim = 0; dim < getSlices().size(); ++dim)
     shape.push_back(getCount(dim));
   return shape;
+}
+
+DType distc::llm::dtypeOf(Type element) {
+  if (element.isInteger(32))
+    return DType::I32;
+  if (element.isBF16())
+    return DType::BF16;
+  return element.isF16() ? DType::F16 : DType::F32;
 }
 
 bool distc::llm::isSplitDimName(StringRef name) {

@@ -27,6 +27,9 @@ namespace distc::llm {
 /// Checks the results' types of `op` against its own shape rule.
 llvm::LogicalResult verifyInferredType(mlir::Operation *op, mlir::SymbolTableCollection &tables);
 
+/// The element type of a value, param or cache as files and plans name it.
+DType dtypeOf(mlir::Type element);
+
 /// A named dimension that is split over the tensor-parallel ranks.
 bool isSplitDimName(llvm::StringRef name);
 

@@ -16,9 +16,9 @@ def LLM_Dialect : Dialect {
     symbols with the slices of the tensors that they are made of (`llm.param`), the paged KV caches (`llm.kv_cache`), and
     a straight line of ops over the ragged batch of one step.
 
-    Activations are tensors `tensor<?x…xf32>`: dimension 0 is the rows, one for each token of the batch. Heads are a
-    dimension of their own (`tensor<?x9x64xf32>`), so that splitting a model by heads is splitting a dimension, and a
-    degree that does not divide the heads is seen in the types.
+    Activations are tensors `tensor<?x…xf32>`, on a GPU of bf16 or f16: dimension 0 is the rows, one for each token of the
+    batch. Logits and candidates are f32 on every target. Heads are a dimension of their own (`tensor<?x9x64xf32>`), so that
+    splitting a model by heads is splitting a dimension, and a degree that does not divide the heads is seen in the types.
 
     The named dimensions of a param decide how it is sharded: `heads`, `kv_heads`, `intermediate` and `vocabulary` are
     split over the tensor-parallel ranks, all others are whole on each.

@@ -168,7 +168,8 @@ FailureOr<Type> LinearOp::inferType(ParamScope &scope) {
       return emitOpError() << "bias " << name << " is " << bias->getTensorType() << ", expected the shape of the rows "
                            << rows(out, elementOf(getInput()));
   }
-  return Type(rows(out, elementOf(getInput())));
+  Type stated = elementOf(getResult());
+  return Type(rows(out, stated.isF32() ? stated : elementOf(getInput())));
 }
 
 FailureOr<Type> RopeOp::inferType(ParamScope &scope) {

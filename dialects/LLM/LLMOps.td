@@ -40,6 +40,8 @@ def LLM_TensorOp : LLM_Op<"tensor", [Symbol, DeclareOpInterfaceMethods<SymbolUse
   let assemblyFormat = "$sym_name $shape $dtype (`in` $file^)? `at` $offset `bytes` $bytes attr-dict";
 }
 
+def LLM_Weights : RankedTensorOf<[F32, F16, BF16]>;
+
 def LLM_ParamOp : LLM_Op<"param", [Symbol, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "a weight, made of slices of the checkpoint's tensors";
   let description = [{
@@ -52,7 +54,7 @@ def LLM_ParamOp : LLM_Op<"param", [Symbol, DeclareOpInterfaceMethods<SymbolUserO
       from [#llm.source<@"model.layers.0.self_attn.q_proj.weight"[9, 64, 576] [0:9] [0:64] [0:576]>]
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<AnyRankedTensor>:$type, StrArrayAttr:$dims,
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<LLM_Weights>:$type, StrArrayAttr:$dims,
                        TypedArrayAttrBase<LLM_SourceAttr, "sources">:$sources,
                        OptionalAttr<Shard_GridAxesArrayAttr>:$sharding, UnitAttr:$first_only,
                        DefaultValuedAttr<LLM_InitAttr, "::distc::llm::Init::Uniform">:$init,
@@ -100,7 +102,9 @@ def LLM_RopeTableOp : LLM_Op<"rope_table", [Symbol]> {
 
 // ------------------------------------------------------------------------------------------------------------- program
 
-def LLM_Rows : RankedTensorOf<[AnyFloat], [HasAnyRankOfPred<[2, 3]>], "rows of one or two dimensions">;
+def LLM_Rows : RankedTensorOf<[F32, F16, BF16], [HasAnyRankOfPred<[2, 3]>], "rows of one or two dimensions">;
+// What is sampled from has one type on every target.
+def LLM_F32Rows : RankedTensorOf<[F32], [HasAnyRankOfPred<[2, 3]>], "rows of f32, of one or two dimensions">;
 def LLM_Ids : RankedTensorOf<[I32]>;
 
 class LLM_ComputeOp<string mnemonic, list<Trait> traits = []> : LLM_Op<mnemonic, traits # [
@@ -144,11 +148,13 @@ def LLM_LinearOp : LLM_ComputeOp<"linear", [Pure]> {
   let description = [{
     The weight's last dimensions are the input's dimensions after the rows, and are summed over; its first ones are the
     result's. So a query projection is `[heads, head_dim, hidden]` and an output projection `[hidden, heads, head_dim]`:
-    column and row parallelism are a split of dimension 0 and 1.
+    column and row parallelism are a split of dimension 0 and 1. The result's element type is the input's, or f32, as that
+    of logits always is.
 
     ```mlir
     %q = llm.linear %n, @layers.0.q : tensor<?x576xf32> -> tensor<?x9x64xf32>
     %q = llm.linear %n, @layers.0.q bias @layers.0.q_bias : tensor<?x576xf32> -> tensor<?x9x64xf32>
+    %z = llm.linear %y, @head : tensor<?x576xbf16> -> tensor<?x49152xf32>
     ```
   }];
   let arguments = (ins LLM_Rows:$input, FlatSymbolRefAttr:$weight, OptionalAttr<FlatSymbolRefAttr>:$bias);
@@ -263,8 +269,8 @@ def LLM_TopCandidatesOp : LLM_ComputeOp<"top_candidates", [Pure]> {
     %c = llm.top_candidates %logits, %batch count 256 vocabulary 49152 : tensor<?x49152xf32> -> tensor<?x258x2xf32>
     ```
   }];
-  let arguments = (ins LLM_Rows:$logits, LLM_BatchType:$batch, I64Attr:$count, I64Attr:$vocabulary);
-  let results = (outs LLM_Rows:$result);
+  let arguments = (ins LLM_F32Rows:$logits, LLM_BatchType:$batch, I64Attr:$count, I64Attr:$vocabulary);
+  let results = (outs LLM_F32Rows:$result);
   let assemblyFormat = [{
     $logits `,` $batch `count` $count `vocabulary` $vocabulary attr-dict `:` type($logits) `->` type($result)
   }];
@@ -277,7 +283,7 @@ def LLM_SampleOp : LLM_ComputeOp<"sample", [Pure]> {
     %ids = llm.sample %c, %batch : tensor<?x258x2xf32> -> tensor<?xi32>
     ```
   }];
-  let arguments = (ins LLM_Rows:$candidates, LLM_BatchType:$batch);
+  let arguments = (ins LLM_F32Rows:$candidates, LLM_BatchType:$batch);
   let results = (outs LLM_Ids:$result);
   let assemblyFormat = "$candidates `,` $batch attr-dict `:` type($candidates) `->` type($result)";
 }

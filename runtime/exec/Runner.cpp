@@ -81,6 +81,10 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   for (const PlanFile &file : state->files)
     state->plans.push_back(&file.plan());
   DISTC_TRY(provePlanSet(state->plans, directory));
+  auto opened = openDevice(state->plans[0]->target()->string_view());
+  if (!opened.ok()) // before files and memory, which may be another machine's
+    return opened.status().context(directory);
+  const Device device = opened.take();
   state->info = planSetInfo(state->plans, directory);
 
   const std::span<const plan::Plan *const> mine = state->plans; // every rank runs in this process
@@ -96,7 +100,6 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
       DISTC_ASSIGN(sources[r], cache.open(*mine[r]));
     }
   }
-  DISTC_ASSIGN(const Device device, openDevice(mine[0]->target()->string_view()));
   const uint64_t available = device.availableMemory;
   DISTC_TRY(checkMemory(mine, options.randomSeed.has_value(), available));
 
@@ -104,8 +107,8 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   const uint32_t threads = options.threadsPerRank != 0 ? options.threadsPerRank : std::max(1u, cores / ranks);
   const std::vector<int> allowed = allowedCores();
   const bool fits = uint64_t(ranks) * threads <= cores;
-  auto communicators = connectInProcess(
-      groupsOf(mine), {options.timeoutSeconds, /*spin=*/fits && ranks * threads > 1, options.interrupted, device.memory});
+  auto communicators = connectInProcess(groupsOf(mine), {options.timeoutSeconds, /*spin=*/fits && ranks * threads > 1,
+                                                         options.interrupted, device.memory});
   if (!options.traceFile.empty()) {
     auto trace = std::make_unique<Trace>(options.traceFile);
     DISTC_TRY(trace->write()); // better now than after the run

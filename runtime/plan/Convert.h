@@ -3,15 +3,23 @@
 
 #include "runtime/schema/plan_generated.h"
 
+#include <bit>
 #include <cstdint>
 
 namespace distc {
 
-/// True if convert() can: the same unquantized type, or any of F32, F16, BF16, Q8_0, Q4_1 to F32.
+/// Rounds to the nearest, ties to even; a NaN stays one.
+inline uint16_t toBf16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1), quiet = bits | 0x400000;
+  return static_cast<uint16_t>((value == value ? rounded : quiet) >> 16);
+}
+
+/// True if convert() can: any of F32, F16, BF16, Q8_0, Q4_1 to F32, F16, BF16.
 bool canConvert(plan::DType from, plan::DType to);
 
-/// Elements [first, first + count) of the tensor at `source`, to `out`. `source` may be unaligned; of a quantized
-/// tensor the range may start and end inside a block.
+/// Elements [first, first + count) of the tensor at `source`, to `out`, rounded to the nearest, ties to even. `source`
+/// may be unaligned; of a quantized tensor the range may start and end inside a block.
 void convert(const void *source, plan::DType from, uint64_t first, uint64_t count, void *out, plan::DType to);
 
 } // namespace distc

@@ -1,8 +1,8 @@
 #include "runtime/plan/RandomWeights.h"
 
 #include "runtime/base/File.h"
+#include "runtime/plan/Convert.h"
 
-#include <bit>
 #include <cmath>
 
 namespace distc {
@@ -14,12 +14,6 @@ uint64_t mix(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
   x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
   return x ^ (x >> 31);
-}
-
-// Round to nearest, ties to even; the values here are finite.
-uint16_t toBf16(float value) {
-  const uint32_t bits = std::bit_cast<uint32_t>(value);
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
 template <typename T, typename Convert>

@@ -152,6 +152,9 @@ private:
   /// The one source is a box whose rows are contiguous and `row_stride` apart.
   void checkMapped(const plan::Weight &weight) {
     std::string name = cat("mapped weight '", weight.name()->string_view(), "'");
+    if (plan_.target()->string_view() != "cpu")
+      return fail("weight-map", cat(name, ": target ", plan_.target()->string_view(),
+                                    " reads no weight in its file, expected that it is loaded"));
     if (weight.sources()->size() != 1)
       return fail("weight-map", cat(name, ": ", weight.sources()->size(), " sources, expected 1"));
     const plan::WeightSource &source = *weight.sources()->Get(0);

@@ -113,14 +113,14 @@ public:
     return static_cast<uint32_t>(plan.weights.size()) - 1;
   }
 
-  uint32_t cache(uint32_t layer, uint32_t heads, uint32_t headDim) {
+  uint32_t cache(uint32_t layer, uint32_t heads, uint32_t headDim, plan::DType dtype = plan::DType::F32) {
     auto cache = std::make_unique<plan::KvCacheT>();
     cache->layer = layer;
     cache->heads = heads;
     cache->head_dim = headDim;
-    cache->dtype = plan::DType::F32;
+    cache->dtype = dtype;
     cache->offset = plan.ledger->kv;
-    cache->bytes = uint64_t(plan.kv->blocks) * 2 * heads * plan.kv->block_tokens * headDim * 4;
+    cache->bytes = uint64_t(plan.kv->blocks) * 2 * heads * plan.kv->block_tokens * headDim * dtypeBytes(dtype);
     plan.ledger->kv += align(cache->bytes);
     plan.kv->caches.push_back(std::move(cache));
     return static_cast<uint32_t>(plan.kv->caches.size()) - 1;

@@ -117,7 +117,9 @@ def _interleave(values, heads, head_dim, columns):
 
 
 def llama_to_gguf(folder, path, dtype="F32", rope_freqs=None, metadata=None, change=None):
-    """A Hugging Face Llama folder (one safetensors file) as GGUF without a tokenizer. Norms stay F32."""
+    """A Hugging Face Llama folder (one safetensors file) as GGUF without a tokenizer. Norms stay F32. `dtype` may be
+    a list: one for each matrix in the order of the file, the last for all that follow."""
+    dtypes = [dtype] if isinstance(dtype, str) else list(dtype)
     config = json.loads((Path(folder) / "config.json").read_text())
     header, data = read_safetensors(Path(folder) / "model.safetensors")
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -138,7 +140,9 @@ def llama_to_gguf(folder, path, dtype="F32", rope_freqs=None, metadata=None, cha
         shape, values = header[hf]["shape"], floats(header, data, hf)
         if "attn_q" in gguf or "attn_k" in gguf:
             values = _interleave(values, heads if "attn_q" in gguf else kv_heads, head_dim, shape[1])
-        kind = dtype if len(shape) == 2 else "F32"
+        kind = "F32"
+        if len(shape) == 2:
+            kind = dtypes.pop(0) if len(dtypes) > 1 else dtypes[0]
         tensors.append((gguf, kind, shape, encode(values, kind)))
     if rope_freqs:
         tensors.append(("rope_freqs.weight", "F32", [len(rope_freqs)], encode(rope_freqs, "F32")))

@@ -121,8 +121,8 @@ Status checkOptions(const CompileOptions &options) {
                            std::to_string(options.pp));
   for (int64_t layers : options.ppSplit)
     DISTC_TRY(positive("--pp-split", layers, 65536));
-  if (options.target != "cpu")
-    return invalidArgument("--target '" + options.target + "' is not supported; supported is cpu");
+  if (options.target != "cpu" && options.target != "sm_90")
+    return invalidArgument("--target '" + options.target + "' is not supported; supported are cpu, sm_90");
   if (!options.weights.empty() && options.weights != "none")
     return invalidArgument("--weights '" + options.weights + "': expected none");
   return {};

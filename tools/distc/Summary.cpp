@@ -1,8 +1,16 @@
 #include "tools/distc/Compile.h"
 
 #include <cstdio>
+#include <set>
 
 namespace distc {
+
+static std::string joined(const std::set<std::string> &names) {
+  std::string text;
+  for (const std::string &name : names)
+    text += (text.empty() ? "" : ", ") + name;
+  return text;
+}
 
 void printSummary(const std::vector<PlanFile> &set, const std::string &directory) {
   const plan::Plan &first = set[0].plan();
@@ -13,6 +21,14 @@ void printSummary(const std::vector<PlanFile> &set, const std::string &directory
   const plan::Limits &limits = *first.limits();
   std::printf("batch %u, %u tokens a step, sequences of %u tokens, KV blocks of %u\n", limits.max_batch(),
               limits.max_tokens(), limits.max_sequence(), limits.kv_block());
+  std::set<std::string> matrices;
+  for (const plan::Weight *weight : *first.weights())
+    if (weight->shape()->size() > 1)
+      matrices.insert(plan::EnumNameDType(weight->dtype()));
+  // The first value of the first stage is the embedding.
+  std::printf("matrices %s, activations %s, KV cache %s\n", joined(matrices).c_str(),
+              plan::EnumNameDType(first.programs()->Get(0)->buffers()->Get(0)->dtype()),
+              plan::EnumNameDType(first.kv()->caches()->Get(0)->dtype()));
   std::printf("%5s %6s %8s %14s %14s %12s %12s\n", "rank", "stage", "layers", "weights", "of it mapped", "KV", "arena");
   for (const PlanFile &file : set) {
     const plan::Mesh &mesh = *file.plan().mesh();

@@ -153,6 +153,49 @@ module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4
 
 // -----
 
+// A GPU: types and bytes are those of the values, nothing is mapped, and caches smaller than 16 bytes lie apart.
+module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4 : i64, layers = 2 : i64, name = "tiny", parameters = 99 : i64, vocabulary = 8 : i64},
+                   llm.limits = {kv_block = 1 : i64, max_batch = 1 : i64, max_sequence = 1 : i64, max_tokens = 3 : i64}, llm.target = "sm_90"} {
+  shard.grid @mesh(shape = 1x1)
+  llm.file @file0 "m.safetensors" size 4096 header 256 hash 5
+  llm.tensor @tt [8, 4] bf16 in @file0 at 256 bytes 64
+  llm.tensor @tn [4] f32 in @file0 at 320 bytes 16
+  llm.param @table : tensor<8x4xbf16> dims ["vocabulary", "hidden"] from [#llm.source<@tt[8, 4] [0:8] [0:4]>]
+  llm.param @norm : tensor<4xf32> dims ["hidden"] from [#llm.source<@tn[4] [0:4]>]
+  llm.param @k : tensor<1x2x4xbf16> dims ["kv_heads", "head_dim", "hidden"] from [#llm.source<@tt[4, 2, 4] [0:1] [0:2] [0:4]>]
+  llm.kv_cache @layers.0.kv layer 0 : !llm.kv_cache<heads 1, dim 2, bf16>
+  llm.kv_cache @layers.1.kv layer 1 : !llm.kv_cache<heads 1, dim 2, f16>
+
+  // CHECK: plan.rank @rank0 producer "distc {{.*}}" target "sm_90"
+  // CHECK: plan.ledger {arena = 0 : i64, kv = 24 : i64, tables = 0 : i64, weights_loaded = 768 : i64, weights_mapped = 0 : i64}
+  // CHECK: plan.weight @table [8, 4] bf16 load at 0 bytes 64
+  // CHECK: plan.weight @norm [4] f32 load at 256 bytes 16
+  // CHECK: plan.weight @k [1, 2, 4] bf16 load at 512 bytes 16
+  // CHECK: plan.kv_cache @layers.0.kv layer 0 heads 1 dim 2 bf16 at 0 bytes 8
+  // CHECK: plan.kv_cache @layers.1.kv layer 1 heads 1 dim 2 f16 at 16 bytes 8
+  // CHECK: plan.buffer "x" tokens [4] replicated : bf16, 4 elements, 24 bytes{{$}}
+  // CHECK: plan.buffer "n" tokens [4] replicated : bf16, 4 elements, 24 bytes{{$}}
+  // CHECK: plan.buffer "k" tokens [1, 2] replicated : bf16, 2 elements, 12 bytes{{$}}
+  // CHECK: plan.buffer "h" outputs [4] replicated : bf16, 4 elements, 8 bytes{{$}}
+  // CHECK: plan.buffer "logits" outputs [8] replicated : f32, 8 elements, 32 bytes{{$}}
+  // CHECK: plan.buffer "c" outputs [4, 2] replicated : f32, 8 elements, 32 bytes{{$}}
+  // CHECK: plan.buffer "ids" outputs [] replicated : i32, 1 elements, 4 bytes{{$}}
+  func.func @stage0_prefill(%batch: !llm.batch) -> (tensor<?xi32>, tensor<?x8xf32>) attributes {dist.stage = 0 : i64, llm.regime = "prefill"} {
+    %x = llm.embedding %batch, @table : tensor<?x4xbf16> loc("x")
+    %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x4xbf16> loc("n")
+    %k = llm.linear %n, @k : tensor<?x4xbf16> -> tensor<?x1x2xbf16> loc("k")
+    llm.kv_append %k, %k, %batch, @layers.0.kv : tensor<?x1x2xbf16>
+    llm.kv_append %k, %k, %batch, @layers.1.kv : tensor<?x1x2xbf16>
+    %h = llm.select_outputs %n, %batch : tensor<?x4xbf16> loc("h")
+    %l = llm.linear %h, @table : tensor<?x4xbf16> -> tensor<?x8xf32> loc("logits")
+    %c = llm.top_candidates %l, %batch count 2 vocabulary 8 : tensor<?x8xf32> -> tensor<?x4x2xf32> loc("c")
+    %i = llm.sample %c, %batch : tensor<?x4x2xf32> -> tensor<?xi32> loc("ids")
+    return %i, %l : tensor<?xi32>, tensor<?x8xf32>
+  }
+}
+
+// -----
+
 // expected-error @+1 {{expected 'shard.grid @mesh(shape = PPxTP)' in the module}}
 module {
 }

@@ -40,6 +40,12 @@ func.func @forward(%batch: !llm.batch) -> (tensor<?xi32>, tensor<?x7xf32>) {
   %ids = llm.sample %c, %batch : tensor<?x4x2xf32> -> tensor<?xi32>
   return %ids, %z : tensor<?xi32>, tensor<?x7xf32>
 }
+func.func @half(%batch: !llm.batch) -> (tensor<?x5xbf16>, tensor<?x7xf32>) {
+  %x = llm.embedding %batch, @table : tensor<?x4xbf16>
+  %g = llm.linear %x, @gate : tensor<?x4xbf16> -> tensor<?x5xbf16>
+  %z = llm.linear %x, @table : tensor<?x4xbf16> -> tensor<?x7xf32>
+  return %g, %z : tensor<?x5xbf16>, tensor<?x7xf32>
+}
 
 // TP1: llm.param @q : tensor<9x2x4xf32>
 // TP1: llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 3
@@ -61,6 +67,10 @@ func.func @forward(%batch: !llm.batch) -> (tensor<?xi32>, tensor<?x7xf32>) {
 // TP2: llm.linear {{.*}}, @gate : tensor<?x4xf32> -> tensor<?x6xf32>
 // The ids of padding are never sampled: what is valid stays.
 // TP2: llm.top_candidates {{.*}} vocabulary 7 : tensor<?x8xf32>
+// Sizes change, element types do not.
+// TP2: func.func @half(%{{.*}}: !llm.batch) -> (tensor<?x6xbf16>, tensor<?x8xf32>)
+// TP2: llm.linear {{.*}}, @gate : tensor<?x4xbf16> -> tensor<?x6xbf16>
+// TP2: llm.linear {{.*}}, @table : tensor<?x4xbf16> -> tensor<?x8xf32>
 
 // A fourth KV head of zeros, with its three query heads.
 // TP4: llm.param @q : tensor<12x2x4xf32> {{.*}} [0:9, zero:3] [0:2] [0:4]>]

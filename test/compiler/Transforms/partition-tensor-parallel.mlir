@@ -98,6 +98,21 @@ llm.tensor @t [8, 8] f32 at 0 bytes 256
 llm.param @down : tensor<8x8xf32> dims ["hidden", "intermediate"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
 llm.param @up : tensor<8x8xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
 llm.param @head : tensor<8x8xf32> dims ["columns", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+llm.param @vocabulary : tensor<8x8xf32> dims ["vocabulary", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+
+// Parts and sums have the element type of the whole; what is made wider is so on each rank.
+// RULES-LABEL: func.func @half
+// RULES-SAME: -> (tensor<?x8xbf16>, tensor<?x4xf32>)
+// RULES: %[[U:.*]] = llm.linear {{.*}}, @up : tensor<?x8xbf16> -> tensor<?x4xbf16>
+// RULES-NEXT: %[[D:.*]] = llm.linear %[[U]], @down : tensor<?x4xbf16> -> tensor<?x8xbf16>
+// RULES-NEXT: %[[S:.*]] = shard.all_reduce %[[D]] {{.*}} : tensor<?x8xbf16> -> tensor<?x8xbf16>
+// RULES-NEXT: llm.linear %[[S]], @vocabulary : tensor<?x8xbf16> -> tensor<?x4xf32>
+func.func @half(%x: tensor<?x8xbf16>) -> (tensor<?x8xbf16>, tensor<?x8xf32>) {
+  %u = llm.linear %x, @up : tensor<?x8xbf16> -> tensor<?x8xbf16>
+  %d = llm.linear %u, @down : tensor<?x8xbf16> -> tensor<?x8xbf16>
+  %z = llm.linear %d, @vocabulary : tensor<?x8xbf16> -> tensor<?x8xf32>
+  return %d, %z : tensor<?x8xbf16>, tensor<?x8xf32>
+}
 
 // A sum is made where it is first used, and once; a partial result is completed before it leaves.
 // RULES-LABEL: func.func @sums

@@ -102,3 +102,13 @@ func.func @value_dropped() {
   dist.wait %t : !dist.token<tensor<?x8xf32>>
   return
 }
+
+// -----
+
+// What a plan's buffers hold: floats of f32, f16 and bf16, ids.
+func.func @element_type(%x: tensor<?x8xf64>) {
+  // expected-error @+1 {{operand #0 must be ranked tensor of 32-bit float or 16-bit float or bfloat16 type or 32-bit signless integer values}}
+  %t = dist.all_reduce_start %x over tp sum : tensor<?x8xf64> -> !dist.token<tensor<?x8xf64>>
+  %y = dist.wait %t : !dist.token<tensor<?x8xf64>> -> tensor<?x8xf64>
+  return
+}

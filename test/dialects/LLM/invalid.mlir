@@ -88,6 +88,18 @@ llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 0, dim 4, f32>
 
 // -----
 
+// A plan holds floats of f32, f16 and bf16.
+// expected-error @+1 {{expected elements of f32, f16 or bf16, got 'i8'}}
+llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 2, dim 4, i8>
+
+// -----
+
+llm.tensor @w [8] f32 at 0 bytes 32
+// expected-error @+1 {{'type' failed to satisfy constraint}}
+llm.param @norm : tensor<8xf64> dims ["hidden"] from [#llm.source<@w[8] [0:8]>]
+
+// -----
+
 // Programs ------------------------------------------------------------------------------------------------------------
 
 func.func @no_table(%batch: !llm.batch, %x: tensor<?x2x4xf32>) -> tensor<?x2x4xf32> {
@@ -132,6 +144,17 @@ func.func @wrong_result(%x: tensor<?x8xf32>) -> tensor<?x11xf32> {
   // expected-error @+1 {{expected result type 'tensor<?x12xf32>', got 'tensor<?x11xf32>'}}
   %y = llm.linear %x, @m : tensor<?x8xf32> -> tensor<?x11xf32>
   return %y : tensor<?x11xf32>
+}
+
+// -----
+
+// f32 or the input's type.
+llm.tensor @w [12, 8] bf16 at 0 bytes 192
+llm.param @m : tensor<12x8xbf16> dims ["intermediate", "hidden"] from [#llm.source<@w[12, 8] [0:12] [0:8]>]
+func.func @other_float(%x: tensor<?x8xbf16>) -> tensor<?x12xf16> {
+  // expected-error @+1 {{expected result type 'tensor<?x12xbf16>', got 'tensor<?x12xf16>'}}
+  %y = llm.linear %x, @m : tensor<?x8xbf16> -> tensor<?x12xf16>
+  return %y : tensor<?x12xf16>
 }
 
 // -----
@@ -216,6 +239,14 @@ func.func @product(%x: tensor<?x3xf32>, %y: tensor<?x4xf32>) {
 func.func @logits(%batch: !llm.batch, %x: tensor<?x3x4xf32>) {
   // expected-error @+1 {{expected logits of rank 2, got 'tensor<?x3x4xf32>'}}
   %c = llm.top_candidates %x, %batch count 2 vocabulary 4 : tensor<?x3x4xf32> -> tensor<?x4x2xf32>
+  return
+}
+
+// -----
+
+func.func @half_logits(%batch: !llm.batch, %x: tensor<?x4xbf16>) {
+  // expected-error @+1 {{operand #0 must be rows of f32, of one or two dimensions of 32-bit float values, but got 'tensor<?x4xbf16>'}}
+  %c = llm.top_candidates %x, %batch count 2 vocabulary 4 : tensor<?x4xbf16> -> tensor<?x4x2xf32>
   return
 }
 

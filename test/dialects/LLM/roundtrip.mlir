@@ -72,3 +72,15 @@ func.func @ops(%batch: !llm.batch, %k: tensor<?x2x4xf32>) -> (tensor<?x4x4xf32>,
   %ids = llm.sample %c, %batch : tensor<?x5x2xf32> -> tensor<?xi32>
   return %g1, %ids : tensor<?x4x4xf32>, tensor<?xi32>
 }
+
+// Activations of 16 bits; the result of a linear may be wider.
+// CHECK-LABEL: func.func @half
+func.func @half(%batch: !llm.batch) -> (tensor<?x4x4xbf16>, tensor<?x6xf32>) {
+  // CHECK: %[[X:.*]] = llm.embedding %{{.*}}, @vocabulary : tensor<?x8xbf16>
+  %x = llm.embedding %batch, @vocabulary : tensor<?x8xbf16>
+  // CHECK: llm.linear %[[X]], @q bias @bias : tensor<?x8xbf16> -> tensor<?x4x4xbf16>
+  %q = llm.linear %x, @q bias @bias : tensor<?x8xbf16> -> tensor<?x4x4xbf16>
+  // CHECK: llm.linear %[[X]], @vocabulary : tensor<?x8xbf16> -> tensor<?x6xf32>
+  %z = llm.linear %x, @vocabulary : tensor<?x8xbf16> -> tensor<?x6xf32>
+  return %q, %z : tensor<?x4x4xbf16>, tensor<?x6xf32>
+}

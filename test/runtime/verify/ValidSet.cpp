@@ -9,6 +9,7 @@ public:
   RankPlan(const ValidSet &set, PlanBuilder &builder)
       : set_(set), b_(builder), stage_(b_.plan.mesh->stage), index_(b_.plan.mesh->tp_index), last_(stage_ + 1 == kPp) {
     plan::PlanT &plan = b_.plan;
+    plan.target = gpu() ? "sm_90" : "cpu";
     plan.mesh->layers = 1;
     plan.mesh->first_layer = stage_;
     plan.model->vocabulary = kVocabulary;
@@ -37,6 +38,8 @@ public:
 private:
   using Segments = std::vector<Slice>;
 
+  bool gpu() const { return set_.type_ != DType::F32; }
+
   /// The rank's part of `size` indices in parts of `part`, the rest padding.
   Segments part(uint64_t size, uint64_t part) const {
     const uint64_t begin = index_ * part, held = std::min(size, begin + part) - begin;
@@ -52,7 +55,8 @@ private:
   }
   uint32_t sliced(const std::string &name, uint32_t tensor, const Slices &slices, uint32_t copies,
                   std::vector<uint64_t> view = {}, plan::Placement placement = plan::Placement::Load) {
-    return named(name, b_.weight(tensor, DType::F32, slices, placement, std::move(view)), copies);
+    const DType dtype = slices.size() > 1 ? set_.type_ : DType::F32;
+    return named(name, b_.weight(tensor, dtype, slices, placement, std::move(view)), copies);
   }
 
   void weights() {
@@ -69,9 +73,10 @@ private:
     gate_ = sliced("gate", set_.gate_[stage_], {part(kFfn, 6), hidden}, 1);
     up_ = sliced("up", set_.up_[stage_], {part(kFfn, 6), hidden}, 1);
     down_ = sliced("down", set_.down_[stage_], {hidden, part(kFfn, 6)}, 1);
-    b_.cache(stage_, 1, kHeadDim);
+    b_.cache(stage_, 1, kHeadDim, set_.type_);
     if (last_) {
-      final_ = named("final", b_.weight(set_.final_, DType::F32, plan::Placement::Map), kTp);
+      final_ =
+          named("final", b_.weight(set_.final_, DType::F32, gpu() ? plan::Placement::Load : plan::Placement::Map), kTp);
       head_ = sliced("head", set_.embed_, {part(kVocabulary, 7), hidden}, 1);
     }
   }
@@ -111,15 +116,15 @@ private:
 
   void program(plan::Regime regime, uint32_t tokens) {
     b_.beginProgram(regime, tokens, kMaxBatch, kMaxBatch);
-    rows_ = {};
+    rows_ = {.dtype = set_.type_};
     uint32_t x;
     if (stage_ == 0) {
       auto &op = b_.add<plan::EmbeddingT>("embed");
       op.weight = embed_;
       op.first_row = index_ * 7;
-      x = allReduce("embed.reduce", op.out = b_.buffer(kHidden));
+      x = allReduce("embed.reduce", op.out = b_.buffer(kHidden, rows_));
     } else {
-      x = b_.recv("boundary", stage_ - 1, b_.buffer(kHidden));
+      x = b_.recv("boundary", stage_ - 1, b_.buffer(kHidden, rows_));
     }
     uint32_t n = norm("norm1", x, norm1_);
     const uint32_t q = linear("q", n, q_, 2 * kHeadDim), k = linear("k", n, k_, kHeadDim),
@@ -133,14 +138,14 @@ private:
     attention.q = q;
     attention.heads = 2;
     attention.scale = .5;
-    const uint32_t mixed = attention.out = b_.buffer(2 * kHeadDim);
+    const uint32_t mixed = attention.out = b_.buffer(2 * kHeadDim, rows_);
     x = add("add1", x, allReduce("o.reduce", linear("o", mixed, o_, kHidden, static_cast<int32_t>(oBias_))));
     n = norm("norm2", x, norm2_);
     const uint32_t gate = linear("gate", n, gate_, 6), up = linear("up", n, up_, 6);
     auto &glu = b_.add<plan::GluT>("glu");
     glu.gate = gate;
     glu.up = up;
-    const uint32_t both = glu.out = b_.buffer(6);
+    const uint32_t both = glu.out = b_.buffer(6, rows_);
     x = add("add2", x, allReduce("down.reduce", linear("down", both, down_, kHidden)));
     const BufferSpec ids{.rows = plan::RowUnit::Outputs, .dtype = DType::I32};
     if (last_) {
@@ -153,11 +158,13 @@ private:
   }
 
   void sample(uint32_t x, uint32_t out) {
-    rows_ = {.rows = plan::RowUnit::Outputs};
+    rows_.rows = plan::RowUnit::Outputs;
     auto &select = b_.add<plan::SelectRowsT>("select");
     select.input = x;
     const uint32_t selected = select.out = b_.buffer(kHidden, rows_);
-    const uint32_t logits = linear("head", norm("final", selected, final_), head_, 7), first = index_ * 7,
+    const uint32_t normed = norm("final", selected, final_);
+    rows_.dtype = DType::F32; // the logits are on every target
+    const uint32_t logits = linear("head", normed, head_, 7), first = index_ * 7,
                    valid = std::min(kVocabulary, first + 7) - first, width = 2 * (kCandidates + 2);
     auto &emit = b_.add<plan::EmitLogitsT>("emit.logits");
     emit.input = logits;
@@ -227,7 +234,7 @@ private:
            down_ = 0, final_ = 0, head_ = 0;
 };
 
-ValidSet::ValidSet(uint32_t seed) : checkpoint_(seed) {
+ValidSet::ValidSet(uint32_t seed, plan::DType type) : checkpoint_(seed), type_(type) {
   auto tensor = [&](const std::string &name, std::vector<uint64_t> shape) {
     return checkpoint_.add(name, DType::F32, std::move(shape));
   };

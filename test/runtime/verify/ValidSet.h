@@ -1,6 +1,7 @@
 // A small plan set that has what makes proofs hard: three query heads over two ranks (the fourth is padding), one KV
 // head that is repeated, keys and values from one fused tensor, a padded feed-forward network and vocabulary, a tied
-// head, a bias that only one rank may add, values that share memory, two stages.
+// head, a bias that only one rank may add, values that share memory, two stages. Activations, matrices and KV caches
+// are of one type; if it is not F32, the set is for a GPU.
 #pragma once
 
 #include "PlanBuilder.h"
@@ -14,7 +15,7 @@ public:
   static constexpr uint32_t kTp = 2, kPp = 2, kHidden = 16, kHeadDim = 4, kHeads = 3, kFfn = 10, kVocabulary = 13,
                             kCandidates = 2, kMaxTokens = 8, kMaxBatch = 2;
 
-  explicit ValidSet(uint32_t seed);
+  explicit ValidSet(uint32_t seed, plan::DType type = plan::DType::F32);
 
   plan::PlanT &rank(uint32_t r) { return ranks_[r]->plan; }
   /// The plans as a verifier sees them; valid until the next call.
@@ -32,6 +33,7 @@ private:
   class RankPlan;
 
   Checkpoint checkpoint_;
+  plan::DType type_;
   uint32_t embed_, norm_[kPp][2], q_[kPp], kv_[kPp], o_[kPp], oBias_[kPp], gate_[kPp], up_[kPp], down_[kPp], final_;
   std::vector<std::unique_ptr<PlanBuilder>> ranks_;
   std::vector<std::vector<uint8_t>> payloads_;

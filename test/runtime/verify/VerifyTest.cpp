@@ -23,10 +23,69 @@ std::string textOf(const std::vector<Violation> &violations) {
 }
 
 TEST(Verifier, AcceptsAValidSet) {
+  for (plan::DType type : {plan::DType::F32, plan::DType::F16, plan::DType::BF16}) {
+    ValidSet set(freshSeed(), type);
+    EXPECT_EQ(textOf(verifyPlanSet(set.pack())), "") << EnumNameDType(type);
+    for (const plan::Plan *plan : set.pack())
+      EXPECT_EQ(textOf(verifyPlan(*plan)), "") << EnumNameDType(type);
+  }
+}
+
+// There is no value that may have another type than it has: all others are tried. Ids are as wide as an F32, the others
+// shrink, so that nothing else is wrong.
+TEST(Verifier, EveryValueHasTheTypeThatItsInstructionsTake) {
+  using plan::DType;
+  ValidSet set(freshSeed(), DType::BF16);
+  int tried = 0;
+  for (uint32_t rank = 0; rank < 4; ++rank)
+    for (auto &program : set.rank(rank).programs)
+      for (size_t i = 0; i < program->buffers.size(); ++i)
+        for (DType type : {DType::F32, DType::F16, DType::BF16, DType::I32}) {
+          plan::Buffer &b = program->buffers[i];
+          const plan::Buffer old = b;
+          if (type == old.dtype() || dtypeBytes(type) > dtypeBytes(old.dtype()))
+            continue;
+          b = plan::Buffer(old.offset(), old.bytes() / dtypeBytes(old.dtype()) * dtypeBytes(type), old.row_elements(),
+                           -1, old.times(), 1, 0, 1, old.rows(), type);
+          EXPECT_THAT(textOf(verifyPlanSet(set.pack())), HasSubstr("dtype-mismatch"))
+              << "rank " << rank << ", value " << i << ": " << EnumNameDType(old.dtype()) << " as "
+              << EnumNameDType(type);
+          b = old;
+          ++tried;
+        }
+  EXPECT_GT(tried, 100);
+}
+
+TEST(Verifier, TheKvCacheMayHaveAnotherFloatType) {
   ValidSet set(freshSeed());
+  plan::KvCacheT &cache = *set.rank(1).kv->caches[0];
+  cache.bytes /= 2;
+  cache.dtype = plan::DType::F16;
+  set.rank(1).ledger->kv = cache.bytes;
   EXPECT_EQ(textOf(verifyPlanSet(set.pack())), "");
-  for (const plan::Plan *plan : set.pack())
-    EXPECT_EQ(textOf(verifyPlan(*plan)), "");
+  cache.bytes *= 2;
+  cache.dtype = plan::DType::I32;
+  set.rank(1).ledger->kv = cache.bytes;
+  EXPECT_THAT(textOf(verifyPlanSet(set.pack())), HasSubstr("kv: rank 1: KV cache of layer 0: dtype 3, expected f32"));
+}
+
+TEST(Verifier, OnlyACpuReadsWeightsInTheFile) {
+  ValidSet set(freshSeed());
+  for (uint32_t rank = 0; rank < 4; ++rank)
+    set.rank(rank).target = "sm_90";
+  EXPECT_THAT(textOf(verifyPlanSet(set.pack())),
+              HasSubstr("weight-map: rank 2: mapped weight 'final': target sm_90 reads no weight in its file"));
+}
+
+TEST(Verifier, AllRanksHaveOneTypeOnTheWay) {
+  using plan::DType;
+  ValidSet set(freshSeed(), DType::BF16);
+  plan::ProgramT &program = *set.rank(0).programs[0];
+  for (plan::Buffer &b : program.buffers)
+    if (b.dtype() == DType::BF16)
+      b = plan::Buffer(b.offset(), b.bytes(), b.row_elements(), -1, 1, 1, 0, 1, b.rows(), DType::F16);
+  EXPECT_THAT(textOf(verifyPlanSet(set.pack())),
+              AllOf(HasSubstr("collective-mismatch"), HasSubstr("send-recv-mismatch"), HasSubstr("F16")));
 }
 
 struct Mutant {

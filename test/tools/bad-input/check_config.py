@@ -122,7 +122,7 @@ check(f"--pp-split is -1, expected 1 to 65536{see}", "--pp", 2, "--pp-split", "-
 check(f"--pp-split gives 2 stages, expected --pp 3{see}", "--pp", 3, "--pp-split", "1,2", code=2)
 check(f"--tp is -3, expected 1 to 65536{see}", "--tp", -3, code=2)
 check(f"Could not convert: --pp = x{see}", "--pp", "x", code=2)
-check(f"--target 'tpu' is not supported; supported is cpu{see}", "--target", "tpu", code=2)
+check(f"--target 'tpu' is not supported; supported are cpu, sm_90{see}", "--target", "tpu", code=2)
 check(f"--weights 'some': expected none{see}", "--weights", "some", code=2)
 check(f"--emit: nope not in {{llm,shard,dist,plan}}{see}", "--emit", "nope", code=2)
 refused(f"unknown command 'run', expected compile, verify or inspect{see}", "distc", "run", code=2)
