@@ -150,7 +150,8 @@ cuda::BatchView CudaBackend::batch(const View &rows) const {
 
 uint64_t CudaBackend::bytesOf(const Instruction &instruction) const {
   uint64_t bytes = 0;
-  for (const BufferOperand &operand : operandsOf(*instruction.record).buffers()) {
+  const Operands operands = operandsOf(*instruction.record);
+  for (const BufferOperand &operand : operands.buffers()) {
     const View view = buffer(operand.buffer);
     bytes += static_cast<uint64_t>(view.elements()) * dtypeBytes(view.dtype);
   }
