@@ -50,10 +50,12 @@ public:
     collect();
     for (uint32_t value = 0; value < lives_.size() && !reporter_.full(); ++value)
       checkValue(value);
-    for (uint32_t i = 0; i < size() && !reporter_.full(); ++i)
-      for (const BufferOperand &operand : operandsOf(ref_.instruction(i)).buffers())
+    for (uint32_t i = 0; i < size() && !reporter_.full(); ++i) {
+      const Operands operands = operandsOf(ref_.instruction(i));
+      for (const BufferOperand &operand : operands.buffers())
         if (operand.write)
           occupy(ref_.root(operand.buffer));
+    }
     checkCaches();
   }
 

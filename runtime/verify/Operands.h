@@ -21,7 +21,8 @@ struct Operands {
   unsigned count = 0;
   int64_t weight = -1, bias = -1, cache = -1, group = -1, table = -1, peer = -1, sequence = -1;
 
-  std::span<const BufferOperand> buffers() const { return {list.data(), count}; }
+  std::span<const BufferOperand> buffers() const & { return {list.data(), count}; }
+  std::span<const BufferOperand> buffers() const && = delete; // of a temporary it would dangle
 };
 
 /// The instruction's op must be one of the union (isKnownOp).

@@ -196,11 +196,13 @@ private:
     fbb.Finish(plan::Program::Pack(fbb, &program));
     const auto &flat = *flatbuffers::GetRoot<plan::Program>(fbb.GetBufferPointer());
     std::vector<int> first(program.buffers.size(), -1), last(program.buffers.size(), -1);
-    for (uint32_t i = 0; i < flat.instructions()->size(); ++i)
-      for (const BufferOperand &operand : operandsOf(*flat.instructions()->Get(i)).buffers()) {
+    for (uint32_t i = 0; i < flat.instructions()->size(); ++i) {
+      const Operands operands = operandsOf(*flat.instructions()->Get(i));
+      for (const BufferOperand &operand : operands.buffers()) {
         first[operand.buffer] = first[operand.buffer] < 0 ? static_cast<int>(i) : first[operand.buffer];
         last[operand.buffer] = static_cast<int>(i);
       }
+    }
     program.arena_bytes = 0;
     for (size_t b = 0; b < program.buffers.size(); ++b) {
       auto offset = [&](size_t i) { return program.buffers[i].offset(); };
