@@ -1,13 +1,21 @@
 #!/usr/bin/env python3
 """Compares a fixture on a grid of meshes with its stored Hugging Face logits and greedy continuation.
 
-usage: check_golden.py FIXTURE TPxPP... ; distc and distrun are taken from PATH.
+usage: check_golden.py [--plans DIR] [--bound B] [--margin M] FIXTURE TPxPP... ; distc and distrun are taken from PATH.
+With --plans, DIR/FIXTURE.tpNppM have been compiled already. Continuations are compared up to the first token whose stored
+margin is below M: there another rounding may choose another token.
 """
-import json, struct, subprocess, sys, tempfile
+import argparse, json, struct, subprocess, tempfile
 from array import array
 from pathlib import Path
 
-BOUND, MARGIN = 2e-5, 1e-3
+parser = argparse.ArgumentParser()
+parser.add_argument("--plans")
+parser.add_argument("--bound", type=float, default=2e-5)
+parser.add_argument("--margin", type=float, default=1e-3)
+parser.add_argument("fixture")
+parser.add_argument("meshes", nargs="+")
+options = parser.parse_args()
 PROMPT = 16  # the stored continuation follows the first 16 of the stored ids
 
 
@@ -26,8 +34,9 @@ def read(path):
 
 
 def check(fixture, tp, pp, golden, folder):
-    plans = f"{folder}/plans"
-    subprocess.run(["distc", "compile", fixture, "--tp", str(tp), "--pp", str(pp), "-o", plans], check=True, stdout=subprocess.DEVNULL)
+    plans = f"{options.plans}/{Path(fixture).name}.tp{tp}pp{pp}" if options.plans else f"{folder}/plans"
+    if not options.plans:
+        subprocess.run(["distc", "compile", fixture, "--tp", str(tp), "--pp", str(pp), "-o", plans], check=True, stdout=subprocess.DEVNULL)
     (rows, length), ids = golden["input_ids"]
     vocabulary = golden["logits"][0][2]
     new = golden["generated"][0][1]
@@ -45,16 +54,16 @@ def check(fixture, tp, pp, golden, folder):
                               check=True, capture_output=True, text=True).stdout
         expected = list(golden["generated"][1][row * new : (row + 1) * new])
         margins = golden["margin"][1][row * new : (row + 1) * new]
-        sure = next((i for i, margin in enumerate(margins) if margin < MARGIN), new)
+        sure = next((i for i, margin in enumerate(margins) if margin < options.margin), new)
         actual = list(map(int, text.split()))
         assert actual[:sure] == expected[:sure], f"row {row}: {actual} differs from {expected} within {sure} tokens"
     relative = (error / norm) ** 0.5
     print(f"{Path(fixture).name} tp {tp} pp {pp}: relative error {relative:.2e}")
-    assert relative <= BOUND, f"more than {BOUND}"
+    assert relative <= options.bound, f"more than {options.bound}"
 
 
-golden = read(f"{sys.argv[1]}/golden.safetensors")
+golden = read(f"{options.fixture}/golden.safetensors")
 with tempfile.TemporaryDirectory() as folder:
-    for mesh in sys.argv[2:]:
+    for mesh in options.meshes:
         tp, pp = map(int, mesh.split("x"))
-        check(sys.argv[1], tp, pp, golden, folder)
+        check(options.fixture, tp, pp, golden, folder)
