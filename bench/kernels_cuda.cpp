@@ -1,7 +1,6 @@
 // The CUDA kernels beside the card's limit measured in the same run: microseconds, GB/s of weights or cache, and the
 // share of the bandwidth of plain reads. Each kernel runs many times in a graph, over operands that do not fit the
 // cache; the figure is the median of many replays.
-#include "bench/LimitsCuda.h"
 #include "distc/kernels/Cuda.h"
 
 #include <algorithm>
@@ -182,9 +181,8 @@ int main() {
   cudaDeviceProp properties;
   CHECK(cudaGetDeviceProperties(&properties, 0));
   Bench bench;
-  bench.limit = double(Pool::bytes) / bench.seconds(Pool::bytes, [&] {
-    return bench::readAll(bench.pool.memory, Pool::bytes, bench.stream);
-  });
+  bench.limit = double(Pool::bytes) /
+                bench.seconds(Pool::bytes, [&] { return cuda::readAll(bench.pool.memory, Pool::bytes, bench.stream); });
   std::printf("%s, %d multiprocessors; plain reads %.1f GB/s\n", properties.name, properties.multiProcessorCount,
               bench.limit * 1e-9);
   for (int64_t tokens : {1, 8}) {

@@ -22,11 +22,11 @@ constexpr const char *kTargets = "'cpu'; compile with --target cpu";
 
 Result<Device> openDevice(std::string_view target) {
   if (target == kCpu)
-    return Device{availableMemory(), nullptr};
+    return Device{availableMemory(), nullptr, cpuReadBandwidth};
 #ifdef DISTC_HAVE_CUDA
   if (target == kCuda) {
     DISTC_TRY(cuda::checkDevice());
-    return Device{cuda::freeMemory(), createDeviceMemory()};
+    return Device{cuda::freeMemory(), createDeviceMemory(), cudaReadBandwidth};
   }
 #endif
   return failedPrecondition("the plan is for target '" + std::string(target) + "', this build runs " + kTargets);

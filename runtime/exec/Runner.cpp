@@ -16,6 +16,7 @@ struct Runner::State {
   std::vector<PlanFile> files;
   std::vector<const plan::Plan *> plans; // all ranks, in rank order
   PlanSetInfo info;
+  Device device;
   std::unique_ptr<Trace> trace;
   std::vector<std::unique_ptr<Rank>> ranks; // those of this process
   uint64_t steps = 0;
@@ -84,7 +85,7 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   auto opened = openDevice(state->plans[0]->target()->string_view());
   if (!opened.ok()) // before files and memory, which may be another machine's
     return opened.status().context(directory);
-  const Device device = opened.take();
+  state->device = opened.take();
   state->info = planSetInfo(state->plans, directory);
 
   const std::span<const plan::Plan *const> mine = state->plans; // every rank runs in this process
@@ -100,7 +101,7 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
       DISTC_ASSIGN(sources[r], cache.open(*mine[r]));
     }
   }
-  const uint64_t available = device.availableMemory;
+  const uint64_t available = state->device.availableMemory;
   DISTC_TRY(checkMemory(mine, options.randomSeed.has_value(), available));
 
   const uint32_t ranks = static_cast<uint32_t>(mine.size()), cores = usableCores();
@@ -108,7 +109,7 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   const std::vector<int> allowed = allowedCores();
   const bool fits = uint64_t(ranks) * threads <= cores;
   auto communicators = connectInProcess(groupsOf(mine), {options.timeoutSeconds, /*spin=*/fits && ranks * threads > 1,
-                                                         options.interrupted, device.memory});
+                                                         options.interrupted, state->device.memory});
   if (!options.traceFile.empty()) {
     auto trace = std::make_unique<Trace>(options.traceFile);
     DISTC_TRY(trace->write()); // better now than after the run
@@ -139,6 +140,8 @@ Runner::Runner(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Runner::~Runner() = default;
 
 const PlanSetInfo &Runner::info() const { return state_->info; }
+
+double Runner::readBandwidth() const { return state_->device.readBandwidth(); }
 
 Result<StepResult> Runner::step(const Batch &batch) {
   State &state = *state_;

@@ -9,7 +9,7 @@ namespace distc {
 namespace {
 
 // A JSON string; labels come from plan files, so anything may be in them.
-std::string quoted(std::string_view text) {
+std::string jsonString(std::string_view text) {
   std::string result = "\"";
   for (unsigned char c : text) {
     if (c == '"' || c == '\\') {
@@ -30,7 +30,7 @@ const char *queueName(uint8_t queue) { return queue == 0 ? "compute" : queue == 
 
 std::string metadata(const char *what, uint32_t rank, uint32_t queue, const std::string &name) {
   return std::string("{\"ph\":\"M\",\"name\":\"") + what + "\",\"pid\":" + std::to_string(rank) +
-         ",\"tid\":" + std::to_string(queue) + ",\"args\":{\"name\":" + quoted(name) + "}},\n";
+         ",\"tid\":" + std::to_string(queue) + ",\"args\":{\"name\":" + jsonString(name) + "}},\n";
 }
 
 } // namespace
@@ -66,7 +66,7 @@ Status Trace::write() const {
                     EnumNameOp(i.op), rank, i.queue, static_cast<double>(event.begin) / 1e3,
                     static_cast<double>(event.end - event.begin) / 1e3, i.id);
       json += numbers;
-      json += "\"label\":" + quoted(i.label) + ",\"bytes\":" + std::to_string(event.bytes) + "}},\n";
+      json += "\"label\":" + jsonString(i.label) + ",\"bytes\":" + std::to_string(event.bytes) + "}},\n";
     }
   }
   json += "{\"ph\":\"M\",\"name\":\"trace\",\"pid\":0,\"args\":{\"dropped\":" + std::to_string(dropped) + "}}\n]}\n";

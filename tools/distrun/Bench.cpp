@@ -1,12 +1,9 @@
 #include "distc/Engine.h"
-#include "runtime/base/System.h"
 #include "tools/distrun/Commands.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <random>
-#include <thread>
 
 namespace distc {
 
@@ -20,40 +17,6 @@ Spread spread(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   const size_t n = values.size();
   return {(values[(n - 1) / 2] + values[n / 2]) / 2, values.front(), values.back()};
-}
-
-// Bytes per second of all cores reading a buffer far larger than the caches: the best of a few passes.
-double readBandwidth() {
-  const size_t threads = std::max(1u, usableCores());
-  const size_t words = std::min<uint64_t>(uint64_t(1) << 30, availableMemory() / 4) / 8 / threads / 8 * 8;
-  std::vector<std::vector<uint64_t>> parts(threads);
-  auto inParallel = [&](auto work) {
-    std::vector<std::thread> team;
-    for (size_t t = 0; t < threads; ++t)
-      team.emplace_back([&, t] { work(t); });
-    for (std::thread &thread : team)
-      thread.join();
-  };
-  inParallel([&](size_t t) { parts[t].assign(words, t + 1); });
-  std::vector<uint64_t> sums(threads);
-  double best = 0;
-  for (int pass = 0; pass < 5; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
-    inParallel([&](size_t t) {
-      uint64_t lanes[8] = {};
-      for (size_t i = 0; i + 8 <= parts[t].size(); i += 8)
-        for (size_t lane = 0; lane < 8; ++lane)
-          lanes[lane] += parts[t][i + lane];
-      for (uint64_t lane : lanes)
-        sums[t] += lane;
-    });
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    best = std::max(best, double(words) * 8 * double(threads) / seconds);
-  }
-  // A use of the sums that the compiler cannot foresee keeps the reads.
-  volatile uint64_t keep = sums[0];
-  (void)keep;
-  return best;
 }
 
 std::string json(const char *name, const Spread &s) {
@@ -86,7 +49,7 @@ Status runBench(const Options &options) {
   std::mt19937 random(1);
   std::uniform_int_distribution<int32_t> ids(0, static_cast<int32_t>(info.vocabulary) - 1);
   std::vector<double> prefill, decodeMs, decode, bandwidth;
-  const double machine = readBandwidth() / 1e9;
+  const double machine = runner->readBandwidth() / 1e9;
   for (uint32_t run = 0; run <= options.repeat; ++run) {
     std::vector<Request> requests(options.batch);
     for (Request &r : requests) {

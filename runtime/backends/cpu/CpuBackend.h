@@ -68,6 +68,9 @@ private:
   CpuRun run_;
 };
 
+/// Bytes per second of all cores reading a buffer far larger than the caches: the best of a few passes.
+double cpuReadBandwidth();
+
 /// Refuses what the CPU kernels cannot do: element types, head sizes, mapped rows that are no matrix rows.
 Status checkCpuSupport(const plan::Plan &plan);
 

@@ -26,7 +26,12 @@ CudaBackend::CudaBackend(const plan::Plan &plan, Communicator &communicator, Thr
     : plan_(plan), communicator_(communicator), pool_(pool) {}
 
 // Whatever is still queued may use the memory that goes now.
-CudaBackend::~CudaBackend() { (void)cudaStreamSynchronize(stream_); }
+CudaBackend::~CudaBackend() {
+  (void)cudaStreamSynchronize(stream_);
+  for (auto &[kind, graph] : graphs_)
+    if (graph.executable)
+      (void)cudaGraphExecDestroy(graph.executable);
+}
 
 Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCudaSupport(plan_));
@@ -42,6 +47,10 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   batchBytes_ = layBatch(nullptr, device_);
   DISTC_ASSIGN(batch_, cuda::Memory::allocate(Kind::Device, batchBytes_, rank + "batch"));
   DISTC_ASSIGN(batchHost_, cuda::Memory::allocate(Kind::Pinned, batchBytes_, rank + "batch"));
+  size_t outputs = 0;
+  for (const plan::Program *program : *plan_.programs())
+    outputs = std::max<size_t>(outputs, program->max_outputs());
+  DISTC_ASSIGN(ids_, cuda::Memory::allocate(Kind::Pinned, outputs * sizeof(int32_t), rank + "ids"));
   layBatch(batch_.data(), device_);
   layBatch(batchHost_.data(), host_);
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
@@ -113,11 +122,40 @@ Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &
     const uint64_t counter = static_cast<uint64_t>(batch.positions[static_cast<size_t>(batch.outputs[r])]) + 1;
     host_.sampling[r] = {s.temperature, s.topP, s.topK, s.seed, counter};
   }
-  return cuda::check(cudaMemcpyAsync(batch_.data(), batchHost_.data(), batchBytes_, cudaMemcpyHostToDevice, stream_),
-                     "copy the batch");
+  DISTC_TRY(cuda::check(cudaMemcpyAsync(batch_.data(), batchHost_.data(), batchBytes_, cudaMemcpyHostToDevice, stream_),
+                        "copy the batch"));
+  return chooseMode(program);
 }
 
-Status CudaBackend::end() { return cuda::check(cudaStreamSynchronize(stream_), "run the step"); }
+Status CudaBackend::chooseMode(uint32_t program) {
+  mode_ = Mode::Launch;
+  // What ranks exchange is ordered by the host, and logits go to where the host says.
+  if (program_->regime() != plan::Regime::Decode || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
+    return {};
+  graph_ = &graphs_[{program, input_->batch->tokens.size()}];
+  if (graph_->steps++ == 0) // kernels are loaded when they are launched first, which a capture does not allow
+    return {};
+  mode_ = graph_->executable ? Mode::Replay : Mode::Capture;
+  if (mode_ == Mode::Capture)
+    return cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture the step");
+  return {};
+}
+
+Status CudaBackend::end() {
+  if (mode_ == Mode::Capture) {
+    cudaGraph_t graph = nullptr;
+    DISTC_TRY(cuda::check(cudaStreamEndCapture(stream_, &graph), "capture the step"));
+    const cudaError_t error = cudaGraphInstantiate(&graph_->executable, graph, 0);
+    (void)cudaGraphDestroy(graph);
+    DISTC_TRY(cuda::check(error, "make a graph of the step"));
+  }
+  if (mode_ != Mode::Launch)
+    DISTC_TRY(cuda::check(cudaGraphLaunch(graph_->executable, stream_), "launch the step"));
+  DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "run the step"));
+  if (plan_.mesh()->rank() == 0)
+    std::memcpy(output_->ids, ids_.data(), input_->batch->outputs.size() * sizeof(int32_t));
+  return {};
+}
 
 CudaBackend::View CudaBackend::buffer(uint32_t index) const {
   const plan::Buffer &buffer = *program_->buffers()->Get(index);

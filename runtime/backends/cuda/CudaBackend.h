@@ -1,10 +1,14 @@
 // The CUDA backend: one rank's memory on a device, and the instructions of a step as kernels on one stream. Both queues
-// of a plan share the stream, in the order of the program, which is a valid order.
+// of a plan share the stream, in the order of the program, which is a valid order. A decode step of a single rank is
+// captured into a CUDA graph when its kind of batch comes for the second time, and replayed from then on: everything
+// that changes from step to step is in device memory.
 #pragma once
 
 #include "distc/kernels/Cuda.h"
 #include "runtime/backends/Backend.h"
 #include "runtime/backends/cuda/Device.h"
+
+#include <map>
 
 namespace distc {
 
@@ -46,6 +50,16 @@ private:
 
   Status compute(const Instruction &instruction);
   Status communicate(const Instruction &instruction);
+  /// How the instructions of this step reach the device: one by one, into a graph, or not at all, the graph being
+  /// there.
+  enum class Mode { Launch, Capture, Replay };
+  struct Graph {
+    int steps = 0; // of this kind
+    cudaGraphExec_t executable = nullptr;
+  };
+
+  Status chooseMode(uint32_t program);
+
   Status emitIds(const Instruction &instruction);
   Status emitLogits(const Instruction &instruction);
   template <typename Operands> CommCall call(const Instruction &instruction) const;
@@ -54,15 +68,21 @@ private:
   Communicator &communicator_;
   ThreadPool &pool_;
   cuda::Stream stream_;
-  cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_;
+  cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_, ids_;
   std::vector<size_t> tableOffsets_;
   DeviceBatch device_{}, host_{};
   size_t batchBytes_ = 0;
 
+  std::map<std::pair<uint32_t, size_t>, Graph> graphs_; // by program and number of tokens
+  Graph *graph_ = nullptr;
+  Mode mode_ = Mode::Launch;
   const plan::Program *program_ = nullptr;
   const StepInput *input_ = nullptr;
   StepOutput *output_ = nullptr;
 };
+
+/// Bytes per second of plain reads of device memory: the best of a few passes. 0: there is no memory to try it on.
+double cudaReadBandwidth();
 
 /// Refuses what the kernels cannot do.
 Status checkCudaSupport(const plan::Plan &plan);

@@ -31,6 +31,8 @@ cuda::Activation activationOf(plan::Activation activation) {
 } // namespace
 
 Status CudaBackend::execute(const Instruction &instruction) {
+  if (mode_ == Mode::Replay)
+    return {};
   switch (instruction.op) {
   case plan::Op::AllReduce:
   case plan::Op::AllGather:
@@ -176,7 +178,7 @@ Status CudaBackend::emitIds(const Instruction &instruction) {
   const View ids = buffer(instruction.as<plan::EmitIds>().input());
   if (plan_.mesh()->rank() != 0 || ids.rows == 0)
     return {};
-  return cuda::check(cudaMemcpyAsync(output_->ids + ids.first, ids.data,
+  return cuda::check(cudaMemcpyAsync(reinterpret_cast<int32_t *>(ids_.data()) + ids.first, ids.data,
                                      static_cast<size_t>(ids.rows) * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_),
                      "read the ids");
 }

@@ -45,6 +45,8 @@ public:
   ~Runner();
 
   const PlanSetInfo &info() const;
+  /// Bytes per second that plain reads reach on the ranks' device, measured now.
+  double readBandwidth() const;
 
   /// Runs one batch through all ranks. A failure ends the runner: later steps return the same failure.
   Result<StepResult> step(const Batch &batch);

@@ -16,6 +16,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace distc::cuda {
@@ -143,6 +144,9 @@ cudaError_t convert(In in, int64_t n, Out out, cudaStream_t stream);
 /// GGUF blocks of 32 elements at any address, laid out as in Cpu.h. n is a multiple of 32.
 cudaError_t dequantizeQ8_0(const void *source, int64_t n, Out out, cudaStream_t stream);
 cudaError_t dequantizeQ4_1(const void *source, int64_t n, Out out, cudaStream_t stream);
+
+/// Reads `bytes` at `data` (both multiples of 16) once by plain 16-byte loads: the bandwidth to hold others against.
+cudaError_t readAll(const void *data, size_t bytes, cudaStream_t stream);
 
 enum class Init : uint8_t { Uniform, Ones, Zeros };
 

@@ -1,8 +1,9 @@
-#include "bench/LimitsCuda.h"
+// The limit of what streams from memory: reads and nothing else.
+#include "distc/kernels/Cuda.h"
 
 #include <cstdint>
 
-namespace distc::bench {
+namespace distc::cuda {
 namespace {
 
 __device__ unsigned sink;
@@ -41,4 +42,4 @@ cudaError_t readAll(const void *data, size_t bytes, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-} // namespace distc::bench
+} // namespace distc::cuda
