@@ -56,7 +56,7 @@ nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 run kernels "$out/test/unit/KernelsCudaTest" --gtest_brief=1
 # Side by side: most of their time is starting processes.
 for fixture in "${fixtures[@]}"; do
-  python3 test/e2e/check_golden.py --plans "$out/plans" --bound 3e-2 --margin 0.1 "test/data/fixtures/$fixture" \
+  python3 test/e2e/check_golden.py --plans "$out/plans" --bound 2e-2 --margin 0.1 "test/data/fixtures/$fixture" \
     "${meshes[@]}" >"$out/$fixture.log" 2>&1 || echo "FAILED, see above" >>"$out/$fixture.log" &
 done
 wait
