@@ -37,6 +37,7 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCudaSupport(plan_));
   DISTC_TRY(cuda::checkDevice());
   DISTC_TRY(stream_.create());
+  DISTC_TRY(product_.create(stream_));
   const std::string rank = "rank " + std::to_string(plan_.mesh()->rank()) + ": ";
   const plan::Ledger &ledger = *plan_.ledger();
   using Kind = cuda::Memory::Kind;

@@ -7,6 +7,7 @@
 #include "distc/kernels/Cuda.h"
 #include "runtime/backends/Backend.h"
 #include "runtime/backends/cuda/Device.h"
+#include "runtime/backends/cuda/MatrixProduct.h"
 
 #include <map>
 
@@ -68,6 +69,7 @@ private:
   Communicator &communicator_;
   ThreadPool &pool_;
   cuda::Stream stream_;
+  cuda::MatrixProduct product_;
   cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_, ids_;
   std::vector<size_t> tableOffsets_;
   DeviceBatch device_{}, host_{};

@@ -69,8 +69,11 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const auto &o = instruction.as<plan::Linear>();
     const View x = buffer(o.input()), y = buffer(o.out());
     const void *bias = o.bias() < 0 ? nullptr : weight(static_cast<uint32_t>(o.bias()));
-    error =
-        cuda::linear(in(x), x.rows, matrix(o.weight(), x.width), {bias, cuda::Type::F32}, {}, out(y), y.width, stream_);
+    const cuda::Matrix w = matrix(o.weight(), x.width);
+    // The bias of the few families that have one is not worth a second pass over y.
+    if (!bias && cuda::MatrixProduct::suits(in(x), x.rows, w))
+      return product_.run(in(x), x.rows, w, out(y));
+    error = cuda::linear(in(x), x.rows, w, {bias, cuda::Type::F32}, {}, out(y), y.width, stream_);
     break;
   }
   case plan::Op::Rope: {

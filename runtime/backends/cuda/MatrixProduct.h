@@ -1,0 +1,31 @@
+// Products of many rows with a weight, by cuBLAS: beyond a few rows the tensor cores decide, not the bandwidth.
+#pragma once
+
+#include "distc/kernels/Cuda.h"
+#include "runtime/backends/cuda/Device.h"
+
+#include <cublas_v2.h>
+
+namespace distc::cuda {
+
+class MatrixProduct {
+public:
+  MatrixProduct() = default;
+  MatrixProduct(const MatrixProduct &) = delete;
+  ~MatrixProduct();
+
+  Status create(cudaStream_t stream);
+
+  /// Whether run() is right for this product, and faster than the kernel `linear`: more than 8 rows, input and weight
+  /// of one 16-bit type.
+  static bool suits(In x, int64_t rows, const Matrix &weight);
+
+  /// y[t, n] = sum_k x[t, k] * w[n, k], summed in f32. The order of a sum is the library's own: the bits of a row may
+  /// depend on the number of rows.
+  Status run(In x, int64_t rows, const Matrix &weight, Out y);
+
+private:
+  cublasHandle_t handle_ = nullptr;
+};
+
+} // namespace distc::cuda
