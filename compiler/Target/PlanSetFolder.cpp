@@ -124,6 +124,7 @@ Result<std::vector<PlanFile>> replacePlanSet(const std::vector<std::vector<uint8
   DISTC_TRY(fill(temporary, files, tokenizer));
   DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(temporary.string()));
   std::vector<const plan::Plan *> plans;
+  plans.reserve(set.size());
   for (const PlanFile &file : set)
     plans.push_back(&file.plan());
   if (prove)

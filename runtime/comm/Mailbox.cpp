@@ -48,7 +48,7 @@ Status Mailbox::put(const CommCall &call, const void *in, size_t count, plan::DT
     spare_.push_back(buffer);
     return status;
   }
-  messages_.push_back(std::move(message));
+  messages_.push_back(message);
   size_.store(messages_.size(), std::memory_order_release);
   changed_.notify_all();
   return {};
@@ -67,7 +67,7 @@ Status Mailbox::take(const CommCall &call, uint32_t self, uint32_t peer, const s
           return describeCall(self, call, "recv", group) + world_.waited() + "rank " + std::to_string(peer) +
                  " to send";
         }));
-    message = std::move(messages_.front());
+    message = messages_.front();
     messages_.pop_front();
     size_.store(messages_.size(), std::memory_order_release);
   }

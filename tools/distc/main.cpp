@@ -70,6 +70,7 @@ void addCompile(CLI::App &app, CompileOptions &options) {
 Status verifyCommand(const std::string &directory) {
   DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(directory));
   std::vector<const plan::Plan *> plans;
+  plans.reserve(set.size());
   for (const PlanFile &file : set)
     plans.push_back(&file.plan());
   DISTC_TRY(provePlanSet(plans, directory));
