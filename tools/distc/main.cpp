@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 
 using namespace distc;
 
@@ -74,6 +75,12 @@ Status verifyCommand(const std::string &directory) {
   for (const PlanFile &file : set)
     plans.push_back(&file.plan());
   DISTC_TRY(provePlanSet(plans, directory));
+  const flatbuffers::String *tokenizer = set[0].plan().model()->tokenizer();
+  std::error_code ignored;
+  if (tokenizer && tokenizer->size() != 0 &&
+      !std::filesystem::exists(std::filesystem::path(directory) / tokenizer->str(), ignored))
+    return failedPrecondition(directory + ": holds no " + tokenizer->str() +
+                              ", the tokenizer that its plans name; compile the model again");
   std::printf("%s: %zu plans verified\n", directory.c_str(), set.size());
   return {};
 }

@@ -74,8 +74,11 @@ int main(int argc, char **argv) {
   }
   if (status.ok())
     return 0;
-  if (!readerGone)
+  if (!readerGone) {
+    if (status.code() == distc::Code::Cancelled && isatty(STDERR_FILENO))
+      std::fputc('\n', stderr); // the text was in the middle of a line
     std::fprintf(stderr, "distrun: error: %s\n", status.message().c_str());
+  }
   if (!options.ok())
     return 2;
   return status.code() == distc::Code::Cancelled ? 130 : 1;
