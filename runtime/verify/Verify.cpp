@@ -2,6 +2,8 @@
 
 #include "runtime/verify/Report.h"
 
+#include <cstdint>
+
 namespace distc {
 
 namespace verify {
@@ -29,10 +31,44 @@ std::string ProgramRef::value(size_t i) const {
 
 namespace {
 
+// FlatBuffers' own verifier sees that vectors lie in the file, not that they lie at multiples of their element's size.
+template <typename Vector> bool isAligned(const Vector *values) {
+  constexpr size_t kAlignment = 8; // of 64-bit integers and doubles, and of structs that hold some
+  return !values || reinterpret_cast<uintptr_t>(values->Data()) % kAlignment == 0;
+}
+
+bool isAligned(const plan::Plan &plan) {
+  bool aligned = true;
+  for (const plan::SourceTensor *tensor : *plan.tensors())
+    aligned = aligned && isAligned(tensor->shape());
+  for (const plan::Weight *weight : *plan.weights()) {
+    aligned = aligned && isAligned(weight->shape());
+    for (const plan::WeightSource *source : *weight->sources()) {
+      aligned = aligned && isAligned(source->view());
+      for (const plan::DimSlice *dim : *source->dims())
+        aligned = aligned && isAligned(dim->segments());
+    }
+  }
+  for (const plan::RopeTable *table : *plan.rope_tables())
+    aligned = aligned && isAligned(table->inv_freq());
+  for (const plan::Program *program : *plan.programs()) {
+    aligned = aligned && isAligned(program->buffers());
+    if (program->values())
+      for (const plan::ValueInfo *value : *program->values())
+        aligned = aligned && isAligned(value->dims());
+  }
+  return aligned;
+}
+
+void checkAlignment(const plan::Plan &plan, Reporter &reporter) {
+  if (!isAligned(plan))
+    reporter.add("index-range", cat("rank ", plan.mesh()->rank(), ": a list does not lie at a multiple of 8 bytes"));
+}
+
 /// Stops at the first proof that fails: the later ones follow what the earlier ones have shown to be safe.
 bool checkRank(const plan::Plan &plan, Reporter &reporter) {
   size_t before = reporter.count();
-  for (auto check : {checkStructure, checkWeightTables, checkPrograms, checkMemory}) {
+  for (auto check : {checkAlignment, checkStructure, checkWeightTables, checkPrograms, checkMemory}) {
     check(plan, reporter);
     if (reporter.count() != before)
       return false;
