@@ -3,6 +3,7 @@
 
 #include "distc/Batch.h"
 #include "distc/Status.h"
+#include "distc/kernels/Sampling.h"
 #include "runtime/base/ThreadPool.h"
 #include "runtime/comm/CommMemory.h"
 #include "runtime/comm/Communicator.h"
@@ -31,6 +32,12 @@ struct StepInput {
   const Batch *batch = nullptr;
   std::vector<int32_t> sequenceOf; // [T]: the sequence of each token
 };
+
+/// What output r of a batch asks of sampling; its random numbers count from the position of the token to be sampled.
+inline SamplingRow samplingOf(const Batch &batch, size_t r) {
+  const Sampling &s = batch.sampling[r];
+  return {s.temperature, s.topP, s.topK, s.seed, uint64_t(batch.positions[size_t(batch.outputs[r])]) + 1};
+}
 
 /// Where the host wants the results. Ranks write disjoint parts, at the same time.
 struct StepOutput {

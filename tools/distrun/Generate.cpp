@@ -40,7 +40,6 @@ Result<std::vector<std::string>> readPrompts(const Options &options) {
 }
 
 Result<std::vector<int32_t>> encodeChat(const Tokenizer &tokenizer, const std::string &prompt, const Options &options) {
-#ifdef DISTC_HAVE_CHAT
   if (tokenizer.chatTemplate().empty())
     return failedPrecondition("the model has no chat template; leave out --chat");
   std::vector<ChatMessage> messages;
@@ -56,9 +55,6 @@ Result<std::vector<int32_t>> encodeChat(const Tokenizer &tokenizer, const std::s
   if (bos >= 0 && !bare.empty() && bare.front() == bos && (ids.empty() || ids.front() != bos))
     ids.insert(ids.begin(), bos);
   return ids;
-#else
-  return failedPrecondition("this distrun was built without chat templates; leave out --chat");
-#endif
 }
 
 Result<std::vector<Request>> makeRequests(const Tokenizer *tokenizer, const Options &options) {

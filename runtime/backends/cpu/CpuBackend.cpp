@@ -64,11 +64,8 @@ Status CpuBackend::begin(uint32_t program, const StepInput &input, StepOutput &o
   run_.output = &output;
   const Batch &batch = *input.batch;
   run_.sampling.resize(batch.outputs.size());
-  for (size_t r = 0; r < batch.outputs.size(); ++r) {
-    const Sampling &s = batch.sampling[r];
-    const uint64_t counter = static_cast<uint64_t>(batch.positions[static_cast<size_t>(batch.outputs[r])]) + 1;
-    run_.sampling[r] = {s.temperature, s.topP, s.topK, s.seed, counter};
-  }
+  for (size_t r = 0; r < batch.outputs.size(); ++r)
+    run_.sampling[r] = samplingOf(batch, r);
   return {};
 }
 

@@ -16,10 +16,6 @@ constexpr size_t kAlignment = 256;
 
 size_t alignUp(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-cuda::Type typeOf(plan::DType dtype) {
-  return dtype == plan::DType::F32 ? cuda::Type::F32 : dtype == plan::DType::F16 ? cuda::Type::F16 : cuda::Type::BF16;
-}
-
 } // namespace
 
 CudaBackend::CudaBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool)
@@ -118,11 +114,8 @@ Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &
   copy(host_.sequenceOf, input.sequenceOf);
   copy(host_.blockTables, batch.blockTable);
   copy(host_.outputs, batch.outputs);
-  for (size_t r = 0; r < batch.outputs.size(); ++r) {
-    const Sampling &s = batch.sampling[r];
-    const uint64_t counter = static_cast<uint64_t>(batch.positions[static_cast<size_t>(batch.outputs[r])]) + 1;
-    host_.sampling[r] = {s.temperature, s.topP, s.topK, s.seed, counter};
-  }
+  for (size_t r = 0; r < batch.outputs.size(); ++r)
+    host_.sampling[r] = samplingOf(batch, r);
   DISTC_TRY(cuda::check(cudaMemcpyAsync(batch_.data(), batchHost_.data(), batchBytes_, cudaMemcpyHostToDevice, stream_),
                         "copy the batch"));
   return chooseMode(program);

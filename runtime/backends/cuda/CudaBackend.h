@@ -13,6 +13,11 @@
 
 namespace distc {
 
+/// A float type of the plan as the kernels name it.
+inline cuda::Type typeOf(plan::DType dtype) {
+  return dtype == plan::DType::F32 ? cuda::Type::F32 : dtype == plan::DType::F16 ? cuda::Type::F16 : cuda::Type::BF16;
+}
+
 class CudaBackend : public Backend {
 public:
   CudaBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool);

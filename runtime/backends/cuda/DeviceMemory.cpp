@@ -54,11 +54,9 @@ public:
     for (size_t i = 0; i < ins.size(); ++i)
       peers.data[i] = static_cast<const std::byte *>(ins[i]) + begin * size;
     auto at = [&](void *out) { return static_cast<std::byte *>(out) + (begin - shift) * size; };
-    const auto type = dtype == plan::DType::F32   ? cuda::Type::F32
-                      : dtype == plan::DType::F16 ? cuda::Type::F16
-                                                  : cuda::Type::BF16;
     note(cuda::reduce(peers, op == plan::ReduceOp::Sum ? cuda::ReduceOp::Sum : cuda::ReduceOp::Max,
-                      static_cast<int64_t>(end - begin), {at(outs[0]), type}, static_cast<cudaStream_t>(stream)),
+                      static_cast<int64_t>(end - begin), {at(outs[0]), typeOf(dtype)},
+                      static_cast<cudaStream_t>(stream)),
          "reduce");
     for (void *out : outs.subspan(1))
       copy(at(out), at(outs[0]), (end - begin) * size, stream);

@@ -7,10 +7,6 @@ namespace distc {
 
 namespace {
 
-cuda::Type typeOf(plan::DType dtype) {
-  return dtype == plan::DType::F32 ? cuda::Type::F32 : dtype == plan::DType::F16 ? cuda::Type::F16 : cuda::Type::BF16;
-}
-
 template <typename View> cuda::In in(const View &view) { return {view.data, typeOf(view.dtype)}; }
 template <typename View> cuda::Out out(const View &view) { return {view.data, typeOf(view.dtype)}; }
 
