@@ -2,6 +2,7 @@
 // share of the bandwidth of plain reads. Each kernel runs many times in a graph, over operands that do not fit the
 // cache; the figure is the median of many replays.
 #include "distc/kernels/Cuda.h"
+#include "distc/kernels/CudaStage.h"
 
 #include <algorithm>
 #include <cmath>
@@ -115,7 +116,7 @@ struct Bench {
 
   /// Decode of `sequences` sequences of one length, or prefill of one, whose every token counts what it reads; the
   /// heads of an 8B model.
-  void attention(int32_t context, int64_t sequences, int clusterBlocks, bool prefill = false) {
+  void attention(int32_t context, int64_t sequences, int clusterBlocks, bool prefill = false, bool stage = false) {
     const int64_t heads = 32, kvHeads = 8, dim = 128, blockTokens = 16, perSequence = context / blockTokens;
     const int64_t rows = prefill ? context : sequences;
     std::vector<int32_t> table(sequences * perSequence), sequenceOf(rows), positions(rows, context - 1);
@@ -136,11 +137,58 @@ struct Bench {
     const char *q = pool.next(rows * heads * dim * 2);
     char *out = pool.next(rows * heads * dim * 2);
     const size_t bytes = table.size() * 2 * kvHeads * blockTokens * dim * 2;
-    report((prefill ? std::string("attention 8B prefill ") : "attention 8B context ") + std::to_string(context) +
-               " batch " + std::to_string(sequences) + " cluster " + std::to_string(clusterBlocks),
+    report((prefill ? std::string("attention 8B prefill ")
+            : stage ? "decode attention 8B context "
+                    : "attention 8B context ") +
+               std::to_string(context) + " batch " + std::to_string(sequences) + " cluster " +
+               std::to_string(clusterBlocks),
            double(bytes) * (prefill ? (context + 1) / 2.0 : 1.0), [&] {
+             if (stage)
+               return cuda::decodeAttention({q, Type::BF16}, rows,
+                                            {pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim},
+                                            {heads, 0.088f, 0, 0.0f}, view, 132, {out, Type::BF16}, stream);
              return cuda::attention({q, Type::BF16}, rows, {pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim},
                                     {heads, 0.088f, 0, 0.0f, clusterBlocks}, view, {out, Type::BF16}, stream);
+           });
+    CHECK(cudaFree(device));
+  }
+
+  /// A stage of one weight, or the gated one of two, over all multiprocessors. Each call streams other weights.
+  void stage(const char *name, cuda::StageForm form, int rows, int cols, int tokens, bool norm, int sms) {
+    const int weights = form == cuda::StageForm::Glu ? 2 : 1;
+    const size_t bytes = size_t(rows) * cols * 2;
+    std::vector<uint32_t> bounds(sms + 1);
+    const int64_t units = rows / cuda::unitRows(form);
+    for (int s = 0; s <= sms; ++s)
+      bounds[s] = uint32_t(units * s / sms);
+    auto *device = deviceMemory<uint32_t>(bounds.size());
+    CHECK(cudaMemcpy(device, bounds.data(), bounds.size() * 4, cudaMemcpyDefault));
+    cuda::MatrixStage stage;
+    stage.form = form;
+    stage.cols = cols;
+    stage.weightCount = weights;
+    stage.bounds = device;
+    stage.sms = sms;
+    stage.maxUnits = int((units + sms - 1) / sms);
+    stage.ringBytes = cuda::maxRingBytes;
+    stage.norm = norm ? reinterpret_cast<const float *>(pool.next(size_t(cols) * 4)) : nullptr;
+    char *y = pool.next(size_t(tokens) * rows * 4);
+    cuda::StageInput input;
+    input.x = pool.next(size_t(tokens) * cols * 2);
+    input.tokens = tokens;
+    report(std::string("stage ") + name + " " + std::to_string(weights * rows) + "x" + std::to_string(cols) +
+               " tokens " + std::to_string(tokens),
+           double(bytes) * weights, [&] {
+             for (int w = 0; w < weights; ++w) {
+               if (const cudaError_t error =
+                       cuda::encodeTileMaps({pool.next(bytes), Type::BF16, rows, cols, cols}, stage.weights[w].maps);
+                   error != cudaSuccess)
+                 return error;
+               stage.weights[w].rows = rows;
+               stage.weights[w].y = {y, Type::BF16};
+               stage.weights[w].yStride = rows;
+             }
+             return cuda::matrixStage(stage, input, stream);
            });
     CHECK(cudaFree(device));
   }
@@ -194,6 +242,22 @@ int main() {
   }
   for (int64_t tokens : {2, 4, 16, 64, 512})
     bench.linear(14336, 4096, tokens);
+  for (int tokens : {1, 8}) {
+    const int sms = properties.multiProcessorCount;
+    bench.stage("qkv 1B", cuda::StageForm::Rows, 3072, 2048, tokens, true, sms);
+    bench.stage("o 1B", cuda::StageForm::Rows, 2048, 2048, tokens, false, sms);
+    bench.stage("gate, up 1B", cuda::StageForm::Glu, 8192, 2048, tokens, true, sms);
+    bench.stage("down 1B", cuda::StageForm::Rows, 2048, 8192, tokens, false, sms);
+    bench.stage("qkv 8B", cuda::StageForm::Rows, 6144, 4096, tokens, true, sms);
+    bench.stage("o 8B", cuda::StageForm::Rows, 4096, 4096, tokens, false, sms);
+    bench.stage("gate, up 8B", cuda::StageForm::Glu, 14336, 4096, tokens, true, sms);
+    bench.stage("down 8B", cuda::StageForm::Rows, 4096, 14336, tokens, false, sms);
+    bench.stage("head 8B", cuda::StageForm::Rows, 128256, 4096, tokens, true, sms);
+  }
+  for (int32_t context : {512, 8192, 32768})
+    for (int64_t sequences : {1, 8, 32})
+      if (context * sequences <= 65536)
+        bench.attention(context, sequences, 0, false, true);
   for (int32_t context : {512, 8192})
     for (int clusterBlocks : {1, 8})
       bench.attention(context, 1, clusterBlocks);

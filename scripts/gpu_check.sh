@@ -25,10 +25,18 @@ prepare() {
     done
   done
   "$distc" compile test/data/stories260K/stories260K-f32.gguf --target sm_90 -o "$out/plans/stories" >/dev/null
-  local shape
-  for shape in llama-3-1b llama-3-8b; do
-    "$distc" compile "$shape" --weights none --target sm_90 --max-batch 1 --max-seq 2048 -o "$out/plans/$shape" >/dev/null
-  done
+  # What is timed, with random weights: name, model, the largest batch and sequence.
+  while read -r name model batch sequence; do
+    "$distc" compile "$model" --weights none --target sm_90 --max-batch "$batch" --max-tokens "$((batch > 8 ? 2048 : 4096))" \
+      --max-seq "$sequence" -o "$out/plans/$name" >/dev/null
+  done <<'END'
+llama-3-1b llama-3-1b 1 9216
+llama-3-8b llama-3-8b 1 33280
+llama-3-8b-batch llama-3-8b 32 1024
+llama-2-7b llama-2-7b 1 4096
+llama-3-70b-tp4 bench/slices/llama-3-70b-tp4 1 2048
+llama-3-70b-tp8 bench/slices/llama-3-70b-tp8 1 2048
+END
 }
 
 case "${1:-}" in
@@ -64,10 +72,20 @@ for fixture in "${fixtures[@]}"; do
   run "golden $fixture" sh -c 'cat "$1" && ! grep -q FAILED "$1"' sh "$out/$fixture.log"
 done
 run stories distrun generate "$out/plans/stories" --prompt "Once upon a time" --max-new-tokens 60
-for shape in llama-3-1b llama-3-8b; do
-  run "bench $shape" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "decode ms"' sh "$out/plans/$shape" --random-weights 1 \
-    --prompt-tokens 512 --new-tokens 64 --batch 1 --repeat 3
-done
+bench() { # PLANS PROMPT BATCH
+  run "$1, context $2, batch $3" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "decode ms"' sh "$out/plans/$1" \
+    --random-weights 1 --prompt-tokens "$2" --new-tokens 48 --batch "$3" --repeat 3
+}
+bench llama-3-1b 512 1
+bench llama-3-1b 8192 1
+bench llama-3-8b 512 1
+bench llama-3-8b 8192 1
+bench llama-3-8b 32768 1
+bench llama-3-8b-batch 512 8
+bench llama-3-8b-batch 512 32
+bench llama-2-7b 512 1
+bench llama-3-70b-tp4 512 1
+bench llama-3-70b-tp8 512 1
 run "kernel bench" "$out/bin/kernels-cuda-bench"
 printf '\n'
 printf '%s\n' "${table[@]}"

@@ -21,11 +21,14 @@ struct Step {
   Stage stage;
   const char *name;
   std::function<void(OpPassManager &)> add;
+  bool (*needed)(const PipelineOptions &) = nullptr; // null: always
 };
 
 std::vector<Step> steps(const PipelineOptions &options) {
   SplitPipelineOptions pipeline;
   pipeline.layers.assign(options.stageLayers.begin(), options.stageLayers.end());
+  ScheduleTilesOptions tiles;
+  tiles.sms = options.sms;
   return {
       // Whole model: make the degrees divide, then one program for each regime.
       {Stage::Shard, "pad-tensor-parallel", [](OpPassManager &pm) { pm.addPass(createPadTensorParallel()); }},
@@ -39,6 +42,9 @@ std::vector<Step> steps(const PipelineOptions &options) {
        [](OpPassManager &pm) { pm.addNestedPass<func::FuncOp>(createAsyncCollectives()); }},
       // Flat instruction lists with memory, for every rank.
       {Stage::Plan, "dist-to-plan", [](OpPassManager &pm) { pm.addPass(createDistToPlan()); }},
+      {Stage::Plan, "schedule-tiles",
+       [=](OpPassManager &pm) { pm.addNestedPass<planir::RankOp>(createScheduleTiles(tiles)); },
+       [](const PipelineOptions &options) { return options.sms > 0; }},
       {Stage::Plan, "plan-memory", [](OpPassManager &pm) { pm.addNestedPass<planir::RankOp>(createPlanMemory()); }},
       {Stage::Plan, "specialize-ranks", [](OpPassManager &pm) { pm.addPass(createSpecializeRanks()); }},
   };
@@ -54,6 +60,8 @@ LogicalResult runPipeline(ModuleOp module, const PipelineOptions &options) {
     if (step.stage > options.until)
       break;
     auto start = std::chrono::steady_clock::now();
+    if (step.needed && !step.needed(options))
+      continue;
     // Up to the plans the module is small, and a hash of it tells whether a pass did anything; later ones always do.
     std::optional<OperationFingerPrint> before;
     if (step.stage < Stage::Plan)

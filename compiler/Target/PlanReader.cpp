@@ -137,6 +137,14 @@ private:
     }
     for (uint32_t i = 0; i < program.instructions()->size(); ++i)
       readInstruction(*program.instructions()->Get(i), program.labels() ? text(program.labels()->Get(i)) : StringRef());
+    const plan::TileSchedule *schedule = program.schedule();
+    if (!schedule)
+      return;
+    planir::ScheduleOp::create(builder_, loc_, schedule->sms(), schedule->ring_bytes());
+    for (const plan::StageTiles *stage : *schedule->stages())
+      planir::StageOp::create(builder_, loc_, as<planir::StageKind>(stage->kind()), stage->instruction(),
+                              stage->count(), stage->waits() ? signedOf(stage->waits()) : SmallVector<int64_t>(),
+                              signedOf(stage->bounds()));
   }
 
   template <typename Op, typename... Args> void emit(Args &&...args) {

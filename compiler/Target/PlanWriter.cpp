@@ -18,7 +18,8 @@ static_assert(hasCases<plan::DType>(llm::getMaxEnumValForDType()) &&
               hasCases<plan::LayoutKind>(planir::getMaxEnumValForLayoutKind()) &&
               hasCases<plan::Regime>(planir::getMaxEnumValForRegime()) &&
               hasCases<plan::Placement>(planir::getMaxEnumValForPlacement()) &&
-              hasCases<plan::ReduceOp>(planir::getMaxEnumValForReduceKind()));
+              hasCases<plan::ReduceOp>(planir::getMaxEnumValForReduceKind()) &&
+              hasCases<plan::StageKind>(planir::getMaxEnumValForStageKind()));
 
 template <typename To, typename From> To as(From value) { return static_cast<To>(static_cast<uint32_t>(value)); }
 
@@ -203,6 +204,19 @@ private:
         entry.labels.push_back(instruction.getLabel().str());
         if (failed(writeOp(&op, record.op)))
           return failure();
+      } else if (auto schedule = dyn_cast<planir::ScheduleOp>(op)) {
+        entry.schedule = std::make_unique<plan::TileScheduleT>();
+        entry.schedule->sms = schedule.getSms();
+        entry.schedule->ring_bytes = schedule.getRingBytes();
+      } else if (auto stage = dyn_cast<planir::StageOp>(op)) {
+        if (!entry.schedule)
+          return stage.emitOpError() << "stands before the program's plan.schedule";
+        plan::StageTilesT &record = *entry.schedule->stages.emplace_back(std::make_unique<plan::StageTilesT>());
+        record.kind = as<plan::StageKind>(stage.getKind());
+        record.instruction = stage.getInstruction();
+        record.count = stage.getCount();
+        record.waits.assign(stage.getWaits().begin(), stage.getWaits().end());
+        record.bounds.assign(stage.getBounds().begin(), stage.getBounds().end());
       }
     }
     return success();

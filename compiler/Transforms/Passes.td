@@ -68,11 +68,25 @@ def DistToPlan : Pass<"dist-to-plan", "::mlir::ModuleOp"> {
   let dependentDialects = ["::distc::planir::PlanDialect"];
 }
 
+def ScheduleTiles : Pass<"schedule-tiles", "::distc::planir::RankOp"> {
+  let summary = "Groups the decode program's instructions into stages and deals out their weights over multiprocessors";
+  let description = [{
+    A stage is what a GPU does in one go for up to eight tokens: a norm with the projections that read it, rotary embedding
+    and the write into the cache, attention, a projection with the residual. Its weights are cut into units of two or four
+    rows, and every multiprocessor gets a range of them: as even as units allow, the larger shares where fewest
+    bytes of the layer have gone so far. What matches no stage, or is not a multiple of the tiles' 64 columns, stays as
+    single instructions. Nothing is rewritten: a backend that has no stages runs the instructions.
+  }];
+  let options = [
+    Option<"sms", "sms", "int64_t", "0", "multiprocessors of the device; 0: no schedule">,
+  ];
+}
+
 def PlanMemory : Pass<"plan-memory", "::distc::planir::RankOp"> {
   let summary = "Gives every buffer its place in the arena";
   let description = [{
     Two buffers may share memory if every access of one happens before the first write of the other, in the order that
-    queues and events enforce, whatever else they allow. The output of an elementwise instruction takes the place of
+    queues and events enforce, whatever else they allow; a stage is one access. The output of an elementwise instruction takes the place of
     an input that nothing reads afterwards. First fit in program order. Completes the ledger.
   }];
 }

@@ -17,7 +17,13 @@ constexpr int64_t kAlignment = 256;
 // Which instructions are finished before another starts, whatever the queues do beside each other.
 class HappensBefore {
 public:
-  HappensBefore(ArrayRef<planir::InstructionOpInterface> instructions) {
+  HappensBefore(planir::ProgramOp program, ArrayRef<planir::InstructionOpInterface> instructions) {
+    for (size_t i = 0; i < instructions.size(); ++i)
+      stage_.push_back({int(i), int(i)});
+    for (auto stage : program.getBody().getOps<planir::StageOp>())
+      for (uint64_t i = 0; i < stage.getCount(); ++i)
+        stage_[stage.getInstruction() + i] = {int(stage.getInstruction()),
+                                              int(stage.getInstruction() + stage.getCount() - 1)};
     std::map<uint64_t, int> lastOfQueue, signalledBy;
     for (size_t i = 0; i < instructions.size(); ++i) {
       planir::InstructionOpInterface instruction = instructions[i];
@@ -36,9 +42,13 @@ public:
       before_.push_back(std::move(before));
     }
   }
-  bool operator()(int earlier, int later) const { return before_[later].test(earlier); }
+  // Of the instructions of a stage none is done before another starts.
+  bool operator()(int earlier, int later) const { return before_[stage_[later].first].test(stage_[earlier].second); }
+  // What begins a longer stage is done again by everyone who takes part in it: its input stays.
+  bool beginsStage(int i) const { return stage_[i].first == i && stage_[i].second > i; }
 
 private:
+  std::vector<std::pair<int, int>> stage_; // first and last instruction, by instruction
   std::vector<llvm::BitVector> before_;
 };
 
@@ -82,7 +92,7 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
   void planProgram(planir::ProgramOp program) {
     SmallVector<planir::InstructionOpInterface> instructions(
         program.getBody().getOps<planir::InstructionOpInterface>());
-    HappensBefore before(instructions);
+    HappensBefore before(program, instructions);
     std::vector<Life> lives;
     DenseMap<Value, int> lifeOf;
     for (auto buffer : program.getBody().getOps<planir::BufferOp>()) {
@@ -109,7 +119,7 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
       };
       // An elementwise instruction may write where its input lies, if nothing else still needs that.
       const Life *inPlace = nullptr;
-      if (instruction.mayRunInPlace())
+      if (instruction.mayRunInPlace() && !before.beginsStage(i))
         for (Value read : instruction.getReads()) {
           const Life &input = lives[lifeOf[read]];
           if (!inPlace && input.bytes == life.bytes &&

@@ -169,6 +169,27 @@ def Plan_BufferOp : Plan_ProgramMember<"buffer"> {
   }];
 }
 
+def Plan_ScheduleOp : Plan_ProgramMember<"schedule"> {
+  let summary = "multiprocessors and shared memory that the program's stages are made for (TileSchedule)";
+  let description = "Example: `plan.schedule sms 132 ring 212992`";
+  let arguments = (ins Plan_U32:$sms, Plan_U32:$ring_bytes);
+  let assemblyFormat = "`sms` $sms `ring` $ring_bytes attr-dict";
+}
+
+def Plan_StageOp : Plan_ProgramMember<"stage"> {
+  let summary = "instructions that are done as one, and each multiprocessor's share of the weights (StageTiles)";
+  let description = [{
+    Instructions are counted from the program's first. The stages follow the instructions, after `plan.schedule`.
+
+    ```mlir
+    plan.stage qkv from 2 count 7 waits [0] bounds [0, 11, 23, …]
+    ```
+  }];
+  let arguments = (ins Plan_StageKindAttr:$kind, Plan_U32:$instruction, Plan_U32:$count, DenseI64ArrayAttr:$waits,
+                       DenseI64ArrayAttr:$bounds);
+  let assemblyFormat = "$kind `from` $instruction `count` $count `waits` $waits `bounds` $bounds attr-dict";
+}
+
 // -------------------------------------------------------------------------------------------------------- instructions
 
 // An instruction: its id first, then operands, then queue, events and label.

@@ -19,6 +19,18 @@ __device__ inline bool precedes(const Candidate &a, const Candidate &b) {
   return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
+constexpr int valueBits = 32, columnBits = 24; // firstId + valid <= 2^24
+
+/// Unique, and larger for what comes first in the order of candidates.
+__device__ inline uint64_t keyOf(int64_t column, float logit) {
+  const uint32_t bits = __float_as_uint(logit + 0.0f); // -0 counts as 0
+  const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return uint64_t(ordered) << columnBits | (((1u << columnBits) - 1) - uint32_t(column));
+}
+__device__ inline int64_t columnOf(uint64_t key) {
+  return ((1 << columnBits) - 1) - int64_t(key & ((1u << columnBits) - 1));
+}
+
 /// The better of two that may be none.
 __device__ inline Candidate better(const Candidate &a, const Candidate &b) {
   return b.id >= 0 && (a.id < 0 || precedes(b, a)) ? b : a;

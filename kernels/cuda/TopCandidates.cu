@@ -10,7 +10,6 @@ namespace {
 constexpr int threads = 1024;
 constexpr int digitBits = 8;
 constexpr int digits = 1 << digitBits;
-constexpr int valueBits = 32, columnBits = 24; // firstId + valid <= 2^24
 
 /// The logits of one output; NaN as -inf.
 struct Logits {
@@ -38,16 +37,6 @@ struct Logits {
   }
 };
 
-/// Unique, and larger for what comes first in the order of candidates.
-__device__ inline uint64_t keyOf(int64_t column, float logit) {
-  const uint32_t bits = __float_as_uint(logit + 0.0f); // -0 counts as 0
-  const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return uint64_t(ordered) << columnBits | (((1u << columnBits) - 1) - uint32_t(column));
-}
-__device__ inline int64_t columnOf(uint64_t key) {
-  return ((1 << columnBits) - 1) - int64_t(key & ((1u << columnBits) - 1));
-}
-
 __device__ Candidate bestOfBlock(Candidate best, Candidate *shared) {
   best = bestOfWarp(best);
   if (threadIdx.x % warpSize == 0)
@@ -62,6 +51,15 @@ static_assert(threads == warpSize * warpSize);
 __device__ Candidate largest(const Logits &logits, Candidate *shared) {
   Candidate best = noCandidate;
   logits.forEach([&](int64_t i, float x) { best = better(best, {x, float(logits.firstId + i)}); });
+  return bestOfBlock(best, shared);
+}
+
+/// The same from the largest keys of parts of the row; 0: a part without logits.
+__device__ Candidate largestOf(const Logits &logits, const uint64_t *keys, int64_t count, Candidate *shared) {
+  Candidate best = noCandidate;
+  for (int64_t i = threadIdx.x; i < count; i += threads)
+    if (keys[i] != 0)
+      best = better(best, logits.candidate(columnOf(keys[i])));
   return bestOfBlock(best, shared);
 }
 
@@ -122,7 +120,7 @@ __device__ void writeLargest(const Logits &logits, int64_t count, uint64_t *keys
 
 __global__ void __launch_bounds__(threads)
     topCandidatesKernel(const float *logits, int64_t width, int64_t valid, int64_t firstId, int64_t count,
-                        const SamplingRow *sampling, Candidate *out) {
+                        const SamplingRow *sampling, const uint64_t *parts, int64_t partCount, Candidate *out) {
   extern __shared__ uint64_t keys[]; // count
   __shared__ unsigned histogram[digits];
   __shared__ Candidate candidates[warpSize];
@@ -139,7 +137,8 @@ __global__ void __launch_bounds__(threads)
   if (valid <= 0)
     return;
   __syncthreads(); // before another thread writes one of these
-  const Candidate top = largest(row, candidates);
+  const Candidate top = greedy && parts ? largestOf(row, parts + blockIdx.x * partCount, partCount, candidates)
+                                        : largest(row, candidates);
   if (greedy) {
     if (threadIdx.x == 0 && count > 0)
       out[0] = top;
@@ -171,7 +170,8 @@ __global__ void __launch_bounds__(threads)
 } // namespace
 
 cudaError_t topCandidates(const float *logits, int64_t rows, int64_t width, int64_t valid, int64_t firstId,
-                          int64_t count, const SamplingRow *sampling, float *out, cudaStream_t stream) {
+                          int64_t count, const SamplingRow *sampling, float *out, cudaStream_t stream,
+                          const uint64_t *best, int64_t bestCount) {
   if (count < 0 || count > maxCandidates || firstId < 0 || firstId + valid > int64_t(1) << columnBits)
     return cudaErrorInvalidValue;
   // Four more than are stored: the compiler moves the loads of an unrolled loop before the check of its end.
@@ -182,7 +182,7 @@ cudaError_t topCandidates(const float *logits, int64_t rows, int64_t width, int6
         error != cudaSuccess)
       return error;
   return launch(stream, topCandidatesKernel, rows, threads, sharedBytes, 1, logits, width, valid, firstId, count,
-                sampling, reinterpret_cast<Candidate *>(out));
+                sampling, best, bestCount, reinterpret_cast<Candidate *>(out));
 }
 
 } // namespace distc::cuda

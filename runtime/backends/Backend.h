@@ -19,6 +19,7 @@ struct Instruction {
   plan::Op op = plan::Op::NONE;
   uint8_t queue = 0;
   uint32_t id = 0;
+  uint32_t index = 0; // in its program
   const plan::Instruction *record = nullptr;
   const void *operands = nullptr; // the table of `op`
   std::string_view label;

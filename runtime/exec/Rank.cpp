@@ -88,7 +88,7 @@ void Rank::prepare() {
       const plan::Instruction &instruction = *program->instructions()->Get(i);
       const std::string_view label = labels && i < labels->size() ? labels->Get(i)->string_view() : "";
       instructions.push_back(
-          {instruction.op_type(), instruction.queue(), instruction.id(), &instruction, instruction.op(), label});
+          {instruction.op_type(), instruction.queue(), instruction.id(), i, &instruction, instruction.op(), label});
     }
   }
 }

@@ -1,8 +1,10 @@
 #include "runtime/verify/Inspect.h"
 
 #include "runtime/verify/Report.h"
+#include "runtime/verify/Stages.h"
 
 #include <charconv>
+#include <cstdio>
 
 namespace distc {
 
@@ -17,6 +19,11 @@ template <typename T> std::string numberText(T value) {
   return {text, std::to_chars(text, text + sizeof text, value).ptr}; // the shortest that reads back as the same
 }
 
+std::string percentText(double part) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1f %%", part * 100);
+  return text;
+}
 std::string bytesText(uint64_t bytes) { return cat(bytes, " (", formatBytes(bytes), ")"); }
 
 class Printer {
@@ -143,9 +150,23 @@ private:
       line(instruction(ref, i));
     for (uint32_t b = 0; b < p.buffers()->size(); ++b)
       line(buffer(ref, b));
-    if (p.schedule() && p.schedule()->stages())
-      for (const plan::StageTiles *stage : *p.schedule()->stages())
-        line(cat("  tiles   instruction ", stage->instruction(), ": ", listText(*stage->bounds())));
+    if (p.schedule())
+      schedule(ref);
+  }
+
+  void schedule(const ProgramRef &ref) {
+    const plan::TileSchedule &schedule = *ref.program.schedule();
+    line(cat("  schedule for ", schedule.sms(), " SMs, ring of ", bytesText(schedule.ring_bytes()), " each, ",
+             percentText(scheduleImbalance(plan_, ref.program)), " above an even share"));
+    for (uint32_t s = 0; s < schedule.stages()->size(); ++s) {
+      const plan::StageTiles &stage = *schedule.stages()->Get(s);
+      std::string text = cat("  stage ", s, " ", plan::EnumNameStageKind(stage.kind()), " of instructions");
+      for (uint32_t i = stage.instruction(); i < stage.instruction() + stage.count(); ++i)
+        text += cat(" ", ref.instruction(i).id());
+      if (stage.waits() && stage.waits()->size() > 0)
+        text += cat(", after ", listText(*stage.waits()));
+      line(stage.bounds()->size() == 0 ? text : cat(text, ", units ", listText(*stage.bounds())));
+    }
   }
 
   std::string weightName(int64_t index) const {

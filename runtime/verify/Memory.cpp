@@ -1,8 +1,10 @@
 // One plan: memory over time, in every order that queues and events allow. Each value is written before it is read, two
 // accesses to the same bytes are ordered if one of them writes, and a value's memory is given to another only after its
-// last reader. "Before" means happens-before: queue order and events, as vector clocks (Lamport 1978, Mattern 1989).
+// last reader. A program with a tile schedule is proven twice: instruction by instruction, and with each stage as one.
+// "Before" means happens-before: queue order and events, as vector clocks (Lamport 1978, Mattern 1989).
 #include "runtime/schema/PlanFile.h"
 #include "runtime/verify/Rows.h"
+#include "runtime/verify/Stages.h"
 
 #include "runtime/verify/Report.h"
 
@@ -24,7 +26,8 @@ void join(Clock &a, const Clock &b) {
 }
 
 struct Access {
-  uint32_t instruction;
+  uint32_t instruction; // of a stage: its last
+  uint32_t origin;      // whose operand it is
   bool write;
   uint32_t chunk, chunks;
 
@@ -43,7 +46,26 @@ struct Life {
 
 class MemoryCheck {
 public:
-  MemoryCheck(const ProgramRef &ref, Reporter &reporter) : ref_(ref), program_(ref.program), reporter_(reporter) {}
+  /// `asStages`: those of the program's schedule are done as one.
+  MemoryCheck(const ProgramRef &ref, bool asStages, Reporter &reporter)
+      : ref_(ref), program_(ref.program), reporter_(reporter), kept_(ref.program.buffers()->size(), false) {
+    for (uint32_t i = 0; i < size(); ++i)
+      unit_.push_back({i, i});
+    if (!asStages)
+      return;
+    for (const plan::StageTiles *tiles : *program_.schedule()->stages()) {
+      std::string why;
+      const std::optional<TileStage> stage = stageOf(ref_.plan, program_, *tiles, why); // the schedule has been proven
+      for (uint32_t i = stage->first; i < stage->first + stage->count; ++i) {
+        unit_[i] = {stage->first, stage->first + stage->count - 1};
+        const Operands operands = operandsOf(ref_.instruction(i));
+        for (const BufferOperand &operand : operands.buffers())
+          if (operand.write &&
+              std::find(stage->outputs.begin(), stage->outputs.end(), operand.buffer) == stage->outputs.end())
+            kept_[operand.buffer] = true;
+      }
+    }
+  }
 
   void run() {
     computeClocks();
@@ -53,7 +75,7 @@ public:
     for (uint32_t i = 0; i < size() && !reporter_.full(); ++i) {
       const Operands operands = operandsOf(ref_.instruction(i));
       for (const BufferOperand &operand : operands.buffers())
-        if (operand.write)
+        if (operand.write && !kept_[operand.buffer])
           occupy(ref_.root(operand.buffer));
     }
     checkCaches();
@@ -94,6 +116,8 @@ private:
       if (it.signal() >= 0)
         events[static_cast<size_t>(it.signal())] = clock;
     }
+    for (uint32_t i = 0; i < size(); ++i)
+      before_[unit_[i].second] = before_[unit_[i].first]; // nothing of a stage is done when it starts
   }
 
   void collect() {
@@ -101,20 +125,33 @@ private:
     caches_.resize(ref_.plan.kv()->caches()->size());
     for (uint32_t i = 0; i < size(); ++i) {
       Operands operands = operandsOf(ref_.instruction(i));
+      const uint32_t unit = unit_[i].second;
       for (const BufferOperand &operand : operands.buffers()) {
+        if (kept_[operand.buffer])
+          continue;
         const plan::Buffer &buffer = ref_.buffer(operand.buffer);
         Life &life = lives_[ref_.root(operand.buffer)];
-        life.accesses.push_back({i, operand.write, buffer.chunk(), buffer.chunks()});
-        life.last[queue(i)] = position_[i];
+        // A sum that begins a stage is read again by its norm, which has it from itself.
+        if (!operand.write && !life.accesses.empty() && life.accesses.back().write &&
+            life.accesses.back().instruction == unit && life.accesses.back().origin != i)
+          continue;
+        life.accesses.push_back({unit, i, operand.write, buffer.chunk(), buffer.chunks()});
+        life.last[queue(i)] = position_[unit];
         for (size_t q = 0; q < life.start.size(); ++q)
-          life.start[q] = std::min(life.start[q], before_[i][q]);
+          life.start[q] = std::min(life.start[q], before_[unit][q]);
       }
       if (operands.cache >= 0) {
         const plan::Buffer &rows = ref_.buffer(operands.list[0].buffer);
         caches_[static_cast<size_t>(operands.cache)].push_back(
-            {i, ref_.instruction(i).op_type() == plan::Op::KvAppend, rows.chunk(), rows.chunks()});
+            {unit, i, ref_.instruction(i).op_type() == plan::Op::KvAppend, rows.chunk(), rows.chunks()});
       }
     }
+  }
+
+  /// Does one instruction read and write in place, alone or as the last of its stage, whose others are done before?
+  bool inPlace(const Access &write, const Access &read) const {
+    return write.origin == read.origin && write.origin == write.instruction &&
+           isInPlaceOp(ref_.instruction(write.origin).op_type());
   }
 
   /// Reads see what was written, and nothing races.
@@ -134,7 +171,7 @@ private:
         if (write->disjoint(access))
           continue;
         if (write->instruction == access.instruction) {
-          if (!access.write && !isInPlaceOp(ref_.instruction(access.instruction).op_type()))
+          if (!access.write && !inPlace(*write, access))
             return fail("in-place",
                         cat(ref_.text(access.instruction), ": reads and writes ", ref_.value(value),
                             ", which this op cannot do in place"),
@@ -239,9 +276,7 @@ private:
       for (const Access &b : lives_[value].accesses) {
         if (before(a.instruction, b.instruction) || (aligned && a.disjoint(b)))
           continue;
-        bool inPlace = a.instruction == b.instruction && !a.write && b.write && aligned && a.chunk == b.chunk &&
-                       a.chunks == b.chunks;
-        if (inPlace && isInPlaceOp(ref_.instruction(a.instruction).op_type()))
+        if (!a.write && b.write && aligned && a.chunk == b.chunk && a.chunks == b.chunks && inPlace(b, a))
           continue;
         std::string where = cat("bytes ", from.offset(), " to ", from.offset() + from.bytes(), " and ", to.offset(),
                                 " to ", to.offset() + to.bytes());
@@ -303,9 +338,11 @@ private:
   const ProgramRef &ref_;
   const plan::Program &program_;
   Reporter &reporter_;
-  std::vector<Clock> before_;     // by instruction: what is done when it starts
-  std::vector<int64_t> position_; // by instruction: in its queue
-  std::vector<Life> lives_;       // by buffer
+  std::vector<std::pair<uint32_t, uint32_t>> unit_; // by instruction: the first and last of its stage
+  std::vector<bool> kept_;                          // by buffer: a stage has it, memory has not
+  std::vector<Clock> before_;                       // by instruction: what is done when it starts
+  std::vector<int64_t> position_;                   // by instruction: in its queue
+  std::vector<Life> lives_;                         // by buffer
   std::vector<std::vector<Access>> caches_;
   std::map<uint64_t, std::pair<uint64_t, uint32_t>> owners_; // begin → (end, value): who had these bytes last
 };
@@ -315,7 +352,9 @@ private:
 void checkMemory(const plan::Plan &plan, Reporter &reporter) {
   for (size_t p = 0; p < plan.programs()->size() && !reporter.full(); ++p) {
     ProgramRef ref{plan, *plan.programs()->Get(static_cast<flatbuffers::uoffset_t>(p)), p};
-    MemoryCheck(ref, reporter).run();
+    MemoryCheck(ref, false, reporter).run();
+    if (ref.program.schedule())
+      MemoryCheck(ref, true, reporter).run();
   }
 }
 

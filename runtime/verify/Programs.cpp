@@ -34,7 +34,6 @@ public:
     for (uint32_t event = 0; event < events_.size() && reporter_.count() == before; ++event)
       if (events_[event] == kUnsignalled)
         fail("event", cat(ref_.text(), ": event ", event, " is never signalled"));
-    schedule();
   }
 
 private:
@@ -156,21 +155,6 @@ private:
     if (signaller != kUnsignalled)
       return failAt("event", i, cat("signals event ", it.signal(), ", as ", ref_.text(signaller), " does"));
     signaller = static_cast<uint32_t>(i);
-  }
-
-  void schedule() {
-    if (!program_.schedule() || !program_.schedule()->stages())
-      return;
-    for (const plan::StageTiles *stage : *program_.schedule()->stages()) {
-      const auto &bounds = *stage->bounds();
-      bool good = stage->instruction() < program_.instructions()->size() &&
-                  bounds.size() == uint64_t(program_.schedule()->sms()) + 1 && bounds.Get(0) == 0;
-      for (flatbuffers::uoffset_t s = 1; s < bounds.size() && good; ++s)
-        good = bounds.Get(s - 1) <= bounds.Get(s);
-      if (!good)
-        fail("schedule", cat(ref_.text(), ": the tiles of instruction ", stage->instruction(),
-                             " are not one ascending range of rows for each of ", program_.schedule()->sms(), " SMs"));
-    }
   }
 
   const ProgramRef &ref_;

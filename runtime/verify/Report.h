@@ -90,6 +90,7 @@ inline uint64_t saturatingAdd(uint64_t a, uint64_t b) {
 void checkStructure(const plan::Plan &plan, Reporter &reporter);
 void checkWeightTables(const plan::Plan &plan, Reporter &reporter);
 void checkPrograms(const plan::Plan &plan, Reporter &reporter);
+void checkSchedules(const plan::Plan &plan, Reporter &reporter);
 void checkMemory(const plan::Plan &plan, Reporter &reporter);
 void checkSet(std::span<const plan::Plan *const> plans, Reporter &reporter);
 void checkCoverage(std::span<const plan::Plan *const> plans, Reporter &reporter);

@@ -68,7 +68,7 @@ void checkAlignment(const plan::Plan &plan, Reporter &reporter) {
 /// Stops at the first proof that fails: the later ones follow what the earlier ones have shown to be safe.
 bool checkRank(const plan::Plan &plan, Reporter &reporter) {
   size_t before = reporter.count();
-  for (auto check : {checkAlignment, checkStructure, checkWeightTables, checkPrograms, checkMemory}) {
+  for (auto check : {checkAlignment, checkStructure, checkWeightTables, checkPrograms, checkSchedules, checkMemory}) {
     check(plan, reporter);
     if (reporter.count() != before)
       return false;

@@ -62,6 +62,8 @@ std::string describe(Diagnostic &diagnostic) {
   return where + diagnostic.str();
 }
 
+constexpr int64_t kDefaultSms = 132; // an H100 or H200 in a server
+
 Result<Limits> chooseLimits(const CompileOptions &options, const import::ModelSource &source) {
   int64_t context = source.values.integers.at("context");
   Limits limits;
@@ -123,6 +125,10 @@ Status checkOptions(const CompileOptions &options) {
     DISTC_TRY(positive("--pp-split", layers, 65536));
   if (options.target != "cpu" && options.target != "sm_90")
     return invalidArgument("--target '" + options.target + "' is not supported; supported are cpu, sm_90");
+  if (options.sms && options.target == "cpu")
+    return invalidArgument("--sms is for GPUs; give --target sm_90");
+  if (options.sms)
+    DISTC_TRY(positive("--sms", *options.sms, 4096));
   if (!options.weights.empty() && options.weights != "none")
     return invalidArgument("--weights '" + options.weights + "': expected none");
   return {};
@@ -175,6 +181,8 @@ Status compile(const CompileOptions &options) {
   pipeline.tp = options.tp;
   pipeline.pp = options.pp;
   pipeline.stageLayers = options.ppSplit;
+  if (options.target != "cpu")
+    pipeline.sms = options.sms.value_or(kDefaultSms);
   pipeline.until = options.emit == "llm"     ? Stage::Llm
                    : options.emit == "shard" ? Stage::Shard
                    : options.emit == "dist"  ? Stage::Dist

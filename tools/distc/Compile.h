@@ -18,6 +18,7 @@ struct CompileOptions {
   std::vector<int64_t> ppSplit;
   std::string output; // empty: MODEL.tpNppM in the current folder
   std::string target = "cpu";
+  std::optional<int64_t> sms; // of the target; none: that of an H100
   std::string weights; // "none": shapes alone
   std::string emit;    // llm, shard, dist, plan: print that form instead of writing plans
   std::string dumpIr;  // folder for the IR after each pass

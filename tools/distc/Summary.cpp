@@ -1,5 +1,8 @@
 #include "tools/distc/Compile.h"
 
+#include "runtime/schema/Tiles.h"
+#include "runtime/verify/Stages.h"
+
 #include <cstdio>
 #include <set>
 
@@ -69,6 +72,12 @@ void printSummary(const std::vector<PlanFile> &set, const std::string &directory
   std::printf("decode, per token: %llu all-reduces, %llu all-gathers, %llu sends, %s\n",
               static_cast<unsigned long long>(reduces), static_cast<unsigned long long>(gathers),
               static_cast<unsigned long long>(sends), formatBytes(bytes).c_str());
+  for (const plan::Program *program : *first.programs())
+    if (program->schedule())
+      std::printf(
+          "decode, up to %u tokens: %u stages of %u instructions on %u SMs, %.1f %% above an even share of bytes\n",
+          kStageTokens, program->schedule()->stages()->size(), program->instructions()->size(),
+          program->schedule()->sms(), 100 * scheduleImbalance(first, *program));
 }
 
 } // namespace distc

@@ -55,6 +55,7 @@ void addCompile(CLI::App &app, CompileOptions &options) {
   command->add_option("-o,--output", options.output, "Folder of the plan set, replaced whole (MODEL.tpNppM)");
   command->add_option("--target", options.target, "What the plans run on: cpu, or sm_90 (NVIDIA H100, H200)")
       ->capture_default_str();
+  command->add_option("--sms", options.sms, "Multiprocessors of the GPU that the tile schedule is made for (132)");
   command->add_option("--weights", options.weights, "none: compile the shape alone, without a checkpoint");
   command->add_option("--max-batch", options.maxBatch, "Sequences at a time")->capture_default_str();
   command->add_option("--max-tokens", options.maxTokens, "Tokens of one step")->capture_default_str();

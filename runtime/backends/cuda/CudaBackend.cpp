@@ -53,6 +53,7 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
   DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache"));
   DISTC_TRY(loadTables());
+  DISTC_TRY(createStages());
   DISTC_TRY(loadWeights(files, options));
   return cuda::check(cudaStreamSynchronize(stream_), "load");
 }
@@ -67,6 +68,25 @@ Status CudaBackend::loadTables() {
                           "copy a rope table"));
     tableOffsets_.push_back(offset);
     offset += bytes;
+  }
+  return {};
+}
+
+Status CudaBackend::createStages() {
+  DISTC_TRY(cuda::check(cudaDeviceGetAttribute(&sms_, cudaDevAttrMultiProcessorCount, 0), "read the device"));
+  for (const plan::Program *program : *plan_.programs()) {
+    std::optional<CudaStages> &stages = programStages_.emplace_back();
+    if (!program->schedule())
+      continue;
+    if (program->schedule()->sms() > uint32_t(sms_))
+      return failedPrecondition("rank " + std::to_string(plan_.mesh()->rank()) + ": its tile schedule is for " +
+                                std::to_string(program->schedule()->sms()) + " multiprocessors, this GPU has " +
+                                std::to_string(sms_) + "; compile the model with --sms " + std::to_string(sms_));
+    const StageOperands operands{
+        [&](uint32_t buffer) { return arena_.data() + program->buffers()->Get(buffer)->offset(); },
+        [&](uint32_t weight) { return this->weight(weight); }, [&](uint32_t cache) { return this->cache(cache); },
+        [&](uint32_t table) { return reinterpret_cast<const float *>(tables_.data() + tableOffsets_[table]); }};
+    DISTC_ASSIGN(stages, CudaStages::create(plan_, *program, operands));
   }
   return {};
 }
@@ -107,6 +127,8 @@ Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &
   input_ = &input;
   output_ = &output;
   const Batch &batch = *input.batch;
+  const std::optional<CudaStages> &stages = programStages_[program];
+  stages_ = stages && batch.tokens.size() <= size_t(cuda::stageTokens) ? &*stages : nullptr;
   // The step before has ended, so the pinned copy is free.
   auto copy = [](auto *to, const auto &from) { std::copy(from.begin(), from.end(), to); };
   copy(host_.tokens, batch.tokens);

@@ -1,21 +1,42 @@
 // The CUDA backend: one rank's memory on a device, and the instructions of a step as kernels on one stream. Both queues
-// of a plan share the stream, in the order of the program, which is a valid order. A decode step of a single rank is
-// captured into a CUDA graph when its kind of batch comes for the second time, and replayed from then on: everything
-// that changes from step to step is in device memory.
+// of a plan share the stream, in the order of the program, which is a valid order. A decode step of few tokens runs its
+// program's stages (Stages.h) in place of their instructions. A decode step of a single rank is captured into a CUDA
+// graph when its kind of batch comes for the second time, and replayed from then on: everything that changes from step
+// to step is in device memory.
 #pragma once
 
 #include "distc/kernels/Cuda.h"
 #include "runtime/backends/Backend.h"
 #include "runtime/backends/cuda/Device.h"
 #include "runtime/backends/cuda/MatrixProduct.h"
+#include "runtime/backends/cuda/Stages.h"
 
 #include <map>
+#include <optional>
 
 namespace distc {
 
 /// A float type of the plan as the kernels name it.
 inline cuda::Type typeOf(plan::DType dtype) {
   return dtype == plan::DType::F32 ? cuda::Type::F32 : dtype == plan::DType::F16 ? cuda::Type::F16 : cuda::Type::BF16;
+}
+
+inline cuda::Activation activationOf(plan::Activation activation) {
+  switch (activation) {
+  case plan::Activation::Silu:
+    return cuda::Activation::Silu;
+  case plan::Activation::Gelu:
+    return cuda::Activation::Gelu;
+  case plan::Activation::GeluTanh:
+    return cuda::Activation::GeluTanh;
+  case plan::Activation::Relu:
+    break;
+  }
+  return cuda::Activation::Relu;
+}
+
+inline cuda::RopeStyle ropeStyleOf(plan::RopeStyle style) {
+  return style == plan::RopeStyle::Half ? cuda::RopeStyle::Half : cuda::RopeStyle::Interleaved;
 }
 
 class CudaBackend : public Backend {
@@ -54,6 +75,7 @@ private:
   /// Divides `base` among the arrays of the largest batch; returns the bytes needed.
   size_t layBatch(std::byte *base, DeviceBatch &batch) const;
 
+  Status createStages();
   Status compute(const Instruction &instruction);
   Status communicate(const Instruction &instruction);
   /// How the instructions of this step reach the device: one by one, into a graph, or not at all, the graph being
@@ -80,6 +102,9 @@ private:
   DeviceBatch device_{}, host_{};
   size_t batchBytes_ = 0;
 
+  std::vector<std::optional<CudaStages>> programStages_; // by program
+  const CudaStages *stages_ = nullptr;                   // of this step; null: instruction by instruction
+  int sms_ = 0;
   std::map<std::pair<uint32_t, size_t>, Graph> graphs_; // by program and number of tokens
   Graph *graph_ = nullptr;
   Mode mode_ = Mode::Launch;

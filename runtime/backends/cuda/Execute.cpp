@@ -10,25 +10,15 @@ namespace {
 template <typename View> cuda::In in(const View &view) { return {view.data, typeOf(view.dtype)}; }
 template <typename View> cuda::Out out(const View &view) { return {view.data, typeOf(view.dtype)}; }
 
-cuda::Activation activationOf(plan::Activation activation) {
-  switch (activation) {
-  case plan::Activation::Silu:
-    return cuda::Activation::Silu;
-  case plan::Activation::Gelu:
-    return cuda::Activation::Gelu;
-  case plan::Activation::GeluTanh:
-    return cuda::Activation::GeluTanh;
-  case plan::Activation::Relu:
-    break;
-  }
-  return cuda::Activation::Relu;
-}
-
 } // namespace
 
 Status CudaBackend::execute(const Instruction &instruction) {
   if (mode_ == Mode::Replay)
     return {};
+  if (stages_ && stages_->covers(instruction.index))
+    return stages_->launch(
+        instruction.index, static_cast<int64_t>(input_->batch->tokens.size()),
+        {device_.blockTables, plan_.kv()->blocks_per_sequence(), device_.sequenceOf, device_.positions}, stream_);
   switch (instruction.op) {
   case plan::Op::AllReduce:
   case plan::Op::AllGather:
@@ -75,10 +65,9 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Rope: {
     const auto &o = instruction.as<plan::Rope>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    const auto style = o.style() == plan::RopeStyle::Half ? cuda::RopeStyle::Half : cuda::RopeStyle::Interleaved;
     const auto *table = reinterpret_cast<const float *>(tables_.data() + tableOffsets_[o.table()]);
-    error =
-        cuda::rope(in(x), device_.positions + x.first, table, o.heads(), o.head_dim(), style, x.rows, out(y), stream_);
+    error = cuda::rope(in(x), device_.positions + x.first, table, o.heads(), o.head_dim(), ropeStyleOf(o.style()),
+                       x.rows, out(y), stream_);
     break;
   }
   case plan::Op::KvAppend: {
@@ -90,10 +79,12 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Attention: {
     const auto &o = instruction.as<plan::Attention>();
     const View q = buffer(o.q()), y = buffer(o.out());
-    // One choice for each program, so that a row's bits do not depend on the rows beside it.
-    const int cluster = program_->regime() == plan::Regime::Decode ? 8 : 1;
-    error = cuda::attention(in(q), q.rows, cache(o.cache()), {o.heads(), o.scale(), o.window(), o.soft_cap(), cluster},
-                            batch(q), out(y), stream_);
+    const bool decode = program_->regime() == plan::Regime::Decode;
+    const cuda::AttentionParams params{o.heads(), o.scale(), o.window(), o.soft_cap(), decode ? 8 : 1};
+    if (decode && cuda::decodeAttentionSuits(typeOf(q.dtype), cache(o.cache())))
+      error = cuda::decodeAttention(in(q), q.rows, cache(o.cache()), params, batch(q), sms_, out(y), stream_);
+    else
+      error = cuda::attention(in(q), q.rows, cache(o.cache()), params, batch(q), out(y), stream_);
     break;
   }
   case plan::Op::Add: {
@@ -120,7 +111,8 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const auto &o = instruction.as<plan::TopCandidates>();
     const View x = buffer(o.logits()), y = buffer(o.out());
     error = cuda::topCandidates(reinterpret_cast<const float *>(x.data), x.rows, x.width, o.valid(), o.first_id(),
-                                o.count(), device_.sampling + x.first, reinterpret_cast<float *>(y.data), stream_);
+                                o.count(), device_.sampling + x.first, reinterpret_cast<float *>(y.data), stream_,
+                                stages_ ? stages_->best(o.logits()) : nullptr, stages_ ? stages_->sms() : 0);
     break;
   }
   case plan::Op::Sample: {

@@ -128,10 +128,12 @@ cudaError_t copyRows2D(const void *source, int64_t sourceStride, void *out, int6
                        int64_t rows, cudaStream_t stream);
 
 /// docs/plan-format.md, TopCandidates: logits [rows, width] in f32 -> out [rows, count + 2, 2], as in Cpu.h. count is
-/// at most maxCandidates.
+/// at most maxCandidates. `best` may hold the largest logit of each of bestCount parts of every row, as MatrixStage of
+/// CudaStage.h leaves them, [rows, bestCount]: then a greedy row reads these alone.
 inline constexpr int64_t maxCandidates = 16384;
 cudaError_t topCandidates(const float *logits, int64_t rows, int64_t width, int64_t valid, int64_t firstId,
-                          int64_t count, const SamplingRow *sampling, float *out, cudaStream_t stream);
+                          int64_t count, const SamplingRow *sampling, float *out, cudaStream_t stream,
+                          const uint64_t *best = nullptr, int64_t bestCount = 0);
 
 /// docs/plan-format.md, Sample: candidates [shards * rows, count + 2, 2] -> ids [rows], as in Cpu.h. At most maxShards.
 inline constexpr int64_t maxShards = 128;

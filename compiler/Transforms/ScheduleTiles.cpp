@@ -1,0 +1,258 @@
+#include "compiler/Transforms/Passes.h"
+#include "runtime/schema/Tiles.h"
+
+namespace distc {
+#define GEN_PASS_DEF_SCHEDULETILES
+#include "compiler/Transforms/Passes.h.inc"
+} // namespace distc
+
+using namespace mlir;
+using namespace distc;
+
+namespace {
+
+using planir::StageKind;
+
+// Instructions that can be done as one.
+struct Match {
+  StageKind kind = StageKind::Rows;
+  size_t count = 0;                         // 0: none
+  SmallVector<planir::LinearOp, 3> linears; // whose weights it streams, in the order of its units
+};
+
+// Reads a program's instructions and finds the longest stage that begins at one of them.
+class Matcher {
+public:
+  Matcher(planir::RankOp rank, planir::ProgramOp program)
+      : symbols_(rank), instructions_(program.getBody().getOps<planir::InstructionOpInterface>()) {
+    for (planir::InstructionOpInterface instruction : instructions_)
+      for (Value read : instruction.getReads())
+        ++reads_[read];
+  }
+
+  ArrayRef<planir::InstructionOpInterface> instructions() const { return instructions_; }
+  planir::WeightOp weight(planir::LinearOp linear) { return symbols_.lookup<planir::WeightOp>(linear.getWeight()); }
+  static int64_t columns(planir::LinearOp linear) { return bufferOf(linear.getInput()).getRowElements(); }
+  int64_t rows(planir::LinearOp linear) {
+    int64_t elements = 1;
+    for (int64_t size : weight(linear).getShape())
+      elements *= size;
+    return elements / columns(linear);
+  }
+
+  Match at(size_t first) {
+    if (auto attention = get<planir::AttentionOp>(first)) {
+      auto cache = symbols_.lookup<planir::KvCacheOp>(attention.getCache());
+      const bool suits = isHalf(attention.getQ()) && cache.getDtype() == bufferOf(attention.getQ()).getDtype() &&
+                         cache.getHeadDim() % 8 == 0 && cache.getHeadDim() <= 256;
+      return suits ? Match{StageKind::Attention, 1, {}} : Match{};
+    }
+    // x, or x + addend; then its norm, which the projections alone read.
+    size_t i = first;
+    auto add = get<planir::AddOp>(i);
+    i += add ? 1 : 0;
+    auto norm = get<planir::RmsNormOp>(i);
+    if (add && !(norm && norm.getInput() == add.getOut() && isHalf(add.getOut())))
+      return {};
+    i += norm ? 1 : 0;
+    Match match = qkv(i);
+    if (match.count == 0)
+      match = glu(i);
+    if (match.count == 0)
+      match = linears(i, !norm);
+    if (match.count == 0)
+      return {};
+    size_t readers = match.linears.size();
+    if (norm && (match.linears[0].getInput() != norm.getOut() || reads_[norm.getOut()] != readers))
+      return {};
+    match.count += i - first;
+    return closed(first, match.count) ? match : Match{};
+  }
+
+private:
+  static planir::BufferOp bufferOf(Value value) { return cast<planir::BufferOp>(value.getDefiningOp()); }
+  static bool isHalf(Value value) {
+    llm::DType dtype = bufferOf(value).getDtype();
+    return dtype == llm::DType::BF16 || dtype == llm::DType::F16;
+  }
+  template <typename Op> Op get(size_t i) {
+    return i < instructions_.size() ? dyn_cast<Op>(instructions_[i].getOperation()) : Op();
+  }
+  bool readOnce(Value value) { return reads_[value] == 1; }
+
+  // Its weights can be streamed in tiles, in units of so many rows.
+  bool fits(planir::LinearOp linear, int64_t unit) {
+    return isHalf(linear.getInput()) && weight(linear).getDtype() == bufferOf(linear.getInput()).getDtype() &&
+           columns(linear) % kStageColumns == 0 && rows(linear) % unit == 0;
+  }
+
+  Match qkv(size_t i) {
+    auto q = get<planir::LinearOp>(i), k = get<planir::LinearOp>(i + 2), v = get<planir::LinearOp>(i + 4);
+    auto rotatedQ = get<planir::RopeOp>(i + 1), rotatedK = get<planir::RopeOp>(i + 3);
+    auto append = get<planir::KvAppendOp>(i + 5);
+    if (!q || !k || !v || !rotatedQ || !rotatedK || !append || k.getInput() != q.getInput() ||
+        v.getInput() != q.getInput() || rotatedQ.getInput() != q.getOut() || rotatedK.getInput() != k.getOut() ||
+        append.getK() != rotatedK.getOut() || append.getV() != v.getOut() ||
+        rotatedQ.getTable() != rotatedK.getTable() || rotatedQ.getStyle() != rotatedK.getStyle() ||
+        rotatedQ.getHeadDim() != rotatedK.getHeadDim() || rotatedQ.getHeadDim() % 4 != 0)
+      return {};
+    auto cache = symbols_.lookup<planir::KvCacheOp>(append.getCache());
+    if (cache.getDtype() != bufferOf(q.getInput()).getDtype() || !readOnce(q.getOut()) || !readOnce(k.getOut()) ||
+        !readOnce(v.getOut()) || !readOnce(rotatedK.getOut()))
+      return {};
+    for (planir::LinearOp linear : {q, k, v})
+      if (!fits(linear, unitRows(plan::StageKind::Qkv)))
+        return {};
+    return {StageKind::Qkv, 6, {q, k, v}};
+  }
+
+  Match glu(size_t i) {
+    auto gate = get<planir::LinearOp>(i), up = get<planir::LinearOp>(i + 1);
+    auto glu = get<planir::GluOp>(i + 2);
+    if (!gate || !up || !glu || up.getInput() != gate.getInput() || glu.getGate() != gate.getOut() ||
+        glu.getUp() != up.getOut() || !readOnce(gate.getOut()) || !readOnce(up.getOut()))
+      return {};
+    for (planir::LinearOp linear : {gate, up})
+      if (!fits(linear, unitRows(plan::StageKind::Glu)))
+        return {};
+    return {StageKind::Glu, 3, {gate, up}};
+  }
+
+  // Up to three of one input; one alone may be added to another value.
+  Match linears(size_t i, bool mayAdd) {
+    Match match;
+    for (; match.count < 3; ++match.count) {
+      auto linear = get<planir::LinearOp>(i + match.count);
+      if (!linear || !fits(linear, unitRows(plan::StageKind::Rows)) ||
+          (match.count > 0 && linear.getInput() != match.linears[0].getInput()))
+        break;
+      match.linears.push_back(linear);
+    }
+    if (match.count != 1 || !mayAdd)
+      return match;
+    auto add = get<planir::AddOp>(i + 1);
+    Value out = match.linears[0].getOut();
+    if (add && (add.getA() == out) != (add.getB() == out) && readOnce(out) && isHalf(out))
+      ++match.count;
+    return match;
+  }
+
+  // Nothing but its first instruction waits, nothing but its last one signals, and all are of the compute queue.
+  bool closed(size_t first, size_t count) {
+    for (size_t i = first; i < first + count; ++i)
+      if (instructions_[i].getQueue() != 0 || (i > first && !instructions_[i].getWaits().empty()) ||
+          (i + 1 < first + count && instructions_[i].getSignal()))
+        return false;
+    return true;
+  }
+
+  SymbolTable symbols_;
+  SmallVector<planir::InstructionOpInterface> instructions_;
+  DenseMap<Value, size_t> reads_;
+};
+
+// Which stages a stage needs, from what its instructions read and what has been written where.
+class Dependences {
+public:
+  // The instructions of a stage come in one call, others alone.
+  SmallVector<int64_t> add(ArrayRef<planir::InstructionOpInterface> instructions, std::optional<int64_t> stage) {
+    std::set<int64_t> needs;
+    for (planir::InstructionOpInterface instruction : instructions)
+      for (const void *read : readsOf(instruction))
+        needs.insert(writers_[read].begin(), writers_[read].end());
+    std::set<int64_t> passedOn = stage ? std::set<int64_t>{*stage} : needs;
+    for (planir::InstructionOpInterface instruction : instructions)
+      for (const void *written : writtenBy(instruction))
+        writers_[written] = passedOn;
+    if (stage)
+      needs.erase(*stage);
+    return {needs.begin(), needs.end()};
+  }
+
+private:
+  static const void *cacheOf(planir::InstructionOpInterface instruction) {
+    auto cache = instruction->getAttrOfType<FlatSymbolRefAttr>("cache");
+    return cache ? cache.getAsOpaquePointer() : nullptr;
+  }
+  static SmallVector<const void *> readsOf(planir::InstructionOpInterface instruction) {
+    SmallVector<const void *> reads;
+    for (Value read : instruction.getReads())
+      reads.push_back(read.getAsOpaquePointer());
+    if (isa<planir::AttentionOp>(instruction.getOperation()))
+      reads.push_back(cacheOf(instruction));
+    return reads;
+  }
+  static SmallVector<const void *> writtenBy(planir::InstructionOpInterface instruction) {
+    SmallVector<const void *> written;
+    if (Value out = instruction.getWritten())
+      written.push_back(out.getAsOpaquePointer());
+    if (isa<planir::KvAppendOp>(instruction.getOperation()))
+      written.push_back(cacheOf(instruction));
+    return written;
+  }
+
+  DenseMap<const void *, std::set<int64_t>> writers_; // stages, by what they wrote
+};
+
+struct ScheduleTilesPass : distc::impl::ScheduleTilesBase<ScheduleTilesPass> {
+  using ScheduleTilesBase::ScheduleTilesBase;
+
+  void runOnOperation() override {
+    if (sms > 0)
+      for (auto program : getOperation().getBody().getOps<planir::ProgramOp>())
+        if (program.getRegime() == planir::Regime::Decode)
+          schedule(program);
+  }
+
+  void schedule(planir::ProgramOp program) {
+    Matcher matcher(getOperation(), program);
+    Dependences dependences;
+    OpBuilder builder = OpBuilder::atBlockEnd(&program.getBody().front());
+    planir::ScheduleOp::create(builder, program.getLoc(), sms, kMaxRingBytes);
+    std::vector<int64_t> streamed(sms, 0);
+    int64_t stages = 0;
+    for (size_t i = 0; i < matcher.instructions().size();) {
+      Match match = matcher.at(i);
+      auto instructions = matcher.instructions().slice(i, std::max<size_t>(match.count, 1));
+      SmallVector<int64_t> waits =
+          dependences.add(instructions, match.count > 0 ? std::optional(stages) : std::nullopt);
+      if (match.count > 0) {
+        // Layers are alike: with attention the count begins again, so that their stages are too.
+        if (match.kind == StageKind::Attention)
+          std::fill(streamed.begin(), streamed.end(), 0);
+        planir::StageOp::create(builder, program.getLoc(), match.kind, i, match.count, waits,
+                                shares(matcher, match, streamed));
+        ++stages;
+      }
+      i += instructions.size();
+    }
+  }
+
+  // Ascending bounds of units. The shares that must be larger by one unit go to whoever has streamed least.
+  SmallVector<int64_t> shares(Matcher &matcher, Match &match, std::vector<int64_t> &streamed) {
+    if (match.kind == StageKind::Attention)
+      return {};
+    const bool pairs = match.kind == StageKind::Glu;
+    const int64_t unit =
+        match.kind == StageKind::Qkv ? unitRows(plan::StageKind::Qkv) : unitRows(plan::StageKind::Rows);
+    int64_t units = 0;
+    for (planir::LinearOp linear : match.linears)
+      units += matcher.rows(linear) / unit;
+    if (pairs)
+      units /= 2;
+    const int64_t bytes = unit * (pairs ? 2 : 1) * Matcher::columns(match.linears[0]) * 2;
+    std::vector<int64_t> order(sms), share(sms, units / sms);
+    std::iota(order.begin(), order.end(), 0);
+    llvm::stable_sort(order, [&](int64_t a, int64_t b) { return streamed[a] < streamed[b]; });
+    for (int64_t i = 0; i < units % sms; ++i)
+      ++share[order[i]];
+    SmallVector<int64_t> bounds{0};
+    for (int64_t s = 0; s < sms; ++s) {
+      bounds.push_back(bounds.back() + share[s]);
+      streamed[s] += share[s] * bytes;
+    }
+    return bounds;
+  }
+};
+
+} // namespace

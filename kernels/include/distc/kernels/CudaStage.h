@@ -1,0 +1,91 @@
+// Stages of a decode step: kernels that do the work of several instructions of a plan, launched so that a stage's
+// weights are already under way when the stage before it ends (programmatic dependent launch). A matrix stage streams
+// its weights through shared memory in tiles; which multiprocessor streams which is said by `bounds`
+// (docs/plan-format.md, TileSchedule). Launchers follow the rules of Cuda.h.
+//
+// Row invariance: a token's result depends neither on the tokens beside it nor on the bounds.
+#pragma once
+
+#include "distc/kernels/Cuda.h"
+
+namespace distc::cuda {
+
+inline constexpr int stageTokens = 8;   // the most that one launch takes
+inline constexpr int stageColumns = 64; // columns are a multiple of this
+inline constexpr int tileRows = 16, tileColumns = 512;
+inline constexpr int tileBytes = tileRows * tileColumns * 2;
+inline constexpr int maxRingBytes = 13 * tileBytes; // what a block can spare of its shared memory
+
+/// How the copy engine reads a weight: boxes of 2, 4, 6 and 8 rows (CUtensorMap).
+struct alignas(64) TileMaps {
+  unsigned char box[4][128];
+};
+/// For a weight in F16 or BF16, dense, at a multiple of 16 bytes; cols is a multiple of stageColumns.
+cudaError_t encodeTileMaps(const Matrix &w, TileMaps &maps);
+
+enum class StageForm : uint8_t {
+  Rows, // y[t] = x[t] w^T + bias + residual, for each of the weights; units of 2 rows
+  Glu,  // y[t] = activation(x[t] w0^T + bias0) * (x[t] w1^T + bias1); units of 2 rows of both
+  Qkv,  // w0, w1 rotated, w1 and w2 into the cache, w0 to y; units of 4 rows: two pairs of what is rotated together
+};
+/// Rows of one weight in a unit.
+inline constexpr int rowUnit = 2, pairUnit = 4;
+constexpr int unitRows(StageForm form) { return form == StageForm::Qkv ? pairUnit : rowUnit; }
+
+struct StageWeight {
+  TileMaps maps;
+  int rows = 0; // a multiple of unitRows
+  In bias;      // F32, or none
+  In residual;  // Rows: has the shape of y, or none
+  Out y;        // F32, or the stage's type
+  int64_t yStride = 0;
+};
+
+struct MatrixStage {
+  StageForm form = StageForm::Rows;
+  Type type = Type::BF16; // of x, the weights, the residual and the cache
+  int cols = 0;
+  StageWeight weights[3]; // Rows: 1 to 3; Glu: 2; Qkv: 3
+  int weightCount = 0;
+  /// Multiprocessor s has units [bounds[s], bounds[s + 1]) of all units of the weights, one weight after the other
+  /// (Glu: of the pairs). In device memory, sms + 1 numbers.
+  const uint32_t *bounds = nullptr;
+  int sms = 0;
+  int maxUnits = 0;  // the largest share
+  int ringBytes = 0; // of shared memory, for tiles; a multiple of tileBytes
+
+  // Before the product: x + addend, rounded and also written to `sum` where there is an addend; then the RMS norm.
+  const float *norm = nullptr; // null: x as it is, and no addend
+  float eps = 0;
+
+  Activation activation = Activation::Silu;
+  // Qkv
+  RopeStyle style = RopeStyle::Half;
+  const float *cosSin = nullptr; // as in Cuda.h
+  int headDim = 0;               // a multiple of 4
+  KvView cache{};
+  // Rows, one weight: best[t * sms + s] is the largest of multiprocessor s's results in columns below `valid`, as
+  // packBest, which Cuda.h's topCandidates takes; null: not wanted
+  uint64_t *best = nullptr;
+  int valid = 0;
+};
+
+struct StageInput {
+  const void *x = nullptr, *addend = nullptr;
+  void *sum = nullptr;
+  const int32_t *rows = nullptr; // token t is row rows[t] of x and addend; null: row t
+  int tokens = 0;                // 1 to stageTokens
+  BatchView batch{};             // Qkv
+};
+
+cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream);
+
+/// attention() for decode: row t is of sequence t, of one type with the cache (F16, BF16); headDim a multiple of 8 up
+/// to 256. Up to 8 blocks share a token and KV head, as many as the number of rows leaves room for, and merge through
+/// their cluster; so the order of a sum depends on the number of rows. The token's own position must have been
+/// appended by what is on the stream right before; all earlier ones, and the batch, before that.
+cudaError_t decodeAttention(In q, int64_t rows, const KvView &cache, const AttentionParams &params,
+                            const BatchView &batch, int sms, Out out, cudaStream_t stream);
+bool decodeAttentionSuits(Type q, const KvView &cache);
+
+} // namespace distc::cuda

@@ -1,0 +1,150 @@
+#include "runtime/backends/cuda/Stages.h"
+
+#include "runtime/backends/cuda/CudaBackend.h"
+#include "runtime/schema/PlanFile.h"
+#include "runtime/schema/Tiles.h"
+
+#include <algorithm>
+
+namespace distc {
+
+static_assert(kTileRows == cuda::tileRows && kTileColumns == cuda::tileColumns && kMaxRingBytes == cuda::maxRingBytes &&
+              kStageColumns == cuda::stageColumns && kStageTokens == cuda::stageTokens);
+
+Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Program &program,
+                                      const StageOperands &operands) {
+  const plan::TileSchedule &schedule = *program.schedule();
+  CudaStages result;
+  result.sms_ = schedule.sms();
+  result.stageOf_.assign(program.instructions()->size(), -1);
+  std::vector<uint32_t> bounds;
+  for (const plan::StageTiles *tiles : *schedule.stages()) {
+    std::string why;
+    std::optional<TileStage> stage = stageOf(plan, program, *tiles, why); // the verifier has been here
+    if (!stage)
+      return internal(why);
+    std::fill_n(result.stageOf_.begin() + stage->first, stage->count, int64_t(result.kernels_.size()));
+    Kernel &kernel = result.kernels_.emplace_back();
+    kernel.stage = std::move(*stage);
+    kernel.x = operands.buffer(kernel.stage.input);
+    if (const plan::Attention *attention = kernel.stage.attention) {
+      kernel.params = {attention->heads(), attention->scale(), attention->window(), attention->soft_cap()};
+      kernel.cache = operands.cache(attention->cache());
+      kernel.out = operands.buffer(attention->out());
+      kernel.matrix.type = typeOf(program.buffers()->Get(attention->q())->dtype());
+    } else {
+      DISTC_TRY(result.addMatrix(plan, program, operands, *tiles, kernel, bounds));
+    }
+  }
+  // Of TopCandidates' logits the stage that makes them also keeps the largest.
+  for (const plan::Instruction *instruction : *program.instructions())
+    if (const auto *top = instruction->op_as_TopCandidates())
+      for (Kernel &kernel : result.kernels_)
+        if (kernel.stage.linears.size() == 1 && kernel.stage.linears[0]->out() == top->logits()) {
+          result.bestOf_ = top->logits();
+          kernel.matrix.valid = static_cast<int>(top->valid());
+        }
+
+  const size_t boundsBytes = (bounds.size() * sizeof(uint32_t) + 255) / 256 * 256;
+  const size_t bestBytes = size_t(kStageTokens) * schedule.sms() * sizeof(uint64_t);
+  const std::string rank = "rank " + std::to_string(plan.mesh()->rank());
+  DISTC_ASSIGN(result.memory_,
+               cuda::Memory::allocate(cuda::Memory::Kind::Device, boundsBytes + bestBytes, rank + ": tile schedule"));
+  DISTC_TRY(cuda::check(
+      cudaMemcpy(result.memory_.data(), bounds.data(), bounds.size() * sizeof(uint32_t), cudaMemcpyHostToDevice),
+      "copy the tile schedule"));
+  result.bestOffset_ = static_cast<int64_t>(boundsBytes);
+  for (size_t i = 0, at = 0; i < result.kernels_.size(); ++i) {
+    Kernel &kernel = result.kernels_[i];
+    if (kernel.stage.attention)
+      continue;
+    kernel.matrix.bounds = reinterpret_cast<const uint32_t *>(result.memory_.data()) + at;
+    at += schedule.sms() + 1;
+    if (result.bestOf_ >= 0 && kernel.stage.linears[0]->out() == uint32_t(result.bestOf_))
+      kernel.matrix.best = const_cast<uint64_t *>(result.bestKeys());
+  }
+  return result;
+}
+
+Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
+                             const plan::StageTiles &tiles, Kernel &kernel, std::vector<uint32_t> &bounds) {
+  const TileStage &stage = kernel.stage;
+  cuda::MatrixStage &matrix = kernel.matrix;
+  auto type = [&](uint32_t buffer) { return typeOf(program.buffers()->Get(buffer)->dtype()); };
+  auto out = [&](cuda::StageWeight &weight, uint32_t buffer) {
+    weight.y = {operands.buffer(buffer), type(buffer)};
+    weight.yStride = program.buffers()->Get(buffer)->row_elements();
+  };
+  matrix.form = stage.kind == plan::StageKind::Glu   ? cuda::StageForm::Glu
+                : stage.kind == plan::StageKind::Qkv ? cuda::StageForm::Qkv
+                                                     : cuda::StageForm::Rows;
+  matrix.type = type(stage.input);
+  matrix.cols = static_cast<int>(stage.columns);
+  matrix.weightCount = static_cast<int>(stage.linears.size());
+  matrix.sms = static_cast<int>(program.schedule()->sms());
+  matrix.ringBytes = static_cast<int>(program.schedule()->ring_bytes());
+  for (uint32_t s = 0; s + 1 < tiles.bounds()->size(); ++s)
+    matrix.maxUnits = std::max(matrix.maxUnits, static_cast<int>(tiles.bounds()->Get(s + 1) - tiles.bounds()->Get(s)));
+  bounds.insert(bounds.end(), tiles.bounds()->begin(), tiles.bounds()->end());
+  for (size_t i = 0; i < stage.linears.size(); ++i) {
+    const plan::Linear &linear = *stage.linears[i];
+    const plan::Weight &record = *plan.weights()->Get(linear.weight());
+    cuda::StageWeight &weight = matrix.weights[i];
+    weight.rows = static_cast<int>(record.bytes() / dtypeBytes(record.dtype()) / stage.columns);
+    DISTC_TRY(cuda::check(cuda::encodeTileMaps({operands.weight(linear.weight()), typeOf(record.dtype()), weight.rows,
+                                                stage.columns, stage.columns},
+                                               weight.maps),
+                          "describe a weight to the copy engine"));
+    if (linear.bias() >= 0)
+      weight.bias = {operands.weight(static_cast<uint32_t>(linear.bias())), cuda::Type::F32};
+    out(weight, linear.out());
+  }
+  if (stage.norm) {
+    matrix.norm = reinterpret_cast<const float *>(operands.weight(stage.norm->weight()));
+    matrix.eps = stage.norm->eps();
+  }
+  if (stage.addend) {
+    kernel.addend = operands.buffer(stage.addend->b());
+    kernel.sum = operands.buffer(stage.addend->out());
+  }
+  if (stage.residual) {
+    const uint32_t other = stage.residual->a() == stage.linears[0]->out() ? stage.residual->b() : stage.residual->a();
+    matrix.weights[0].residual = {operands.buffer(other), type(other)};
+    out(matrix.weights[0], stage.residual->out());
+  }
+  if (stage.glu) {
+    matrix.activation = activationOf(stage.glu->activation());
+    out(matrix.weights[0], stage.glu->out());
+  }
+  if (stage.append) {
+    matrix.style = ropeStyleOf(stage.ropes[0]->style());
+    matrix.cosSin = operands.ropeTable(stage.ropes[0]->table());
+    matrix.headDim = static_cast<int>(stage.ropes[0]->head_dim());
+    matrix.cache = operands.cache(stage.append->cache());
+    out(matrix.weights[0], stage.ropes[0]->out());
+  }
+  return {};
+}
+
+const uint64_t *CudaStages::bestKeys() const {
+  return reinterpret_cast<const uint64_t *>(memory_.data() + bestOffset_);
+}
+
+Status CudaStages::launch(uint32_t index, int64_t tokens, const cuda::BatchView &batch, cudaStream_t stream) const {
+  const Kernel &kernel = kernels_[static_cast<size_t>(stageOf_[index])];
+  if (index != kernel.stage.first)
+    return {};
+  if (kernel.stage.attention)
+    return cuda::check(cuda::decodeAttention({kernel.x, kernel.matrix.type}, tokens, kernel.cache, kernel.params, batch,
+                                             static_cast<int>(sms_), {kernel.out, kernel.matrix.type}, stream),
+                       "launch the attention stage");
+  cuda::StageInput input;
+  input.x = kernel.x;
+  input.addend = kernel.addend;
+  input.sum = kernel.sum;
+  input.tokens = static_cast<int>(tokens);
+  input.batch = batch;
+  return cuda::check(cuda::matrixStage(kernel.matrix, input, stream), "launch the stage");
+}
+
+} // namespace distc

@@ -1,0 +1,59 @@
+// The stages of a decode program's tile schedule as kernels on the device. A step of few tokens runs them in place of
+// their instructions; any other runs the instructions.
+#pragma once
+
+#include "distc/Status.h"
+#include "distc/kernels/CudaStage.h"
+#include "runtime/backends/cuda/Device.h"
+#include "runtime/verify/Stages.h"
+
+#include <functional>
+#include <vector>
+
+namespace distc {
+
+/// Where a program's operands are in device memory; all of it is there for good.
+struct StageOperands {
+  std::function<std::byte *(uint32_t buffer)> buffer;
+  std::function<std::byte *(uint32_t weight)> weight;
+  std::function<cuda::KvView(uint32_t cache)> cache;
+  std::function<const float *(uint32_t table)> ropeTable;
+};
+
+class CudaStages {
+public:
+  /// The program has a schedule.
+  static Result<CudaStages> create(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands);
+
+  /// Launches the stage that begins at instruction `index` of the program. Nothing happens at its other instructions.
+  /// False: the instruction is in no stage.
+  bool covers(uint32_t index) const { return stageOf_[index] >= 0; }
+  Status launch(uint32_t index, int64_t tokens, const cuda::BatchView &batch, cudaStream_t stream) const;
+
+  /// The largest logits, for TopCandidates of the buffer that the last products went to; null: of another one.
+  const uint64_t *best(uint32_t logits) const { return logits == bestOf_ ? bestKeys() : nullptr; }
+  int64_t sms() const { return sms_; }
+
+private:
+  struct Kernel {
+    TileStage stage;
+    cuda::MatrixStage matrix;
+    const std::byte *x = nullptr, *addend = nullptr;
+    std::byte *sum = nullptr;
+    // attention
+    cuda::AttentionParams params{};
+    cuda::KvView cache{};
+    std::byte *out = nullptr;
+  };
+
+  Status addMatrix(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
+                   const plan::StageTiles &tiles, Kernel &kernel, std::vector<uint32_t> &bounds);
+  const uint64_t *bestKeys() const;
+
+  std::vector<int64_t> stageOf_; // by instruction
+  std::vector<Kernel> kernels_;
+  cuda::Memory memory_; // bounds, then the largest logits of each multiprocessor and token
+  int64_t sms_ = 0, bestOffset_ = 0, bestOf_ = -1;
+};
+
+} // namespace distc

@@ -1,0 +1,17 @@
+// The tiles of a plan's tile schedule: what compiler, verifier and kernels must agree on. docs/plan-format.md.
+#pragma once
+
+#include "runtime/schema/plan_generated.h"
+
+namespace distc {
+
+inline constexpr uint32_t kTileRows = 16, kTileColumns = 512;
+inline constexpr uint32_t kTileBytes = kTileRows * kTileColumns * 2;
+inline constexpr uint32_t kMaxRingBytes = 13 * kTileBytes;
+inline constexpr uint32_t kStageColumns = 64; // the columns of a stage's weights are a multiple of this
+inline constexpr uint32_t kStageTokens = 8;   // the most that a stage takes; more run as single instructions
+
+/// Rows of one weight in a unit.
+constexpr uint32_t unitRows(plan::StageKind kind) { return kind == plan::StageKind::Qkv ? 4 : 2; }
+
+} // namespace distc

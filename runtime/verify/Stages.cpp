@@ -1,0 +1,196 @@
+#include "runtime/verify/Stages.h"
+
+#include "runtime/schema/PlanFile.h"
+#include "runtime/schema/Tiles.h"
+#include "runtime/verify/Report.h"
+
+#include <algorithm>
+
+namespace distc {
+
+namespace {
+
+using verify::cat;
+
+class StageReader {
+public:
+  StageReader(const plan::Plan &plan, const plan::Program &program, const plan::StageTiles &tiles, std::string &why)
+      : plan_(plan), program_(program), why_(why), next_(tiles.instruction()), end_(next_ + tiles.count()) {
+    stage_.kind = tiles.kind();
+    stage_.first = tiles.instruction();
+    stage_.count = tiles.count();
+  }
+
+  std::optional<TileStage> read() {
+    for (uint32_t i = next_; i < end_; ++i) {
+      const Operands operands = operandsOf(*program_.instructions()->Get(i));
+      for (const BufferOperand &operand : operands.buffers())
+        if (program_.buffers()->Get(operand.buffer)->parent() >= 0)
+          return no(cat("buffer ", operand.buffer, " is a part of another, expected whole ones"));
+    }
+    if (stage_.kind == plan::StageKind::Attention) {
+      stage_.attention = take<plan::Attention>();
+      if (!stage_.attention || next_ != end_)
+        return no("an attention stage is one Attention");
+      stage_.input = stage_.attention->q();
+      stage_.outputs = {stage_.attention->out()};
+      const plan::KvCache &cache = *plan_.kv()->caches()->Get(stage_.attention->cache());
+      if (!isHalf(stage_.input) || cache.dtype() != program_.buffers()->Get(stage_.input)->dtype() ||
+          cache.head_dim() % 8 != 0 || cache.head_dim() > 256)
+        return no("expected q and cache in BF16 or F16 alike, and heads of a multiple of 8 elements up to 256");
+      return stage_;
+    }
+    if (!readInput())
+      return std::nullopt;
+    bool known = stage_.kind == plan::StageKind::Rows  ? readRows()
+                 : stage_.kind == plan::StageKind::Glu ? readGlu()
+                 : stage_.kind == plan::StageKind::Qkv ? readQkv()
+                                                       : false;
+    if (!known || next_ != end_)
+      return no(cat("its ", stage_.count, " instructions are not those of a stage of kind ", unsigned(stage_.kind)));
+    for (const plan::Linear *linear : stage_.linears)
+      if (linear->input() != product_)
+        return no(cat("a product reads buffer ", linear->input(), ", expected ", product_, " as its first"));
+    return countUnits() ? std::optional(stage_) : std::nullopt;
+  }
+
+private:
+  std::nullopt_t no(std::string why) {
+    if (why_.empty())
+      why_ = std::move(why);
+    return std::nullopt;
+  }
+
+  /// The next instruction's operands if it is a T.
+  template <typename T> const T *take() {
+    if (next_ >= end_)
+      return nullptr;
+    const T *operands = program_.instructions()->Get(next_)->op_as<T>();
+    next_ += operands ? 1 : 0;
+    return operands;
+  }
+
+  bool isHalf(uint32_t buffer) const {
+    const plan::DType dtype = program_.buffers()->Get(buffer)->dtype();
+    return dtype == plan::DType::BF16 || dtype == plan::DType::F16;
+  }
+
+  bool readInput() {
+    stage_.addend = take<plan::Add>();
+    stage_.norm = take<plan::RmsNorm>();
+    if (stage_.addend) {
+      stage_.outputs.push_back(stage_.addend->out());
+      if (!stage_.norm || stage_.norm->input() != stage_.addend->out()) {
+        no("a sum that begins a stage is for its norm");
+        return false;
+      }
+    }
+    return true;
+  }
+
+  bool takeLinear() {
+    const plan::Linear *linear = take<plan::Linear>();
+    if (linear) {
+      if (stage_.linears.empty()) {
+        product_ = stage_.norm ? stage_.norm->out() : linear->input();
+        stage_.input = stage_.addend ? stage_.addend->a() : stage_.norm ? stage_.norm->input() : linear->input();
+      }
+      stage_.linears.push_back(linear);
+    }
+    return linear != nullptr;
+  }
+
+  bool readRows() {
+    while (stage_.linears.size() < 3 && takeLinear()) {
+    }
+    if (stage_.linears.empty())
+      return false;
+    if (stage_.linears.size() == 1 && !stage_.norm) {
+      const uint32_t out = stage_.linears[0]->out();
+      stage_.residual = take<plan::Add>();
+      if (stage_.residual && (stage_.residual->a() == out) == (stage_.residual->b() == out))
+        return false;
+    }
+    if (stage_.residual)
+      stage_.outputs.push_back(stage_.residual->out());
+    else
+      for (const plan::Linear *linear : stage_.linears)
+        stage_.outputs.push_back(linear->out());
+    return true;
+  }
+
+  bool readGlu() {
+    if (!takeLinear() || !takeLinear() || !(stage_.glu = take<plan::Glu>()) ||
+        stage_.glu->gate() != stage_.linears[0]->out() || stage_.glu->up() != stage_.linears[1]->out())
+      return false;
+    stage_.outputs.push_back(stage_.glu->out());
+    return true;
+  }
+
+  bool readQkv() {
+    if (!takeLinear() || !(stage_.ropes[0] = take<plan::Rope>()) || !takeLinear() ||
+        !(stage_.ropes[1] = take<plan::Rope>()) || !takeLinear() || !(stage_.append = take<plan::KvAppend>()))
+      return false;
+    const plan::Rope &q = *stage_.ropes[0], &k = *stage_.ropes[1];
+    stage_.outputs.push_back(q.out());
+    const plan::KvCache &cache = *plan_.kv()->caches()->Get(stage_.append->cache());
+    return q.input() == stage_.linears[0]->out() && k.input() == stage_.linears[1]->out() &&
+           stage_.append->k() == k.out() && stage_.append->v() == stage_.linears[2]->out() && q.table() == k.table() &&
+           q.style() == k.style() && q.head_dim() == k.head_dim() && q.head_dim() % 4 == 0 &&
+           cache.dtype() == program_.buffers()->Get(product_)->dtype();
+  }
+
+  bool countUnits() {
+    const uint32_t unit = unitRows(stage_.kind);
+    stage_.columns = program_.buffers()->Get(product_)->row_elements();
+    uint64_t rows = 0;
+    for (const plan::Linear *linear : stage_.linears) {
+      const plan::Weight &weight = *plan_.weights()->Get(linear->weight());
+      const uint64_t ofWeight = weight.bytes() / dtypeBytes(weight.dtype()) / stage_.columns;
+      if (!isHalf(product_) || weight.dtype() != program_.buffers()->Get(product_)->dtype() ||
+          weight.placement() != plan::Placement::Load || stage_.columns % kStageColumns != 0 || ofWeight % unit != 0) {
+        no(cat("weight ", weight.name()->string_view(), " of ", ofWeight, " x ", stage_.columns,
+               " elements: expected BF16 or F16 as its input, loaded, columns in multiples of ", kStageColumns,
+               ", rows in multiples of ", unit));
+        return false;
+      }
+      rows += ofWeight;
+    }
+    stage_.units = static_cast<uint32_t>(rows / unit / (stage_.kind == plan::StageKind::Glu ? 2 : 1));
+    return true;
+  }
+
+  const plan::Plan &plan_;
+  const plan::Program &program_;
+  std::string &why_;
+  uint32_t next_, end_;
+  uint32_t product_ = 0; // the buffer that is multiplied
+  TileStage stage_;
+};
+
+} // namespace
+
+std::optional<TileStage> stageOf(const plan::Plan &plan, const plan::Program &program, const plan::StageTiles &tiles,
+                             std::string &why) {
+  return StageReader(plan, program, tiles, why).read();
+}
+
+double scheduleImbalance(const plan::Plan &plan, const plan::Program &program) {
+  const plan::TileSchedule &schedule = *program.schedule();
+  double largest = 0, mean = 0;
+  for (const plan::StageTiles *tiles : *schedule.stages()) {
+    std::string why;
+    const std::optional<TileStage> stage = stageOf(plan, program, *tiles, why);
+    if (!stage || stage->units == 0)
+      continue;
+    uint32_t share = 0;
+    for (uint32_t s = 0; s < schedule.sms(); ++s)
+      share = std::max(share, tiles->bounds()->Get(s + 1) - tiles->bounds()->Get(s));
+    const double unit = double(unitRows(stage->kind)) * (stage->kind == plan::StageKind::Glu ? 2 : 1) * stage->columns;
+    largest += share * unit;
+    mean += stage->units * unit / schedule.sms();
+  }
+  return mean > 0 ? largest / mean - 1 : 0;
+}
+
+} // namespace distc

@@ -1,0 +1,43 @@
+// What a stage of a tile schedule is made of (docs/plan-format.md, "Stages"): its instructions by the part that they
+// play. The verifier checks stages with it, a backend runs them by it.
+#pragma once
+
+#include "runtime/schema/plan_generated.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace distc {
+
+struct TileStage {
+  plan::StageKind kind = plan::StageKind::Rows;
+  uint32_t first = 0, count = 0; // instructions of the program
+  // The parts; null where the stage has none.
+  const plan::Add *addend = nullptr; // x + addend, before the norm
+  const plan::RmsNorm *norm = nullptr;
+  std::vector<const plan::Linear *> linears; // in the order of the units
+  const plan::Add *residual = nullptr;       // of one linear's output
+  const plan::Glu *glu = nullptr;
+  const plan::Rope *ropes[2] = {}; // of q, k
+  const plan::KvAppend *append = nullptr;
+  const plan::Attention *attention = nullptr;
+
+  /// The buffer that its products, or its attention, come from; where there is an addend, what is added to that.
+  uint32_t input = 0;
+  /// The buffers that it writes; all others of its instructions are never in memory.
+  std::vector<uint32_t> outputs;
+  uint32_t columns = 0; // of its weights
+  uint32_t units = 0;   // all together
+};
+
+/// The stage of these instructions of the program, whose indices are in range; or, in `why`, what is wrong with it.
+std::optional<TileStage> stageOf(const plan::Plan &plan, const plan::Program &program, const plan::StageTiles &tiles,
+                             std::string &why);
+
+/// How many bytes of weights more than the mean the largest shares of a program's stages stream, as a part of the mean:
+/// what a device loses that runs stage after stage. The program has a schedule that was proven.
+double scheduleImbalance(const plan::Plan &plan, const plan::Program &program);
+
+} // namespace distc
