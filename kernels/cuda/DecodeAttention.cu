@@ -39,15 +39,14 @@ template <class T, int RowLanes, int Queries> struct Shape {
   static constexpr int keyLoads = RowLanes * packElements / 32; // of a lane: 8 of each 32 elements of its position
   static constexpr int rows = warpSize / RowLanes;              // positions that a warp reads values of at once
   static constexpr int valueLoads = groupPositions / rows;
-  static constexpr int groups = keyLoads * Queries <= 8 ? 2 : 1;
-  // Registers of what is under way, of the sums and of q; the rest is addresses and states.
-  static constexpr int registers = groups * (keyLoads + valueLoads) * 4 + Queries * packElements + keyLoads * 4;
-  static constexpr int blocksOfSm = registers <= 86 ? 2 : 1;
+  static constexpr int loads = keyLoads + valueLoads;
+  // As many loads under way as registers allow beside the sums and q: there is one block on a multiprocessor.
+  static constexpr int room = (170 - Queries * packElements - keyLoads * 4) / (loads * 4);
+  static constexpr int groups = room < 1 ? 1 : room > 4 ? 4 : room;
 };
 
 template <class T, int RowLanes, int Queries>
-__global__ void __launch_bounds__(threads, Shape<T, RowLanes, Queries>::blocksOfSm)
-    decodeAttentionKernel(const __grid_constant__ Arguments a) {
+__global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid_constant__ Arguments a) {
   using S = Shape<T, RowLanes, Queries>;
   extern __shared__ __align__(16) float dynamic[]; // the warps' sums [warps][Queries][headDim], the block's after them
   __shared__ __align__(16) float weights[warps][S::groups][groupPositions][Queries];
@@ -66,35 +65,16 @@ __global__ void __launch_bounds__(threads, Shape<T, RowLanes, Queries>::blocksOf
   const int perKvHead = heads / kvHeads, firstQuery = kvHead * perKvHead + pass * Queries;
   const int queries = min(Queries, perKvHead - pass * Queries);
 
-  const int stride = blocks * warps, blockTokens = int(a.cache.blockTokens);
-  const int32_t *table = a.batch.blockTables + token * a.batch.blocksPerSequence;
-  // Where no group of positions is in two blocks, a group's block is looked up one tile ahead: for the first tile at
-  // once, beside the position.
-  const bool whole = blockTokens % groupPositions == 0;
-  int32_t blockOf[S::groups];
-  const auto lookUp = [&](int firstOfWarp) {
-#pragma unroll
-    for (int n = 0; n < S::groups; ++n) {
-      const int at = (firstOfWarp + n * stride) * groupPositions / blockTokens;
-      blockOf[n] = at < a.batch.blocksPerSequence ? table[at] : 0;
-    }
-  };
-  int next = rank * warps + warp;
-  if (a.params.window == 0)
-    lookUp(next);
   const int last = a.batch.positions[token];
   const int first = a.params.window > 0 ? max(0, last - int(a.params.window) + 1) : 0;
   const int lastGroup = last / groupPositions;
-  if (a.params.window > 0) {
-    next += first / groupPositions;
-    lookUp(next);
-  }
+  const int stride = blocks * warps, blockTokens = int(a.cache.blockTokens);
+  int next = first / groupPositions + rank * warps + warp;
+  const int32_t *table = a.batch.blockTables + token * a.batch.blocksPerSequence;
   const int64_t plane = int64_t(kvHeads) * blockTokens * headDim;
-  const auto keyAt = [&](int position, int32_t block) {
-    if (!whole) {
-      position = min(max(position, first), last); // a block behind the last may not exist
-      block = table[position / blockTokens];
-    }
+  const auto keyAt = [&](int position) {
+    position = min(max(position, first), last); // a block behind the last may not exist
+    const int64_t block = table[position / blockTokens];
     return static_cast<const T *>(a.cache.data) + block * 2 * plane +
            (int64_t(kvHead) * blockTokens + position % blockTokens) * headDim;
   };
@@ -106,7 +86,7 @@ __global__ void __launch_bounds__(threads, Shape<T, RowLanes, Queries>::blocksOf
       const int base = (next + n * stride) * groupPositions;
       if (base > last)
         continue;
-      const T *k = keyAt(base + group, blockOf[n]);
+      const T *k = keyAt(base + group);
 #pragma unroll
       for (int i = 0; i < S::keyLoads; ++i) {
         const int element = i * 32 + quad * packElements;
@@ -115,10 +95,9 @@ __global__ void __launch_bounds__(threads, Shape<T, RowLanes, Queries>::blocksOf
 #pragma unroll
       for (int i = 0; i < S::valueLoads; ++i)
         value[n][i] = part * packElements < headDim
-                          ? loadFresh16(keyAt(base + i * S::rows + row, blockOf[n]) + plane + part * packElements)
+                          ? loadFresh16(keyAt(base + i * S::rows + row) + plane + part * packElements)
                           : make_uint4(0, 0, 0, 0);
     }
-    lookUp(next + S::groups * stride);
   };
   // The last position's key and value are written by the stage before.
   if (next + (S::groups - 1) * stride >= lastGroup)
@@ -268,12 +247,11 @@ cudaError_t launchShape(Arguments a, int64_t rows, int sms, cudaStream_t stream)
   a.passes = int(divideUp(group, Queries));
   const int64_t clusters = rows * a.cache.heads * a.passes;
   int blocks = maxCluster;
-  while (blocks > 1 && clusters * blocks > 2 * sms)
+  while (blocks > 1 && clusters * blocks > sms)
     blocks /= 2;
   const size_t shared = size_t(warps + 1) * Queries * a.cache.headDim * sizeof(float);
   static const cudaError_t prepared =
-      cudaFuncSetAttribute(decodeAttentionKernel<T, RowLanes, Queries>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           (warps + 1) * Queries * RowLanes * packElements * 4);
+      prepareStage(decodeAttentionKernel<T, RowLanes, Queries>, (warps + 1) * Queries * RowLanes * packElements * 4);
   if (prepared != cudaSuccess)
     return prepared;
   return launchDependent(stream, decodeAttentionKernel<T, RowLanes, Queries>, clusters * blocks, threads, shared,

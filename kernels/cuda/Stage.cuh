@@ -114,6 +114,15 @@ __device__ inline void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
+/// Before a kernel's first launch. All stages ask for the same division of a multiprocessor's memory, all of it shared:
+/// to divide it anew the multiprocessor would have to run empty between them.
+template <class... Parameters> cudaError_t prepareStage(void (*kernel)(Parameters...), int sharedBytes) {
+  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes);
+  return error != cudaSuccess ? error
+                              : cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                     cudaSharedmemCarveoutMaxShared);
+}
+
 /// As launch(), and the kernel may start before the one before it on the stream has ended.
 template <class... Parameters, class... Arguments>
 cudaError_t launchDependent(cudaStream_t stream, void (*kernel)(Parameters...), int64_t blocks, int threads,
