@@ -116,7 +116,7 @@ Status Rank::step(uint32_t program, const StepInput &input, StepOutput &output) 
     DISTC_TRY(communicator_->failure()); // another rank's: ours would not be used
     DISTC_TRY(execute(instruction));
   }
-  return backend_->end();
+  return backend_->end().context("rank " + std::to_string(plan_.mesh()->rank()));
 }
 
 Status Rank::execute(const Instruction &instruction) {

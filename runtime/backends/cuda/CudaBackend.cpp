@@ -1,5 +1,8 @@
 #include "runtime/backends/cuda/CudaBackend.h"
 
+#include "runtime/backends/cuda/Load.h"
+#include "runtime/base/Laps.h"
+#include "runtime/base/Log.h"
 #include "runtime/plan/BufferRows.h"
 #include "runtime/plan/RopeTables.h"
 #include "runtime/schema/PlanFile.h"
@@ -31,10 +34,11 @@ CudaBackend::~CudaBackend() {
 
 Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCudaSupport(plan_));
-  DISTC_TRY(cuda::checkDevice());
+  const std::string rank = "rank " + std::to_string(plan_.mesh()->rank()) + ": ";
+  Laps laps;
   DISTC_TRY(stream_.create());
   DISTC_TRY(product_.create(stream_));
-  const std::string rank = "rank " + std::to_string(plan_.mesh()->rank()) + ": ";
+  laps.lap("cuBLAS");
   const plan::Ledger &ledger = *plan_.ledger();
   using Kind = cuda::Memory::Kind;
   DISTC_ASSIGN(weights_, cuda::Memory::allocate(Kind::Device, ledger.weights_loaded(), rank + "weights"));
@@ -53,8 +57,12 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
   DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache"));
   DISTC_TRY(loadTables());
-  DISTC_TRY(loadWeights(files, options));
-  return cuda::check(cudaStreamSynchronize(stream_), "load");
+  laps.lap("memory and rope tables");
+  DISTC_TRY(cuda::loadWeights(plan_, files, options, pool_, weights_.data()));
+  DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "load"));
+  laps.lap(formatBytes(ledger.weights_loaded()) + " of weights");
+  log(LogLevel::Info, rank + "ready: " + laps.text());
+  return {};
 }
 
 Status CudaBackend::loadTables() {
@@ -67,16 +75,6 @@ Status CudaBackend::loadTables() {
                           "copy a rope table"));
     tableOffsets_.push_back(offset);
     offset += bytes;
-  }
-  return {};
-}
-
-Status CudaBackend::loadWeights(const SourceFiles &files, const LoadOptions &options) {
-  DISTC_ASSIGN(const RankWeights weights, RankWeights::load(plan_, files, options, pool_));
-  for (uint32_t i = 0; i < weights.size(); ++i) {
-    const plan::Weight &weight = *plan_.weights()->Get(i);
-    DISTC_TRY(cuda::check(cudaMemcpy(this->weight(i), weights[i].data, weight.bytes(), cudaMemcpyHostToDevice),
-                          "copy a weight"));
   }
   return {};
 }
@@ -123,6 +121,8 @@ Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &
 
 Status CudaBackend::chooseMode(uint32_t program) {
   mode_ = Mode::Launch;
+  if (cuda::synchronous()) // an instruction's fault is to be seen as it ends
+    return {};
   // What ranks exchange is ordered by the host, and logits go to where the host says.
   if (program_->regime() != plan::Regime::Decode || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
     return {};

@@ -3,6 +3,8 @@
 #include "runtime/backends/cuda/CudaBackend.h"
 #include "runtime/schema/PlanFile.h"
 
+#include <mutex>
+
 namespace distc {
 
 namespace {
@@ -41,8 +43,18 @@ Status CudaBackend::execute(const Instruction &instruction) {
   case plan::Op::EmitLogits:
     return emitLogits(instruction);
   default:
-    return compute(instruction);
+    return cuda::synchronous() ? computeNow(instruction) : compute(instruction);
   }
+}
+
+// With DISTC_CUDA_SYNC=1: to its end, with no other rank's on the device, so that a fault is its own.
+Status CudaBackend::computeNow(const Instruction &instruction) {
+  static std::mutex alone[16]; // by device: ranks on several may wait for each other
+  int device = 0;
+  DISTC_TRY(cuda::check(cudaGetDevice(&device), "find the device"));
+  std::lock_guard lock(alone[device % 16]);
+  DISTC_TRY(compute(instruction));
+  return cuda::check(cudaStreamSynchronize(stream_), "run the kernel");
 }
 
 Status CudaBackend::compute(const Instruction &instruction) {
