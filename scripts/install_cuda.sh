@@ -22,9 +22,14 @@ readonly wheels=(nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt=
   nvidia-cuda-cccl==13.0.85 nvidia-cublas==13.1.0.3 nvidia-nccl-cu13==2.28.9)
 
 if [[ $(cat "$dir/wheels.txt" 2>/dev/null) != "${wheels[*]}" ]]; then
+  if [[ -n $(ls -A "$dir" 2>/dev/null) && ! -e $dir/wheels.txt ]]; then
+    echo "install_cuda: $dir: not empty, and not from this script; name another folder" >&2
+    exit 1
+  fi
   echo "+ pip install ${wheels[*]}" >&2
   rm -rf "$dir"
   mkdir -p "$dir"
+  touch "$dir/wheels.txt" # whatever is interrupted is begun again
   python3 -m pip install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --only-binary=:all: \
     --target "$dir/wheels" "${wheels[@]}" >&2
   # The wheels of one release share a folder, NCCL has its own; a toolkit has names without versions, lib64 and targets.
