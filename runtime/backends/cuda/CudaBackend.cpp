@@ -34,10 +34,10 @@ CudaBackend::~CudaBackend() {
 
 Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCudaSupport(plan_));
-  const std::string rank = "rank " + std::to_string(plan_.mesh()->rank()) + ": ";
+  const std::string name = "rank " + std::to_string(plan_.mesh()->rank()), rank = name + ": ";
   Laps laps;
-  DISTC_TRY(stream_.create());
-  DISTC_TRY(product_.create(stream_));
+  DISTC_TRY(stream_.create().context(name));
+  DISTC_TRY(product_.create(stream_).context(name));
   laps.lap("cuBLAS");
   const plan::Ledger &ledger = *plan_.ledger();
   using Kind = cuda::Memory::Kind;
@@ -55,11 +55,11 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   layBatch(batch_.data(), device_);
   layBatch(batchHost_.data(), host_);
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
-  DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache"));
-  DISTC_TRY(loadTables());
+  DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache").context(name));
+  DISTC_TRY(loadTables().context(name));
   laps.lap("memory and rope tables");
   DISTC_TRY(cuda::loadWeights(plan_, files, options, pool_, weights_.data()));
-  DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "load"));
+  DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "load").context(name));
   laps.lap(formatBytes(ledger.weights_loaded()) + " of weights");
   log(LogLevel::Info, rank + "ready: " + laps.text());
   return {};
