@@ -230,7 +230,15 @@ def split(tensors, dtype, shards):
     return runs
 
 
-def write_safetensors(path, tensors, dtype, seed, sparse):
+def write_repeated(file, dtype, seed, size):
+    """`size` bytes of one block of random values, over and over: as fast as the file can be written."""
+    part = np.random.default_rng(seed).standard_normal(CHUNK_ELEMENTS, dtype=np.float32) * np.float32(0.02)
+    block = dtype.encode(part).tobytes()
+    while size > 0:
+        size -= file.write(block[: min(size, len(block))])
+
+
+def write_safetensors(path, tensors, dtype, args):
     header, offset = {"__metadata__": {"format": "pt"}}, 0
     for t in tensors:
         end = offset + dtype.bytes(t.shape)
@@ -240,11 +248,13 @@ def write_safetensors(path, tensors, dtype, seed, sparse):
     text += b" " * (-len(text) % 8)
     with open(path, "xb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        if sparse:
+        if args.sparse:
             file.truncate(8 + len(text) + offset)
             return
+        if args.repeat:
+            return write_repeated(file, dtype, args.seed, offset)
         for t in tensors:
-            for part in values(t, seed, permute=False):
+            for part in values(t, args.seed, permute=False):
                 dtype.encode(part).tofile(file)
 
 
@@ -260,7 +270,7 @@ def write_hf(folder, model, dtype, args):
     for i, run in enumerate(runs):
         name = f"model-{i + 1:05}-of-{len(runs):05}.safetensors" if args.shards > 1 else "model.safetensors"
         weight_map.update((t.name, name) for t in run)
-        write_safetensors(folder / name, run, dtype, args.seed, args.sparse)
+        write_safetensors(folder / name, run, dtype, args)
     if args.shards > 1:
         total = sum(dtype.bytes(t.shape) for t in tensors)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
@@ -404,6 +414,7 @@ def parse_arguments():
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--tokenizer", action="store_true", help="add a tokenizer of single bytes (gguf only)")
     parser.add_argument("--sparse", action="store_true", help="leave the data a hole of zeros that takes no disk space")
+    parser.add_argument("--repeat", action="store_true", help="fill the data with one block of random values, over and over (hf only)")
     return parser.parse_args()
 
 
@@ -417,6 +428,8 @@ def main():
             raise Failure("--tokenizer: for --format gguf only")
         if args.format == "gguf" and args.shards != 1:
             raise Failure("--shards: for --format hf only")
+        if args.format != "hf" and args.repeat:
+            raise Failure("--repeat: for --format hf only")
         if args.shards < 1:
             raise Failure(f"--shards {args.shards}: expected at least 1")
         model = Model(read_config(args.shape, args.set))

@@ -1,4 +1,5 @@
-# The CUDA language and the runtime library, linked statically: a binary needs no more than a driver where it runs.
+# The CUDA language and the runtime library, linked statically: a binary needs cuBLAS and a driver where it runs, and
+# starts without the driver.
 if(DISTC_SANITIZE)
   message(FATAL_ERROR "DISTC_SANITIZE is for the CPU; run compute-sanitizer on a build with DISTC_CUDA instead")
 endif()

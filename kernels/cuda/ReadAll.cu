@@ -42,4 +42,9 @@ cudaError_t readAll(const void *data, size_t bytes, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
+cudaError_t hasCode() {
+  cudaFuncAttributes attributes;
+  return cudaFuncGetAttributes(&attributes, readKernel);
+}
+
 } // namespace distc::cuda

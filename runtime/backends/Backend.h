@@ -70,6 +70,7 @@ struct Device {
   uint64_t availableMemory = 0;                 // bytes, for the ledgers of all its ranks
   std::shared_ptr<CommMemory> memory = nullptr; // what ranks exchange through; null: host memory
   double (*readBandwidth)() = nullptr;          // measures: bytes per second of plain reads, to hold figures against
+  std::string memoryName = "memory";            // of what availableMemory is, for people
 };
 
 /// The device of a plan's target; an error that names the targets of this build if there is none, or says why the

@@ -58,6 +58,7 @@ Result<MappedFile> MappedFile::open(const std::string &path) {
       return failure(path, "map");
     mapped.data_ = static_cast<const std::byte *>(data);
   }
+  mapped.descriptor_ = std::exchange(file.fd, -1);
   return mapped;
 }
 
@@ -67,12 +68,30 @@ MappedFile &MappedFile::operator=(MappedFile &&other) noexcept {
   std::swap(path_, other.path_);
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(descriptor_, other.descriptor_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
   if (data_)
     ::munmap(const_cast<std::byte *>(data_), size_);
+  if (descriptor_ >= 0)
+    ::close(descriptor_);
+}
+
+Status MappedFile::read(uint64_t offset, std::span<std::byte> out) const {
+  for (size_t done = 0; done < out.size();) {
+    const ssize_t n = ::pread(descriptor_, out.data() + done, out.size() - done, static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return failure(path_, "read");
+    if (n == 0)
+      return dataLoss(path_ + ": ends after " + std::to_string(offset + done) + " of " + std::to_string(size_) +
+                      " bytes; it has changed since it was opened");
+    done += static_cast<size_t>(n);
+  }
+  return {};
 }
 
 void MappedFile::prefault(uint64_t offset, uint64_t bytes) const {

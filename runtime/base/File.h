@@ -25,6 +25,9 @@ public:
   uint64_t size() const { return size_; }
   const std::string &path() const { return path_; }
 
+  /// Copies a range (within the file) by reading it, which for what is used once is faster than the mapping. Fails
+  /// where the system cannot read, or the file has become shorter.
+  Status read(uint64_t offset, std::span<std::byte> out) const;
   /// Brings a range (within the file) into the page cache and this process, so that its first use does not wait for the
   /// disk.
   void prefault(uint64_t offset, uint64_t bytes) const;
@@ -33,6 +36,7 @@ private:
   std::string path_;
   const std::byte *data_ = nullptr;
   size_t size_ = 0;
+  int descriptor_ = -1;
 };
 
 /// A whole file, at most 1 GiB: what is read like this is text and vocabularies, never weights.

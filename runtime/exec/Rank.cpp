@@ -109,14 +109,15 @@ Status Rank::load(const SourceFiles &files, const LoadOptions &options) {
 // One thread walks both queues: the order of the program is a valid order (runtime/schema/plan.fbs, Instruction), so
 // events need no waiting. This is the only place that relies on it.
 Status Rank::step(uint32_t program, const StepInput &input, StepOutput &output) {
-  DISTC_TRY(backend_->begin(program, input, output));
+  const std::string rank = "rank " + std::to_string(plan_.mesh()->rank());
+  DISTC_TRY(backend_->begin(program, input, output).context(rank));
   for (const Instruction &instruction : programs_[program]) {
     if (options_.interrupted && options_.interrupted->load(std::memory_order_relaxed))
       return cancelled("interrupted");
     DISTC_TRY(communicator_->failure()); // another rank's: ours would not be used
     DISTC_TRY(execute(instruction));
   }
-  return backend_->end();
+  return backend_->end().context(rank);
 }
 
 Status Rank::execute(const Instruction &instruction) {

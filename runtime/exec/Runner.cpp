@@ -102,7 +102,7 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
     }
   }
   const uint64_t available = state->device.availableMemory;
-  DISTC_TRY(checkMemory(mine, options.randomSeed.has_value(), available));
+  DISTC_TRY(checkMemory(mine, options.randomSeed.has_value(), available, state->device.memoryName));
 
   const uint32_t ranks = static_cast<uint32_t>(mine.size()), cores = usableCores();
   const uint32_t threads = options.threadsPerRank != 0 ? options.threadsPerRank : std::max(1u, cores / ranks);

@@ -1,5 +1,8 @@
 #include "runtime/backends/cuda/CudaBackend.h"
 
+#include "runtime/backends/cuda/Load.h"
+#include "runtime/base/Laps.h"
+#include "runtime/base/Log.h"
 #include "runtime/plan/BufferRows.h"
 #include "runtime/plan/RopeTables.h"
 #include "runtime/schema/PlanFile.h"
@@ -31,10 +34,11 @@ CudaBackend::~CudaBackend() {
 
 Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCudaSupport(plan_));
-  DISTC_TRY(cuda::checkDevice());
-  DISTC_TRY(stream_.create());
-  DISTC_TRY(product_.create(stream_));
-  const std::string rank = "rank " + std::to_string(plan_.mesh()->rank()) + ": ";
+  const std::string name = "rank " + std::to_string(plan_.mesh()->rank()), rank = name + ": ";
+  Laps laps;
+  DISTC_TRY(stream_.create().context(name));
+  DISTC_TRY(product_.create(stream_).context(name));
+  laps.lap("cuBLAS");
   const plan::Ledger &ledger = *plan_.ledger();
   using Kind = cuda::Memory::Kind;
   DISTC_ASSIGN(weights_, cuda::Memory::allocate(Kind::Device, ledger.weights_loaded(), rank + "weights"));
@@ -51,11 +55,15 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   layBatch(batch_.data(), device_);
   layBatch(batchHost_.data(), host_);
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
-  DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache"));
-  DISTC_TRY(loadTables());
+  DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache").context(name));
+  DISTC_TRY(loadTables().context(name));
   DISTC_TRY(createStages());
-  DISTC_TRY(loadWeights(files, options));
-  return cuda::check(cudaStreamSynchronize(stream_), "load");
+  laps.lap("memory and rope tables");
+  DISTC_TRY(cuda::loadWeights(plan_, files, options, pool_, weights_.data()));
+  DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "load").context(name));
+  laps.lap(formatBytes(ledger.weights_loaded()) + " of weights");
+  log(LogLevel::Info, rank + "ready: " + laps.text());
+  return {};
 }
 
 Status CudaBackend::loadTables() {
@@ -87,16 +95,6 @@ Status CudaBackend::createStages() {
         [&](uint32_t weight) { return this->weight(weight); }, [&](uint32_t cache) { return this->cache(cache); },
         [&](uint32_t table) { return reinterpret_cast<const float *>(tables_.data() + tableOffsets_[table]); }};
     DISTC_ASSIGN(stages, CudaStages::create(plan_, *program, operands));
-  }
-  return {};
-}
-
-Status CudaBackend::loadWeights(const SourceFiles &files, const LoadOptions &options) {
-  DISTC_ASSIGN(const RankWeights weights, RankWeights::load(plan_, files, options, pool_));
-  for (uint32_t i = 0; i < weights.size(); ++i) {
-    const plan::Weight &weight = *plan_.weights()->Get(i);
-    DISTC_TRY(cuda::check(cudaMemcpy(this->weight(i), weights[i].data, weight.bytes(), cudaMemcpyHostToDevice),
-                          "copy a weight"));
   }
   return {};
 }
@@ -145,6 +143,8 @@ Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &
 
 Status CudaBackend::chooseMode(uint32_t program) {
   mode_ = Mode::Launch;
+  if (cuda::synchronous()) // an instruction's fault is to be seen as it ends
+    return {};
   // What ranks exchange is ordered by the host, and logits go to where the host says.
   if (program_->regime() != plan::Regime::Decode || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
     return {};

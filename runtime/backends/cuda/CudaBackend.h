@@ -70,13 +70,13 @@ private:
   cuda::BatchView batch(const View &rows) const;
   std::byte *weight(uint32_t index) const;
 
-  Status loadWeights(const SourceFiles &files, const LoadOptions &options);
   Status loadTables();
   /// Divides `base` among the arrays of the largest batch; returns the bytes needed.
   size_t layBatch(std::byte *base, DeviceBatch &batch) const;
 
   Status createStages();
   Status compute(const Instruction &instruction);
+  Status computeNow(const Instruction &instruction);
   Status communicate(const Instruction &instruction);
   /// How the instructions of this step reach the device: one by one, into a graph, or not at all, the graph being
   /// there.

@@ -11,13 +11,12 @@
 
 namespace distc::cuda {
 
-/// `what`, for people: "copy the batch".
-inline Status check(cudaError_t error, const char *what) {
-  if (error == cudaSuccess)
-    return {};
-  const std::string text = std::string("cannot ") + what + ": " + cudaGetErrorString(error);
-  return error == cudaErrorMemoryAllocation ? resourceExhausted(text) : internal(text);
-}
+/// `what`, for people: "copy the batch". Where the error is a kernel's fault, it may be one that ran before, and the
+/// message says how to find it.
+Status check(cudaError_t error, const char *what);
+
+/// DISTC_CUDA_SYNC=1: every instruction is run to its end before the next, so that a fault is reported where it is.
+bool synchronous();
 
 /// Memory of the device, or pinned memory of the host; freed with its owner.
 class Memory {
@@ -55,8 +54,12 @@ private:
   cudaStream_t stream_ = nullptr;
 };
 
-/// Whether there is a device that this build has code for; else an error that says what is missing.
-Status checkDevice();
+/// The current device, if this build has code for it; else an error that says what is missing and what to do.
+Result<std::string> openDevice();
+
+/// Why there is no device to use: what cudaGetDeviceCount returned, the CUDA version of the driver (13000; 0: there is
+/// no driver) and the environment's CUDA_VISIBLE_DEVICES, or null.
+Status noDevice(cudaError_t error, int driverVersion, const char *visibleDevices);
 
 /// Free bytes of the device's memory; 0 where there is none.
 size_t freeMemory();

@@ -3,6 +3,8 @@
 #include "runtime/backends/cuda/CudaBackend.h"
 #include "runtime/schema/PlanFile.h"
 
+#include <mutex>
+
 namespace distc {
 
 namespace {
@@ -15,10 +17,6 @@ template <typename View> cuda::Out out(const View &view) { return {view.data, ty
 Status CudaBackend::execute(const Instruction &instruction) {
   if (mode_ == Mode::Replay)
     return {};
-  if (stages_ && stages_->covers(instruction.index))
-    return stages_->launch(
-        instruction.index, static_cast<int64_t>(input_->batch->tokens.size()),
-        {device_.blockTables, plan_.kv()->blocks_per_sequence(), device_.sequenceOf, device_.positions}, stream_);
   switch (instruction.op) {
   case plan::Op::AllReduce:
   case plan::Op::AllGather:
@@ -31,11 +29,25 @@ Status CudaBackend::execute(const Instruction &instruction) {
   case plan::Op::EmitLogits:
     return emitLogits(instruction);
   default:
-    return compute(instruction);
+    return cuda::synchronous() ? computeNow(instruction) : compute(instruction);
   }
 }
 
+// With DISTC_CUDA_SYNC=1: to its end, with no other rank's on the device, so that a fault is its own.
+Status CudaBackend::computeNow(const Instruction &instruction) {
+  static std::mutex alone[16]; // by device: ranks on several may wait for each other
+  int device = 0;
+  DISTC_TRY(cuda::check(cudaGetDevice(&device), "find the device"));
+  std::lock_guard lock(alone[device % 16]);
+  DISTC_TRY(compute(instruction));
+  return cuda::check(cudaStreamSynchronize(stream_), "run the kernel");
+}
+
 Status CudaBackend::compute(const Instruction &instruction) {
+  if (stages_ && stages_->covers(instruction.index))
+    return stages_->launch(
+        instruction.index, static_cast<int64_t>(input_->batch->tokens.size()),
+        {device_.blockTables, plan_.kv()->blocks_per_sequence(), device_.sequenceOf, device_.positions}, stream_);
   cudaError_t error = cudaErrorInvalidValue;
   switch (instruction.op) {
   case plan::Op::Embedding: {

@@ -112,6 +112,21 @@ TEST_F(CudaAttentionTest, LargeScoresDoNotOverflow) {
   EXPECT_LE(relativeError(out.values().data(), d.result()), 2e-4); // their own rounding is what the weights show
 }
 
+// Few positions of every kind: what a race detector, which takes minutes for the others, gets through.
+TEST_F(CudaAttentionTest, SmallOnes) {
+  for (const AttentionCase &c : {AttentionCase{4, 2, 64, 16, 0, 0.0f, {70, 3}, {}},
+                                 {8, 1, 128, 16, 20, 0.0f, {130}, {}},
+                                 {3, 1, 10, 5, 0, 30.0f, {33}, {}}})
+    for (int clusterBlocks : {1, 2, 4, 8}) {
+      Attention d(c, random);
+      d.cache = rounded(d.cache, Type::BF16);
+      const OnDevice operands(d, Type::F32, Type::BF16, false);
+      const DeviceValues out(d.q.size(), Type::F32);
+      ASSERT_CUDA(operands.run(0, int64_t(c.positions.size()), clusterBlocks, out));
+      EXPECT_LE(relativeError(out.values().data(), d.result()), 3e-6) << c.dim << ", clusters of " << clusterBlocks;
+    }
+}
+
 TEST_F(CudaAttentionTest, RefusesWhatItCannotDo) {
   Attention d({2, 1, 64, 16, 0, 0.0f, {3}, {}}, random);
   const OnDevice operands(d, Type::F32, Type::F32, false);

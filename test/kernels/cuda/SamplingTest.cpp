@@ -77,6 +77,19 @@ TEST_F(CudaSamplingTest, CandidatesAsTheCpuFindsThem) {
   expectSame({300, 300, 0, 256, std::vector<float>(300, 1.0f), {{1.0f, 0.9f, 0, 1, 1}}});
 }
 
+// What a race detector, which takes minutes for the others, gets through.
+TEST_F(CudaSamplingTest, SmallOnes) {
+  for (auto [valid, count] : {std::pair<int64_t, int64_t>{40, 16}, {5003, 64}, {5003, 1500}})
+    for (bool ties : {false, true}) {
+      SCOPED_TRACE(testing::Message() << valid << " logits, " << count << " candidates, ties " << ties);
+      Rows r{valid + 3, valid, valid * 3, count, normal(2 * (valid + 3), 3.0f), requests(2)};
+      for (float &v : r.logits)
+        if (ties)
+          v = std::round(v);
+      expectSame(r);
+    }
+}
+
 TEST_F(CudaSamplingTest, SpecialValues) {
   std::vector<SamplingRow> rows;
   for (float temperature : {0.0f, 1.0f, 1e-30f, nan, -1.0f, infinity})

@@ -1,5 +1,6 @@
-// Whole programs on every mesh, against the same arithmetic in double.
+// Whole programs on every mesh, against the same arithmetic in double; for DISTC_TEST_TARGET, if its device is there.
 #include "Sequences.h"
+#include "runtime/backends/Backend.h"
 
 #include <gmock/gmock.h>
 
@@ -16,8 +17,16 @@ struct Case {
   TinyOptions options;
 };
 
+// Why the target cannot be run here; empty: it can.
+std::string missingDevice() { return openDevice(DISTC_TEST_TARGET).status().message(); }
+
 class Models : public ::testing::TestWithParam<Case> {
 protected:
+  void SetUp() override {
+    if (const std::string missing = missingDevice(); !missing.empty())
+      GTEST_SKIP() << missing;
+  }
+
   std::unique_ptr<Runner> open(uint32_t threads) {
     RunnerOptions options;
     options.threadsPerRank = threads;
@@ -120,6 +129,8 @@ INSTANTIATE_TEST_SUITE_P(Meshes, Models, ::testing::ValuesIn(kCases),
 
 // Random weights: every mesh has the same model, with and without the checkpoint.
 TEST(RandomModels, AreTheSameOnEveryMesh) {
+  if (const std::string missing = missingDevice(); !missing.empty())
+    GTEST_SKIP() << missing;
   const uint32_t seed = freshSeed();
   std::mt19937 random(seed);
   const std::vector<Sequence> fresh = randomSequences(random, 1, 10);

@@ -11,6 +11,7 @@ class TinyModel::RankPlan {
 public:
   RankPlan(const TinyModel &model, PlanBuilder &builder) : m_(model), o_(model.options_), b_(builder) {
     plan::PlanT &plan = b_.plan;
+    plan.target = o_.target;
     plan::MeshT &mesh = *plan.mesh;
     mesh.layers = kLayers / o_.pp;
     mesh.first_layer = mesh.stage * mesh.layers;
@@ -61,7 +62,7 @@ private:
       slices.push_back({d == dim ? Slice{index_ * (shape[d] / tp_), shape[d] / tp_} : Slice{0, shape[d]}});
     const bool quantized = o_.weights == DType::Q8_0 || o_.weights == DType::Q4_1;
     return b_.weight(tensor, quantized ? DType::F32 : o_.weights, slices,
-                     o_.mapped ? plan::Placement::Map : plan::Placement::Load);
+                     o_.mapped && o_.target == "cpu" ? plan::Placement::Map : plan::Placement::Load);
   }
 
   // Rows of the vocabulary, zeros beyond it.

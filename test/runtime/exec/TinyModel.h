@@ -3,6 +3,10 @@
 
 #include "PlanBuilder.h"
 
+#ifndef DISTC_TEST_TARGET
+#define DISTC_TEST_TARGET "cpu"
+#endif
+
 namespace distc::test {
 
 struct TinyOptions {
@@ -18,6 +22,7 @@ struct TinyOptions {
   uint32_t window = 0;
   float softCap = 0;
   uint64_t kvBlocks = 24;
+  std::string target = DISTC_TEST_TARGET; // for any but cpu, nothing is mapped
 };
 
 class TinyModel {

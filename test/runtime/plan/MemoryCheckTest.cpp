@@ -47,6 +47,9 @@ TEST_F(Memory, TooLittleIsRefusedWithTheLedger) {
   EXPECT_THAT(status.message(), AllOf(HasSubstr("need 9.00 MiB"), HasSubstr("KV cache"), HasSubstr("\n  0 "),
                                       HasSubstr("\n  1 "), HasSubstr("2.00 MiB"), HasSubstr("512.00 KiB")));
   EXPECT_FALSE(checkMemory(plans, true, (15 << 20) - 1).ok());
+  EXPECT_THAT(
+      checkMemory(plans, false, 1 << 20, "memory of GPU 0 (H100)").message(),
+      HasSubstr("the 2 rank(s) in this process need 9.00 MiB of memory of GPU 0 (H100), 1.00 MiB are available"));
 }
 
 TEST_F(Memory, AbsurdLedgersSaturate) {

@@ -150,9 +150,19 @@ cudaError_t dequantizeQ4_1(const void *source, int64_t n, Out out, cudaStream_t 
 /// Reads `bytes` at `data` (both multiples of 16) once by plain 16-byte loads: the bandwidth to hold others against.
 cudaError_t readAll(const void *data, size_t bytes, cudaStream_t stream);
 
+/// cudaSuccess if the kernels were compiled for the current device, cudaErrorNoKernelImageForDevice if not.
+cudaError_t hasCode();
+
 enum class Init : uint8_t { Uniform, Ones, Zeros };
 
-/// Elements [from, from + n) of the tensor of that key, the values of runtime/plan/RandomWeights.h.
-cudaError_t randomWeights(Init init, float scale, uint64_t key, uint64_t from, int64_t n, Out out, cudaStream_t stream);
+/// Rows of n elements: row r is elements from + r * fromStride and on of the tensor of that key, the values of
+/// runtime/plan/RandomWeights.h, and goes to out + r * outStride.
+cudaError_t randomWeights(Init init, float scale, uint64_t key, uint64_t from, uint64_t fromStride, int64_t rows,
+                          int64_t n, Out out, int64_t outStride, cudaStream_t stream);
+/// One row.
+inline cudaError_t randomWeights(Init init, float scale, uint64_t key, uint64_t from, int64_t n, Out out,
+                                 cudaStream_t stream) {
+  return randomWeights(init, scale, key, from, 0, 1, n, out, 0, stream);
+}
 
 } // namespace distc::cuda
