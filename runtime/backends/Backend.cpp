@@ -10,7 +10,8 @@ namespace distc {
 
 namespace {
 
-constexpr std::string_view kCpu = "cpu", kCuda = "sm_90";
+constexpr std::string_view kCpu = "cpu";
+[[maybe_unused]] constexpr std::string_view kCuda = "sm_90";
 
 #ifdef DISTC_HAVE_CUDA
 constexpr const char *kTargets = "'cpu' and 'sm_90'; compile with --target cpu or sm_90";
@@ -20,22 +21,39 @@ constexpr const char *kTargets = "'cpu'; compile with --target cpu";
 
 } // namespace
 
-Result<Device> openDevice(std::string_view target) {
+std::string_view deviceTargets() {
+#ifdef DISTC_HAVE_CUDA
+  return kCuda;
+#else
+  return "";
+#endif
+}
+
+uint32_t deviceCount(std::string_view target) {
+#ifdef DISTC_HAVE_CUDA
+  if (target == kCuda)
+    return cuda::deviceCount();
+#endif
+  return 0;
+}
+
+Result<Device> openDevice(std::string_view target, uint32_t index) {
   if (target == kCpu)
-    return Device{availableMemory(), nullptr, cpuReadBandwidth};
+    return Device{0, availableMemory(), nullptr, cpuReadBandwidth};
 #ifdef DISTC_HAVE_CUDA
   if (target == kCuda) {
-    DISTC_TRY(cuda::checkDevice());
-    return Device{cuda::freeMemory(), createDeviceMemory(), cudaReadBandwidth};
+    DISTC_TRY(cuda::useDevice(index));
+    return Device{index, cuda::freeMemory(), createDeviceMemory(), cudaReadBandwidth};
   }
 #endif
   return failedPrecondition("the plan is for target '" + std::string(target) + "', this build runs " + kTargets);
 }
 
-std::unique_ptr<Backend> createBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool) {
+std::unique_ptr<Backend> createBackend(const plan::Plan &plan, [[maybe_unused]] uint32_t index,
+                                       Communicator &communicator, ThreadPool &pool) {
 #ifdef DISTC_HAVE_CUDA
   if (plan.target()->string_view() == kCuda)
-    return std::make_unique<CudaBackend>(plan, communicator, pool);
+    return std::make_unique<CudaBackend>(plan, index, communicator, pool);
 #endif
   return std::make_unique<CpuBackend>(plan, communicator, pool);
 }

@@ -65,11 +65,12 @@ std::string ledgerTable(std::span<const plan::Plan *const> plans, bool randomWei
   return table + line("all", {"", "", "", "", formatBytes(neededMemory(plans, randomWeights)), ""});
 }
 
-Status checkMemory(std::span<const plan::Plan *const> plans, bool randomWeights, uint64_t available) {
+Status checkMemory(std::span<const plan::Plan *const> plans, bool randomWeights, uint64_t available,
+                   const std::string &where) {
   const uint64_t needed = neededMemory(plans, randomWeights);
   if (needed <= available)
     return {};
-  return resourceExhausted("the " + std::to_string(plans.size()) + " rank(s) in this process need " +
+  return resourceExhausted("the " + std::to_string(plans.size()) + " rank(s) " + where + " need " +
                            formatBytes(needed) + " of memory, " + formatBytes(available) +
                            " are available; compile for a smaller batch or shorter sequences, or free memory\n" +
                            ledgerTable(plans, randomWeights));

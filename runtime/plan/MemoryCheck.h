@@ -15,8 +15,9 @@ namespace distc {
 std::string ledgerTable(std::span<const plan::Plan *const> plans, bool randomWeights);
 
 /// Fails with the table if the ranks need more than `available` bytes. Mapped weights are not counted: the system can
-/// drop and read them again.
-Status checkMemory(std::span<const plan::Plan *const> plans, bool randomWeights, uint64_t available);
+/// drop and read them again. `where` the ranks are, for the error.
+Status checkMemory(std::span<const plan::Plan *const> plans, bool randomWeights, uint64_t available,
+                   const std::string &where = "in this process");
 
 /// Bytes of memory that the ranks need by their ledgers, mapped weights aside; saturates.
 uint64_t neededMemory(std::span<const plan::Plan *const> plans, bool randomWeights);

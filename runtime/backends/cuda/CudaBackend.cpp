@@ -18,8 +18,8 @@ size_t alignUp(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 
 } // namespace
 
-CudaBackend::CudaBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool)
-    : plan_(plan), communicator_(communicator), pool_(pool) {}
+CudaBackend::CudaBackend(const plan::Plan &plan, uint32_t device, Communicator &communicator, ThreadPool &pool)
+    : plan_(plan), deviceIndex_(device), communicator_(communicator), pool_(pool) {}
 
 // Whatever is still queued may use the memory that goes now.
 CudaBackend::~CudaBackend() {
@@ -31,7 +31,7 @@ CudaBackend::~CudaBackend() {
 
 Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCudaSupport(plan_));
-  DISTC_TRY(cuda::checkDevice());
+  DISTC_TRY(cuda::useDevice(deviceIndex_)); // all work of this rank is its thread's
   DISTC_TRY(stream_.create());
   DISTC_TRY(product_.create(stream_));
   const std::string rank = "rank " + std::to_string(plan_.mesh()->rank()) + ": ";
@@ -145,6 +145,7 @@ Status CudaBackend::end() {
   }
   if (mode_ != Mode::Launch)
     DISTC_TRY(cuda::check(cudaGraphLaunch(graph_->executable, stream_), "launch the step"));
+  DISTC_TRY(communicator_.settle(stream_));
   DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "run the step"));
   if (plan_.mesh()->rank() == 0)
     std::memcpy(output_->ids, ids_.data(), input_->batch->outputs.size() * sizeof(int32_t));

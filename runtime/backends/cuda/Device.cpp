@@ -33,7 +33,14 @@ Stream::~Stream() {
     (void)cudaStreamDestroy(stream_);
 }
 
-Status checkDevice() {
+uint32_t deviceCount() {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess)
+    (void)cudaGetLastError();
+  return static_cast<uint32_t>(devices);
+}
+
+Status useDevice(uint32_t index) {
   int devices = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess || devices == 0) {
     (void)cudaGetLastError();
@@ -41,13 +48,17 @@ Status checkDevice() {
                               (error == cudaSuccess ? "there is none" : cudaGetErrorString(error)) +
                               "; compile with --target cpu to run on the processor");
   }
+  const int device = static_cast<int>(index);
+  if (device >= devices)
+    return failedPrecondition("GPU " + std::to_string(index) + " is needed, and this process sees " +
+                              std::to_string(devices) + "; start no more processes on a host than it has GPUs");
   cudaDeviceProp properties;
-  DISTC_TRY(check(cudaGetDeviceProperties(&properties, 0), "read the GPU's properties"));
+  DISTC_TRY(check(cudaGetDeviceProperties(&properties, device), "read the GPU's properties"));
   if (properties.major != 9)
     return failedPrecondition(std::string(properties.name) + " is of architecture sm_" +
                               std::to_string(properties.major * 10 + properties.minor) +
                               ", and this build has code for sm_90");
-  return {};
+  return check(cudaSetDevice(device), "use the GPU");
 }
 
 size_t freeMemory() {

@@ -55,10 +55,13 @@ private:
   cudaStream_t stream_ = nullptr;
 };
 
-/// Whether there is a device that this build has code for; else an error that says what is missing.
-Status checkDevice();
+/// Devices that this process sees; 0 also where there is no driver.
+uint32_t deviceCount();
 
-/// Free bytes of the device's memory; 0 where there is none.
+/// Makes a device that of the calling thread; an error that says what is missing if this build has no code for it.
+Status useDevice(uint32_t index);
+
+/// Free bytes of the thread's device's memory; 0 where there is none.
 size_t freeMemory();
 
 } // namespace distc::cuda
