@@ -4,6 +4,7 @@
 #include "runtime/base/System.h"
 #ifdef DISTC_HAVE_CUDA
 #include "runtime/backends/cuda/CudaBackend.h"
+#include "runtime/backends/cuda/Nccl.h"
 #endif
 
 namespace distc {
@@ -48,6 +49,24 @@ Result<Device> openDevice(std::string_view target, uint32_t index) {
 #endif
   return failedPrecondition("the plan is for target '" + std::string(target) + "', this build runs " + kTargets);
 }
+
+#ifdef DISTC_HAVE_CUDA
+Result<std::vector<std::byte>> openDeviceNetwork(std::span<const plan::Plan *const> plans) { return openNccl(plans); }
+
+std::unique_ptr<Communicator> joinDeviceNetwork(std::span<const plan::Plan *const> plans, uint32_t rank,
+                                                uint32_t device, std::vector<std::byte> network,
+                                                std::shared_ptr<World> world) {
+  return joinNccl(plans, rank, device, std::move(network), std::move(world));
+}
+#else // there are no devices, so nobody calls these
+Result<std::vector<std::byte>> openDeviceNetwork(std::span<const plan::Plan *const>) {
+  return internal("this build has no devices");
+}
+std::unique_ptr<Communicator> joinDeviceNetwork(std::span<const plan::Plan *const>, uint32_t, uint32_t,
+                                                std::vector<std::byte>, std::shared_ptr<World>) {
+  return nullptr;
+}
+#endif
 
 std::unique_ptr<Backend> createBackend(const plan::Plan &plan, [[maybe_unused]] uint32_t index,
                                        Communicator &communicator, ThreadPool &pool) {

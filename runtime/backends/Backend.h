@@ -7,6 +7,7 @@
 #include "runtime/base/ThreadPool.h"
 #include "runtime/comm/CommMemory.h"
 #include "runtime/comm/Communicator.h"
+#include "runtime/comm/World.h"
 #include "runtime/plan/WeightLoader.h"
 
 #include <memory>
@@ -81,6 +82,13 @@ uint32_t deviceCount(std::string_view target);
 /// A device of a plan's target; an error that names the targets of this build if there is none, or says why the device
 /// cannot be used.
 Result<Device> openDevice(std::string_view target, uint32_t index = 0);
+
+/// Where ranks have a device each: what all of them must be given to connect, made by one process.
+Result<std::vector<std::byte>> openDeviceNetwork(std::span<const plan::Plan *const> plans);
+/// The communicator of plans[rank]. `world`: the first failure of all ranks, and the time limit.
+std::unique_ptr<Communicator> joinDeviceNetwork(std::span<const plan::Plan *const> plans, uint32_t rank,
+                                                uint32_t device, std::vector<std::byte> network,
+                                                std::shared_ptr<World> world);
 
 /// The backend for plan.target(), on the device `index`, which openDevice has accepted. All references outlive it.
 std::unique_ptr<Backend> createBackend(const plan::Plan &plan, uint32_t index, Communicator &communicator,

@@ -69,6 +69,7 @@ Result<Placement> placeInThisProcess(Plans plans, const std::string &directory, 
     Placement::Place &place = placement.places.emplace_back(placeOf(*plans[r], r, ranks, options));
     place.share = static_cast<uint32_t>(placement.shares.size()) - 1;
   }
+  placement.devices = static_cast<uint32_t>(placement.shares.size());
   return placement;
 }
 
@@ -125,6 +126,7 @@ Result<Placement> placeProcess(Plans plans, uint64_t setHash, const std::string 
   DISTC_ASSIGN(share.device, openDeviceFor(*plans[self], device, directory));
   share.where = "on this host";
   if (deviceCount(target) != 0) {
+    placement.devices = processes.world();
     share.plans.assign(1, plans[self]);
     share.where = "of this process";
   } else {
@@ -154,16 +156,33 @@ Result<std::vector<std::unique_ptr<Communicator>>> connectRanks(const Placement 
   std::vector<std::vector<CommGroup>> groups;
   for (const plan::Plan *plan : plans)
     groups.push_back(groupsOf(*plan));
+  std::vector<std::unique_ptr<Communicator>> result;
   const bool spin = placement.places[0].spin;
+  std::vector<std::byte> network;
+  const bool first = !options.processes || options.processes->rank() == 0;
+  if (placement.devices > 1 && first) {
+    DISTC_ASSIGN(network, openDeviceNetwork(plans));
+  }
   if (options.processes) {
-    const uint32_t self = options.processes->rank();
-    DISTC_ASSIGN(std::shared_ptr<Link> link, options.processes->connect());
-    std::vector<std::unique_ptr<Communicator>> result;
-    result.push_back(connectMessages(self, groups[self], std::move(link), options.processes->control(), spin));
+    Processes &processes = *options.processes;
+    const uint32_t self = processes.rank();
+    if (placement.devices > 1) {
+      DISTC_TRY(processes.control()->broadcast(network).status());
+      result.push_back(joinDeviceNetwork(plans, self, placement.shares[0].device.index, network, processes.control()));
+    } else {
+      DISTC_ASSIGN(std::shared_ptr<Link> link, processes.connect());
+      result.push_back(connectMessages(self, groups[self], std::move(link), processes.control(), spin));
+    }
     return result;
   }
-  return connectInProcess(groups,
-                          {options.timeoutSeconds, spin, options.interrupted, placement.shares[0].device.memory});
+  const InProcessOptions inProcess{options.timeoutSeconds, spin, options.interrupted,
+                                   placement.shares[0].device.memory};
+  if (placement.devices == 1)
+    return connectInProcess(groups, inProcess);
+  const auto world = std::make_shared<World>(inProcess);
+  for (uint32_t r = 0; r < plans.size(); ++r)
+    result.push_back(joinDeviceNetwork(plans, r, placement.shares[r].device.index, network, world));
+  return result;
 }
 
 } // namespace distc

@@ -26,6 +26,7 @@ struct Placement {
     ThreadPool::Options threads;
     bool spin = false; // every thread of the ranks that share the cores has one: who waits for another rank may poll
   };
+  uint32_t devices = 1; // that all ranks have together; more than one: they exchange through a network of devices
   std::vector<Share> shares;
   std::vector<Place> places; // the ranks of this process, in rank order
 };

@@ -136,7 +136,9 @@ Runner::~Runner() = default;
 
 const PlanSetInfo &Runner::info() const { return state_->info; }
 
-double Runner::readBandwidth() const { return state_->placement.shares[0].device.readBandwidth(); }
+double Runner::readBandwidth() const {
+  return state_->placement.shares[0].device.readBandwidth() * state_->placement.devices;
+}
 
 Status Runner::State::run(uint64_t step, uint32_t program, const Batch &batch, StepResult &result) {
   StepInput input{step, &batch, std::vector<int32_t>(batch.tokens.size())};

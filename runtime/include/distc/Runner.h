@@ -59,7 +59,7 @@ public:
   ~Runner();
 
   const PlanSetInfo &info() const;
-  /// Bytes per second that plain reads reach on the ranks' device, measured now.
+  /// Bytes per second that plain reads reach on the ranks' devices together, measured now on one.
   double readBandwidth() const;
 
   /// Runs one batch through all ranks. A failure ends the runner: later steps return the same failure.
