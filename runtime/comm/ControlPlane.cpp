@@ -237,26 +237,28 @@ Status ControlPlane::send(uint32_t rank, Kind kind, std::span<const std::byte> b
   const Head head{kMagic, kind, body.size()};
   const std::span<const std::byte> headBytes = bytesOf(head);
   const bool last = kind == Kind::Failure || kind == Kind::Bye;
-  const auto giveUp = std::chrono::duration<double>(last ? kFailureSeconds : 1e8);
-  std::unique_lock lock(*peer.writing, giveUp);
-  const Patience patience(giveUp.count(), nullptr);
-  auto failedSince = std::chrono::steady_clock::time_point::max();
-  for (size_t at = 0; lock.owns_lock() && at < sizeof(head) + body.size();) {
+  // Whoever else writes to this rank gives up soon after a failure, so this does not wait long.
+  std::unique_lock lock(*peer.writing);
+  std::optional<Patience> patience;
+  if (last)
+    patience.emplace(kFailureSeconds, nullptr);
+  for (size_t at = 0; at < sizeof(head) + body.size();) {
     const auto rest = at < sizeof(head) ? headBytes.subspan(at) : std::span<const std::byte>();
     const std::optional<size_t> sent = peer.socket.write(rest, body.subspan(at < sizeof(head) ? 0 : at - sizeof(head)));
     if (!sent) {
+      const std::string why = std::strerror(errno);
+      lock.unlock(); // all are told now, this rank too
       if (!last)
-        lost(rank, std::strerror(errno));
+        lost(rank, why);
       return failure();
     }
     at += *sent;
     if (*sent != 0)
       continue;
     // A message that is left half sent ends the conversation, so a failure gives it some time.
-    if (!last && failed() && failedSince == std::chrono::steady_clock::time_point::max())
-      failedSince = std::chrono::steady_clock::now();
-    if (patience.over() || (failedSince != std::chrono::steady_clock::time_point::max() &&
-                            std::chrono::steady_clock::now() - failedSince > std::chrono::duration<double>(1)))
+    if (!patience && failed())
+      patience.emplace(kFailureSeconds, nullptr);
+    if (patience && patience->over())
       break;
     (void)peer.socket.waitWritable(kPollMilliseconds);
   }

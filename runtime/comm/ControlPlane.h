@@ -67,7 +67,7 @@ private:
   };
   struct Peer {
     Socket socket;
-    std::unique_ptr<std::timed_mutex> writing = std::make_unique<std::timed_mutex>();
+    std::unique_ptr<std::mutex> writing = std::make_unique<std::mutex>(); // a frame at a time
     // Of the listening thread: the frame that is being read.
     Head head{};
     size_t have = 0; // bytes of head and body
