@@ -90,7 +90,7 @@ Status ControlPlane::admit(Socket socket, const Patience &patience) {
       head.kind != Kind::Hello || head.bytes != sizeof(hello) ||
       !readAll(socket, std::as_writable_bytes(std::span(&hello, 1)), soon).ok())
     return {};
-  const Status status = failed() ? failure() : judge(hello, peerAddress(socket));
+  Status status = failed() ? failure() : judge(hello, peerAddress(socket));
   if (!status.ok()) {
     const auto body = pack(status).take();
     const Head refusal{kMagic, Kind::Failure, body.size()};

@@ -307,7 +307,7 @@ private:
 
   // A failure of this rank ends all: the first one of all ranks is what everyone returns.
   template <typename Work> Status ended(Work work) {
-    const Status status = work();
+    Status status = work();
     if (status.ok())
       return status;
     (void)done();

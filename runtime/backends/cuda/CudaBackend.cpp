@@ -123,8 +123,9 @@ Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &
 
 Status CudaBackend::chooseMode(uint32_t program) {
   mode_ = Mode::Launch;
-  // What ranks exchange is ordered by the host, and logits go to where the host says. With NCCL a step could be captured
-  // too; its graph must then go before the communicator does, and say which communication hangs (Communicator::settle).
+  // What ranks exchange is ordered by the host, and logits go to where the host says. With NCCL a step could be
+  // captured too; its graph must then go before the communicator does, and say which communication hangs
+  // (Communicator::settle).
   if (program_->regime() != plan::Regime::Decode || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
     return {};
   graph_ = &graphs_[{program, input_->batch->tokens.size()}];
