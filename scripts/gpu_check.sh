@@ -55,6 +55,7 @@ END
   python3 bench/make_checkpoint.py llama-3-8b "$sparse/8b" --sparse
   "$distc" compile "$sparse/8b" --target sm_90 --max-batch 1 --max-seq 2048 -o "$out/plans/load-8b" >/dev/null
   rm -r "$sparse"
+  "$distc" compile llama-3-1b --weights none --target sm_90 --tp 2 --max-seq 2048 -o "$out/plans/llama-3-1b.tp2pp1" >/dev/null
 }
 
 case "${1:-}" in
@@ -64,6 +65,9 @@ case "${1:-}" in
 esac
 
 export LD_LIBRARY_PATH="$PWD/$deps/usr/lib/x86_64-linux-gnu:${LD_LIBRARY_PATH:-}"
+# NCCL, for ranks with a GPU each: PyTorch has one.
+nccl=$(python3 -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0] + "/lib")' 2>/dev/null || true)
+export LD_LIBRARY_PATH="$LD_LIBRARY_PATH${nccl:+:$nccl}"
 export CPLUS_INCLUDE_PATH="$PWD/$deps/usr/include" # headers that the system would have in a place of its own
 export PATH="$PWD/$out/bin:$PWD/$deps/usr/bin:$PATH"
 cmake --preset cuda -DDISTC_TESTS=ON -DCMAKE_PREFIX_PATH="$PWD/$deps/usr" >"$out/configure.log" ||
@@ -89,6 +93,17 @@ end_to_end started
 wait
 collect() { run "$1" sh -c 'cat "$1" && ! grep -q FAILED "$1"' sh "$out/$1.log"; }
 end_to_end collect
+gpus=$(nvidia-smi --list-gpus | wc -l)
+for set in llama-gqa.tp2pp1 llama-gqa.tp1pp2 mistral.tp2pp1 llama-3-1b.tp2pp1 llama-gqa.tp2pp2; do
+  ranks=$(find "$out/plans/$set" -name 'rank*.plan' | wc -l)
+  if ((ranks <= gpus)); then
+    run "ranks of $set" python3 test/e2e/check_ranks.py "$out/plans/$set"
+  fi
+done
+if ((gpus > 1)); then
+  run "bench llama-3-1b on 2 GPUs" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "decode ms"' sh \
+    "$out/plans/llama-3-1b.tp2pp1" --ranks gpus --random-weights 1 --prompt-tokens 512 --new-tokens 64 --batch 1 --repeat 3
+fi
 bench() { # PLANS PROMPT BATCH
   run "$1, context $2, batch $3" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "decode ms"' sh "$out/plans/$1" \
     --random-weights 1 --prompt-tokens "$2" --new-tokens 48 --batch "$3" --repeat 3

@@ -17,9 +17,11 @@ runtime=(flatbuffers-compiler libflatbuffers-dev libhwy-dev libxxhash-dev libpcr
   nlohmann-json3-dev)
 compiler=(libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools zlib1g-dev libzstd-dev libxml2-dev libcli11-dev)
 tests=(libgtest-dev libgmock-dev libbenchmark-dev liblzma-dev python3 python3-numpy clang-tidy-22 clang-format-22 git)
+mpi=(libopenmpi-dev openmpi-bin) # ranks as processes of mpirun; the build does without where it is not there
 models=(python3-pip ca-certificates)
 
-packages=("${build[@]}" "${runtime[@]}" "${compiler[@]}" "${tests[@]}" "${models[@]}")
+packages=("${build[@]}" "${runtime[@]}" "${compiler[@]}" "${tests[@]}" "${mpi[@]}"
+  "${models[@]}")
 case "${1:-}" in
 '') ;;
 --runtime) packages=("${build[@]}" "${runtime[@]}" libgtest-dev libgmock-dev python3) ;;

@@ -1,5 +1,6 @@
 # lit's configuration: `lit build/test`, or one test: `lit build/test --filter NAME`.
 import os
+import shutil
 import sys
 
 import lit.formats
@@ -27,6 +28,10 @@ config.environment["PYTHONPATH"] = os.path.join(config.test_source_root, "suppor
 config.environment["PYTHONDONTWRITEBYTECODE"] = "1"
 # FileCheck shows what it compared where it fails.
 config.environment["FILECHECK_OPTS"] = "--dump-input-filter=annotation"
+
+# Tests of processes that mpirun starts.
+if config.distc_mpi and shutil.which("mpirun"):
+    config.available_features.add("mpi")
 
 data = os.path.join(config.test_source_root, "data")
 config.substitutions += [

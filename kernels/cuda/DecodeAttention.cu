@@ -250,10 +250,9 @@ cudaError_t launchShape(Arguments a, int64_t rows, int sms, cudaStream_t stream)
   while (blocks > 1 && clusters * blocks > sms)
     blocks /= 2;
   const size_t shared = size_t(warps + 1) * Queries * a.cache.headDim * sizeof(float);
-  static const cudaError_t prepared =
-      prepareStage(decodeAttentionKernel<T, RowLanes, Queries>, (warps + 1) * Queries * RowLanes * packElements * 4);
-  if (prepared != cudaSuccess)
-    return prepared;
+  constexpr int most = (warps + 1) * Queries * RowLanes * packElements * int(sizeof(float));
+  if (const cudaError_t error = prepareStage<decodeAttentionKernel<T, RowLanes, Queries>>(most); error != cudaSuccess)
+    return error;
   return launchDependent(stream, decodeAttentionKernel<T, RowLanes, Queries>, clusters * blocks, threads, shared,
                          blocks, a);
 }

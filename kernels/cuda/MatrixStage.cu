@@ -521,10 +521,8 @@ __global__ void __launch_bounds__(threads, 1)
 
 template <class T, Prologue P, int PassTiles>
 cudaError_t launchStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream) {
-  // Once for each instantiation: the attribute is the kernel's, for good.
-  static const cudaError_t prepared = prepareStage(matrixStageKernel<T, P, PassTiles>, blockBytes);
-  if (prepared != cudaSuccess)
-    return prepared;
+  if (const cudaError_t error = prepareStage<matrixStageKernel<T, P, PassTiles>>(blockBytes); error != cudaSuccess)
+    return error;
   const size_t bytes = size_t(slotsOf(stage)) * tileBytes + scratchBytes(stage) + sizeof(Shared);
   return launchDependent(stream, matrixStageKernel<T, P, PassTiles>, stage.sms, threads, bytes, 1, stage, input);
 }

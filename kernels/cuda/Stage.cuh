@@ -3,6 +3,8 @@
 
 #include "kernels/cuda/Device.cuh"
 
+#include <atomic>
+
 namespace distc::cuda {
 
 __device__ inline uint32_t sharedAddress(const void *p) { return uint32_t(__cvta_generic_to_shared(p)); }
@@ -114,13 +116,22 @@ __device__ inline void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// Before a kernel's first launch. All stages ask for the same division of a multiprocessor's memory, all of it shared:
-/// to divide it anew the multiprocessor would have to run empty between them.
-template <class... Parameters> cudaError_t prepareStage(void (*kernel)(Parameters...), int sharedBytes) {
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes);
-  return error != cudaSuccess ? error
-                              : cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                                     cudaSharedmemCarveoutMaxShared);
+/// Before a kernel's launches, on each device once. All stages ask for the same division of a multiprocessor's memory,
+/// all of it shared: to divide it anew the multiprocessor would have to run empty between them.
+template <auto Kernel> cudaError_t prepareStage(int sharedBytes) {
+  static std::atomic<uint64_t> prepared; // a bit for each device
+  int device = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  const uint64_t bit = uint64_t(1) << (device % 64);
+  if (error != cudaSuccess || (prepared.load(std::memory_order_acquire) & bit))
+    return error;
+  error = cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes);
+  if (error == cudaSuccess)
+    error =
+        cudaFuncSetAttribute(Kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  if (error == cudaSuccess)
+    prepared.fetch_or(bit, std::memory_order_release);
+  return error;
 }
 
 /// As launch(), and the kernel may start before the one before it on the stream has ended.

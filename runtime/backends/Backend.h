@@ -7,6 +7,7 @@
 #include "runtime/base/ThreadPool.h"
 #include "runtime/comm/CommMemory.h"
 #include "runtime/comm/Communicator.h"
+#include "runtime/comm/World.h"
 #include "runtime/plan/WeightLoader.h"
 
 #include <memory>
@@ -67,17 +68,32 @@ public:
 
 /// What ranks of one process share of a target.
 struct Device {
+  uint32_t index = 0;                           // among those of the target
   uint64_t availableMemory = 0;                 // bytes, for the ledgers of all its ranks
   std::shared_ptr<CommMemory> memory = nullptr; // what ranks exchange through; null: host memory
   double (*readBandwidth)() = nullptr;          // measures: bytes per second of plain reads, to hold figures against
   std::string memoryName = "memory";            // of what availableMemory is, for people
 };
 
-/// The device of a plan's target; an error that names the targets of this build if there is none, or says why the
-/// device cannot be used.
-Result<Device> openDevice(std::string_view target);
+/// The targets of this build beside "cpu"; empty: none.
+std::string_view deviceTargets();
 
-/// The backend for plan.target(), which openDevice has accepted. All references outlive it.
-std::unique_ptr<Backend> createBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool);
+/// How many devices of a target there are; none, where ranks need none of their own: on the CPU.
+uint32_t deviceCount(std::string_view target);
+
+/// A device of a plan's target; an error that names the targets of this build if there is none, or says why the device
+/// cannot be used.
+Result<Device> openDevice(std::string_view target, uint32_t index = 0);
+
+/// Where ranks have a device each: what all of them must be given to connect, made by one process.
+Result<std::vector<std::byte>> openDeviceNetwork(std::span<const plan::Plan *const> plans);
+/// The communicator of plans[rank]. `world`: the first failure of all ranks, and the time limit.
+std::unique_ptr<Communicator> joinDeviceNetwork(std::span<const plan::Plan *const> plans, uint32_t rank,
+                                                uint32_t device, std::vector<std::byte> network,
+                                                std::shared_ptr<World> world);
+
+/// The backend for plan.target(), on the device `index`, which openDevice has accepted. All references outlive it.
+std::unique_ptr<Backend> createBackend(const plan::Plan &plan, uint32_t index, Communicator &communicator,
+                                       ThreadPool &pool);
 
 } // namespace distc

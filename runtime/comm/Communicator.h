@@ -1,5 +1,5 @@
-// Communicator: one rank's end of all its groups. The executor sees this interface alone; threads of one process
-// (InProcess.h) are one implementation of it.
+// Communicator: one rank's end of all its groups. The executor sees this interface alone. Implementations: threads of
+// one process (InProcess.h), processes (Messages.h), GPUs (backends/cuda/Nccl.h).
 //
 // Contract for every implementation:
 // - The members of a group issue the same collectives in the same order. Step, sequence, kind, element type and counts
@@ -62,6 +62,15 @@ public:
   /// (the verifier relies on it); `in` is free again when it returns.
   virtual Status send(const CommCall &call, uint32_t peer, const void *in, size_t count, plan::DType dtype) = 0;
   virtual Status recv(const CommCall &call, uint32_t peer, void *out, size_t count, plan::DType dtype) = 0;
+
+  /// Begins and ends on the rank's own thread, where what belongs to a thread is made and freed. `disconnect` comes
+  /// after a failure too, before the memory that calls were given goes.
+  virtual Status connect() { return {}; }
+  virtual void disconnect() {}
+
+  /// The end of a step: returns when every call has been carried out, on `stream` too where peers may keep it from
+  /// ending.
+  virtual Status settle([[maybe_unused]] void *stream) { return {}; }
 
   /// Ends all waits of all ranks with `failure`, unless there was one before. Callable from any thread.
   virtual void abort(const Status &failure) = 0;

@@ -1,4 +1,4 @@
-// What the ranks of one process share to wait for each other: the first failure, and the one way to wait.
+// What ranks share to wait for each other: the first failure, and the one way to wait.
 #pragma once
 
 #include "runtime/comm/Communicator.h"
@@ -17,13 +17,18 @@ std::string describeCall(uint32_t rank, const CommCall &call, std::string_view o
 class World {
 public:
   explicit World(InProcessOptions options);
+  virtual ~World() = default;
 
   bool failed() const { return failed_.load(std::memory_order_acquire); }
   Status failure() const;
   bool spin() const { return options_.spin; }
+  bool interrupted() const { return options_.interrupted && options_.interrupted->load(std::memory_order_relaxed); }
+  const std::atomic<bool> *interruptedFlag() const { return options_.interrupted; }
+  double timeoutSeconds() const { return options_.timeoutSeconds; }
 
-  /// Keeps the first failure. The waiters are not woken: the caller may hold the mutex of one of them.
-  void record(const Status &status);
+  /// Keeps the first failure. The waiters are not woken: the caller may hold the mutex of one of them. Where ranks are
+  /// processes, the others are told (ControlPlane.h).
+  virtual void record(const Status &status);
 
   /// Blocks until `ready()`; else returns the failure that ended the wait, with `what()` telling what was waited for.
   /// `lock` is held whenever `ready` runs. Ready wins over a failure that comes at the same time: see Rendezvous.
@@ -35,7 +40,7 @@ public:
     while (!ready()) {
       if (failed())
         return failure();
-      if (options_.interrupted && options_.interrupted->load(std::memory_order_relaxed))
+      if (interrupted())
         record(cancelled("interrupted"));
       else if (Clock::now() >= deadline)
         record(deadlineExceeded(what()));

@@ -75,6 +75,7 @@ void Rank::loop() {
     changed_.notify_all();
   }
   lock.unlock();
+  communicator_->disconnect();
   backend_.reset();
   pool_.reset();
 }
@@ -102,7 +103,8 @@ void Rank::startStep(uint32_t program, const StepInput &input, StepOutput &outpu
 }
 
 Status Rank::load(const SourceFiles &files, const LoadOptions &options) {
-  backend_ = createBackend(plan_, *communicator_, *pool_);
+  DISTC_TRY(communicator_->connect());
+  backend_ = createBackend(plan_, options_.device, *communicator_, *pool_);
   return backend_->load(files, options);
 }
 

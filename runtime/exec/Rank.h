@@ -13,6 +13,7 @@ namespace distc {
 
 struct RankOptions {
   ThreadPool::Options threads;                    // the rank's own thread is the first of them
+  uint32_t device = 0;                            // Device::index
   const std::atomic<bool> *interrupted = nullptr; // ends a step between two instructions
   RankTrace *trace = nullptr;
 };

@@ -1,13 +1,13 @@
 #include "distc/Runner.h"
 
 #include "runtime/base/Log.h"
-#include "runtime/base/System.h"
-#include "runtime/comm/InProcess.h"
+#include "runtime/comm/Processes.h"
 #include "runtime/exec/BatchCheck.h"
+#include "runtime/exec/Placement.h"
 #include "runtime/exec/PlanSetInfo.h"
 #include "runtime/exec/Rank.h"
+#include "runtime/exec/StepMessages.h"
 #include "runtime/plan/MemoryCheck.h"
-#include "runtime/schema/PlanFile.h"
 #include "runtime/verify/Verify.h"
 
 namespace distc {
@@ -16,16 +16,21 @@ struct Runner::State {
   std::vector<PlanFile> files;
   std::vector<const plan::Plan *> plans; // all ranks, in rank order
   PlanSetInfo info;
-  Device device;
+  Placement placement;
+  std::shared_ptr<ControlPlane> control; // to the other processes; null: there are none
   std::unique_ptr<Trace> trace;
   std::vector<std::unique_ptr<Rank>> ranks; // those of this process
   uint64_t steps = 0;
+  bool working = false; // the ranks are
   Status failure;
 
+  Status run(uint64_t step, uint32_t program, const Batch &batch, StepResult &result);
+
   ~State() {
-    // A step that was left behind must not keep its rank from ending.
-    for (auto &rank : ranks)
-      rank->communicator().abort(cancelled("the runner is closed"));
+    // Work that was left behind must not keep its rank from ending.
+    if (working)
+      for (auto &rank : ranks)
+        rank->communicator().abort(cancelled("the runner is closed"));
     if (trace) // the instructions that it tells of die with the ranks, whose threads are idle: step waits for all of
                // them
       if (Status status = trace->write(); !status.ok())
@@ -34,16 +39,6 @@ struct Runner::State {
 };
 
 namespace {
-
-std::vector<std::vector<CommGroup>> groupsOf(std::span<const plan::Plan *const> plans) {
-  std::vector<std::vector<CommGroup>> result;
-  for (const plan::Plan *plan : plans) {
-    std::vector<CommGroup> &groups = result.emplace_back();
-    for (const plan::Group *group : *plan->groups())
-      groups.push_back({group->name()->str(), {group->ranks()->begin(), group->ranks()->end()}});
-  }
-  return result;
-}
 
 // The first failure, once every rank has ended.
 Status waitForAll(std::span<const std::unique_ptr<Rank>> ranks) {
@@ -82,57 +77,58 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   for (const PlanFile &file : state->files)
     state->plans.push_back(&file.plan());
   DISTC_TRY(provePlanSet(state->plans, directory));
-  auto opened = openDevice(state->plans[0]->target()->string_view());
-  if (!opened.ok()) // before files and memory, which may be another machine's
-    return opened.status().context(directory);
-  state->device = opened.take();
+  // Before files and memory, which may be another machine's.
+  DISTC_ASSIGN(state->placement, placeRanks(state->plans, state->files[0].setHash(), directory, options));
+  Placement &placement = state->placement;
   state->info = planSetInfo(state->plans, directory);
+  if (options.processes)
+    state->control = options.processes->control();
 
-  const std::span<const plan::Plan *const> mine = state->plans; // every rank runs in this process
-  std::vector<SourceFiles> sources(mine.size());
+  std::vector<SourceFiles> sources(placement.places.size());
   if (!options.randomSeed) {
     // The loader would say so too, but after memory has been taken.
-    if (mine[0]->files()->size() == 0)
+    if (state->plans[0]->files()->size() == 0)
       return failedPrecondition(directory +
                                 ": compiled without weights; use --random-weights SEED, or compile with the "
                                 "checkpoint's files");
     SourceFileCache cache(directory, options.weights);
-    for (size_t r = 0; r < mine.size(); ++r) {
-      DISTC_ASSIGN(sources[r], cache.open(*mine[r]));
+    for (size_t r = 0; r < sources.size(); ++r) {
+      DISTC_ASSIGN(sources[r], cache.open(*placement.places[r].plan));
     }
   }
-  const uint64_t available = state->device.availableMemory;
-  DISTC_TRY(checkMemory(mine, options.randomSeed.has_value(), available, state->device.memoryName));
+  uint64_t left = UINT64_MAX, mapped = 0; // of the memory where it is shortest; of all ranks that use it
+  for (const Placement::Share &share : placement.shares) {
+    const uint64_t available = share.device.availableMemory;
+    DISTC_TRY(
+        checkMemory(share.plans, options.randomSeed.has_value(), available, share.device.memoryName, share.where));
+    left = std::min(left, available - neededMemory(share.plans, options.randomSeed.has_value()));
+    for (const plan::Plan *plan : share.plans)
+      mapped += plan->ledger()->weights_mapped();
+  }
 
-  const uint32_t ranks = static_cast<uint32_t>(mine.size()), cores = usableCores();
-  const uint32_t threads = options.threadsPerRank != 0 ? options.threadsPerRank : std::max(1u, cores / ranks);
-  const std::vector<int> allowed = allowedCores();
-  const bool fits = uint64_t(ranks) * threads <= cores;
-  auto communicators = connectInProcess(groupsOf(mine), {options.timeoutSeconds, /*spin=*/fits && ranks * threads > 1,
-                                                         options.interrupted, state->device.memory});
   if (!options.traceFile.empty()) {
-    auto trace = std::make_unique<Trace>(options.traceFile);
+    auto trace = std::make_unique<Trace>(
+        options.traceFile + (options.processes ? ".rank" + std::to_string(options.processes->rank()) : ""));
     DISTC_TRY(trace->write()); // better now than after the run
     state->trace = std::move(trace);
   }
-  for (uint32_t r = 0; r < ranks; ++r) {
-    RankOptions rank{{threads, fits && threads > 1, {}}, options.interrupted, nullptr};
-    // Where the processor time is limited below the cores, a fixed core may be one that others use.
-    if (fits && cores == allowed.size())
-      rank.threads.cores.assign(allowed.begin() + r * threads, allowed.begin() + (r + 1) * threads);
+  DISTC_ASSIGN(auto communicators, connectRanks(placement, state->plans, options));
+  for (size_t r = 0; r < placement.places.size(); ++r) {
+    const Placement::Place &place = placement.places[r];
+    RankOptions rank{place.threads, placement.shares[place.share].device.index, options.interrupted, nullptr};
     if (state->trace)
-      rank.trace = &state->trace->rank(mine[r]->mesh()->rank());
-    state->ranks.push_back(std::make_unique<Rank>(*mine[r], std::move(communicators[r]), rank));
+      rank.trace = &state->trace->rank(place.plan->mesh()->rank());
+    state->ranks.push_back(std::make_unique<Rank>(*place.plan, std::move(communicators[r]), rank));
   }
 
-  uint64_t mapped = 0;
-  for (const plan::Plan *plan : mine)
-    mapped += plan->ledger()->weights_mapped();
   std::atomic<uint64_t> loaded{0};
   // Weights that do not all fit are better read as they are used.
-  const LoadOptions load{options.randomSeed, mapped <= available - neededMemory(mine, options.randomSeed.has_value()),
-                         &loaded, options.interrupted};
+  const LoadOptions load{options.randomSeed, mapped <= left, &loaded, options.interrupted};
+  state->working = true;
   DISTC_TRY(loadAll(state->ranks, sources, load, options));
+  state->working = false;
+  if (state->control) // nobody's time limit counts the others' loading
+    DISTC_TRY(state->control->exchange({}).status());
   return std::unique_ptr<Runner>(new Runner(std::move(state)));
 }
 
@@ -141,29 +137,69 @@ Runner::~Runner() = default;
 
 const PlanSetInfo &Runner::info() const { return state_->info; }
 
-double Runner::readBandwidth() const { return state_->device.readBandwidth(); }
+double Runner::readBandwidth() const {
+  return state_->placement.shares[0].device.readBandwidth() * state_->placement.devices;
+}
+
+Status Runner::State::run(uint64_t step, uint32_t program, const Batch &batch, StepResult &result) {
+  StepInput input{step, &batch, std::vector<int32_t>(batch.tokens.size())};
+  for (size_t s = 0; s + 1 < batch.sequenceStarts.size(); ++s)
+    std::fill(input.sequenceOf.begin() + batch.sequenceStarts[s],
+              input.sequenceOf.begin() + batch.sequenceStarts[s + 1], static_cast<int32_t>(s));
+  result.ids.resize(batch.outputs.size());
+  if (batch.wantLogits)
+    result.logits.resize(batch.outputs.size() * info.vocabulary);
+  StepOutput output{result.ids.data(), batch.wantLogits ? result.logits.data() : nullptr, info.vocabulary};
+  working = true;
+  for (auto &rank : ranks)
+    rank->startStep(program, input, output);
+  Status status = waitForAll(ranks);
+  working = false;
+  return status;
+}
 
 Result<StepResult> Runner::step(const Batch &batch) {
   State &state = *state_;
   DISTC_TRY(state.failure);
   DISTC_TRY(checkBatch(*state.plans[0], batch));
   DISTC_ASSIGN(const uint32_t program, chooseProgram(*state.plans[0], batch));
-
-  StepInput input{state.steps++, &batch, std::vector<int32_t>(batch.tokens.size())};
-  for (size_t s = 0; s + 1 < batch.sequenceStarts.size(); ++s)
-    std::fill(input.sequenceOf.begin() + batch.sequenceStarts[s],
-              input.sequenceOf.begin() + batch.sequenceStarts[s + 1], static_cast<int32_t>(s));
+  const uint64_t step = state.steps++;
   StepResult result;
-  result.ids.resize(batch.outputs.size());
-  if (batch.wantLogits)
-    result.logits.resize(batch.outputs.size() * state.info.vocabulary);
-  StepOutput output{result.ids.data(), batch.wantLogits ? result.logits.data() : nullptr, state.info.vocabulary};
-
-  for (auto &rank : state.ranks)
-    rank->startStep(program, input, output);
-  state.failure = waitForAll(state.ranks);
+  state.failure = [&]() -> Status {
+    if (!state.control)
+      return state.run(step, program, batch, result);
+    ControlPlane::Bytes message = packStep(step, program, batch);
+    DISTC_TRY(state.control->broadcast(message).status());
+    DISTC_TRY(state.run(step, program, batch, result));
+    DISTC_ASSIGN(const auto parts, state.control->gather({}));
+    for (const ControlPlane::Bytes &part : parts)
+      DISTC_TRY(unpackLogits(part, result.logits, state.info.vocabulary));
+    return {};
+  }();
   DISTC_TRY(state.failure);
   return result;
+}
+
+Status Runner::serve() {
+  State &state = *state_;
+  for (ControlPlane::Bytes bytes;;) {
+    DISTC_ASSIGN(const bool more, state.control->broadcast(bytes));
+    if (!more)
+      return {};
+    DISTC_ASSIGN(const StepMessage message, unpackStep(bytes));
+    const plan::Plan &mine = state.ranks[0]->plan();
+    DISTC_TRY(checkBatch(mine, message.batch));
+    DISTC_ASSIGN(const uint32_t program, chooseProgram(mine, message.batch));
+    if (program != message.program)
+      return internal("rank 0 runs program " + std::to_string(message.program) + ", and the plan of rank " +
+                      std::to_string(mine.mesh()->rank()) + " calls for " + std::to_string(program));
+    StepResult result;
+    DISTC_TRY(state.run(message.step, program, message.batch, result));
+    ControlPlane::Bytes columns;
+    if (message.batch.wantLogits)
+      columns = packLogits(*mine.programs()->Get(program), result.logits, state.info.vocabulary);
+    DISTC_TRY(state.control->gather(std::move(columns)).status());
+  }
 }
 
 } // namespace distc

@@ -66,11 +66,11 @@ std::string ledgerTable(std::span<const plan::Plan *const> plans, bool randomWei
 }
 
 Status checkMemory(std::span<const plan::Plan *const> plans, bool randomWeights, uint64_t available,
-                   const std::string &what) {
+                   const std::string &what, const std::string &where) {
   const uint64_t needed = neededMemory(plans, randomWeights);
   if (needed <= available)
     return {};
-  return resourceExhausted("the " + std::to_string(plans.size()) + " rank(s) in this process need " +
+  return resourceExhausted("the " + std::to_string(plans.size()) + " rank(s) " + where + " need " +
                            formatBytes(needed) + " of " + what + ", " + formatBytes(available) +
                            " are available; compile for a smaller batch or shorter sequences, or free memory\n" +
                            ledgerTable(plans, randomWeights));

@@ -14,10 +14,10 @@ namespace distc {
 /// weights are in memory too.
 std::string ledgerTable(std::span<const plan::Plan *const> plans, bool randomWeights);
 
-/// Fails with the table if the ranks need more than `available` bytes of `what`, as "memory". Mapped weights are not
-/// counted: the system can drop and read them again.
+/// Fails with the table if the ranks, `where` they are, need more than `available` bytes of `what`, as "memory". Mapped
+/// weights are not counted: the system can drop and read them again.
 Status checkMemory(std::span<const plan::Plan *const> plans, bool randomWeights, uint64_t available,
-                   const std::string &what = "memory");
+                   const std::string &what = "memory", const std::string &where = "in this process");
 
 /// Bytes of memory that the ranks need by their ledgers, mapped weights aside; saturates.
 uint64_t neededMemory(std::span<const plan::Plan *const> plans, bool randomWeights);

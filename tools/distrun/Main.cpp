@@ -1,3 +1,4 @@
+#include "runtime/backends/Backend.h"
 #include "tools/distrun/Commands.h"
 
 #include <atomic>
@@ -33,7 +34,7 @@ Status print(const std::string &text) {
 Result<std::unique_ptr<Runner>> openRunner(const Options &options) {
   RunnerOptions runner = options.runner;
   runner.interrupted = &interrupted;
-  if (isatty(STDERR_FILENO))
+  if (isatty(STDERR_FILENO) && (!runner.processes || runner.processes->rank() == 0))
     runner.loadProgress = [last = -1](uint64_t done, uint64_t total) mutable {
       const int percent = total == 0 ? 100 : static_cast<int>(100.0 * double(done) / double(total));
       if (std::exchange(last, percent) != percent)
@@ -42,12 +43,25 @@ Result<std::unique_ptr<Runner>> openRunner(const Options &options) {
   return Runner::open(options.directory, runner);
 }
 
+Status runServe(const Options &options) {
+  DISTC_ASSIGN(const std::unique_ptr<Runner> runner, openRunner(options));
+  return runner->serve();
+}
+
+static std::string versionText() {
+  const std::string cuda(deviceTargets());
+  return "distrun " DISTC_VERSION "\ntargets: cpu" + (cuda.empty() ? "" : ", " + cuda) + "\nranks: threads, " +
+         (cuda.empty() ? "" : "device, gpus, ") + (hasMpi() ? "mpi, " : "") + "env\n";
+}
+
 static Status run(const Options &options) {
+  if (options.runner.processes && options.runner.processes->rank() != 0)
+    return runServe(options);
   switch (options.command) {
   case Command::Help:
     return print(options.helpText);
   case Command::Version:
-    return print("distrun " DISTC_VERSION "\n");
+    return print(versionText());
   case Command::Generate:
     return runGenerate(options);
   case Command::Logits:
@@ -58,6 +72,39 @@ static Status run(const Options &options) {
   return internal("unknown command");
 }
 
+// The exceptions of libraries: above all, no memory.
+template <typename Work> static Status caught(Work work) {
+  try {
+    return work();
+  } catch (const std::exception &error) {
+    return internal(error.what());
+  }
+}
+
+static void report(const Status &status) {
+  if (readerGone)
+    return;
+  if (status.code() == Code::Cancelled && isatty(STDERR_FILENO))
+    std::fputc('\n', stderr); // the text was in the middle of a line
+  std::fprintf(stderr, "distrun: error: %s\n", status.message().c_str());
+}
+
+static int exitCode(const Status &status) { return status.ok() ? 0 : status.code() == Code::Cancelled ? 130 : 1; }
+
+// One process for each rank: of a failure that all know of, one of them speaks.
+static int runProcesses(Options options) {
+  std::signal(SIGTERM, onInterrupt); // how launchers pass on Ctrl-C
+  std::unique_ptr<Processes> processes;
+  Status status = caught([&]() -> Status {
+    DISTC_ASSIGN(processes, Processes::join(*options.launcher, options.runner.timeoutSeconds, &interrupted));
+    options.runner.processes = processes.get();
+    return run(options);
+  });
+  if (!processes || processes->finish(status))
+    report(status);
+  return exitCode(status);
+}
+
 } // namespace distc
 
 int main(int argc, char **argv) {
@@ -65,21 +112,14 @@ int main(int argc, char **argv) {
   std::signal(SIGINT, onInterrupt);
   const distc::Result<distc::Options> options =
       distc::parseOptions(std::vector<std::string>(argv + (argc > 0), argv + argc));
-  distc::Status status = options.status();
-  try {
-    if (options.ok())
-      status = distc::run(*options);
-  } catch (const std::exception &error) { // of the libraries: above all, no memory
-    status = distc::internal(error.what());
-  }
-  if (status.ok())
-    return 0;
-  if (!readerGone) {
-    if (status.code() == distc::Code::Cancelled && isatty(STDERR_FILENO))
-      std::fputc('\n', stderr); // the text was in the middle of a line
-    std::fprintf(stderr, "distrun: error: %s\n", status.message().c_str());
-  }
-  if (!options.ok())
+  if (!options.ok()) {
+    distc::report(options.status());
     return 2;
-  return status.code() == distc::Code::Cancelled ? 130 : 1;
+  }
+  if (options->launcher)
+    return distc::runProcesses(*options);
+  const distc::Status status = distc::caught([&] { return distc::run(*options); });
+  if (!status.ok())
+    distc::report(status);
+  return distc::exitCode(status);
 }

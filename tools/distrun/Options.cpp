@@ -48,15 +48,29 @@ bool parseIds(const std::string &list, std::vector<int32_t> &out) {
   return true;
 }
 
-std::vector<Flag> commonFlags(RunnerOptions &o) {
+bool parseRanks(const std::string &text, Options &o) {
+  if (text == "mpi" || text == "env")
+    o.launcher = text == "mpi" ? Launcher::Mpi : Launcher::Environment;
+  else if (text == "threads" || text == "device" || text == "gpus")
+    o.runner.ranks = text == "threads" ? RankKind::Threads : text == "device" ? RankKind::Device : RankKind::Gpus;
+  else
+    return false;
+  return true;
+}
+
+std::vector<Flag> commonFlags(Options &options) {
+  RunnerOptions &o = options.runner;
   return {
       {"--weights", "DIR", "where the checkpoint lies now (default: as the plan says)", text(o.weights),
        "a folder or file"},
       {"--random-weights", "SEED", "random weights instead of the checkpoint's",
        [&o](const std::string &v) { return parseNumber<uint64_t>(v, o.randomSeed.emplace(), 0, UINT64_MAX); },
        "a number of at least 0"},
-      {"--ranks", "KIND", "how ranks run: threads, the only kind", [](const std::string &v) { return v == "threads"; },
-       "threads"},
+      {"--ranks", "KIND",
+       "how ranks run: threads of this process, on the CPU; device: all on one GPU; gpus: a GPU for\n"
+       "each; mpi: a process each, started by mpirun; env: likewise, started by torchrun, Slurm or a\n"
+       "script (default: threads, or on sm_90 gpus where there are enough, else device)",
+       [&options](const std::string &v) { return parseRanks(v, options); }, "threads, device, gpus, mpi or env"},
       {"--threads-per-rank", "N", "threads of each rank (default: cores / ranks)",
        number<uint32_t>(o.threadsPerRank, 1, 4096), "a number from 1 to 4096"},
       {"--trace", "FILE", "write a Chrome trace of every step", text(o.traceFile), "a file name"},
@@ -183,7 +197,7 @@ Result<Options> parseOptions(const std::vector<std::string> &arguments) {
     o.command = name == "generate" ? Command::Generate : name == "logits" ? Command::Logits : Command::Bench;
   else
     return usage("unknown command '" + name + "', expected generate, logits or bench");
-  std::vector<Flag> own = commandFlags(o.command, o), common = commonFlags(o.runner);
+  std::vector<Flag> own = commandFlags(o.command, o), common = commonFlags(o);
   auto find = [&](const std::string &flagName) -> Flag * {
     for (auto *list : {&own, &common})
       for (Flag &f : *list)

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "distc/Runner.h"
+#include "runtime/comm/Processes.h"
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +17,7 @@ struct Options {
   std::string helpText; // what --help prints, for Command::Help
   std::string directory;
   RunnerOptions runner;
+  std::optional<Launcher> launcher; // each rank is a process, and this is one of them
   // generate
   std::vector<std::string> prompts; // one; empty if tokens or promptsFile is given
   std::string promptsFile, system;

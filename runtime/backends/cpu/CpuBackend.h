@@ -55,7 +55,7 @@ public:
   Status load(const SourceFiles &files, const LoadOptions &options) override;
   Status begin(uint32_t program, const StepInput &input, StepOutput &output) override;
   Status execute(const Instruction &instruction) override;
-  Status end() override { return {}; } // every handler has returned: nothing is outstanding
+  Status end() override { return run_.communicator.settle(nullptr); } // handlers leave nothing else outstanding
   uint64_t bytesOf(const Instruction &instruction) const override;
 
 private:

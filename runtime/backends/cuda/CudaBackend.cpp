@@ -21,8 +21,8 @@ size_t alignUp(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kA
 
 } // namespace
 
-CudaBackend::CudaBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool)
-    : plan_(plan), communicator_(communicator), pool_(pool) {}
+CudaBackend::CudaBackend(const plan::Plan &plan, uint32_t device, Communicator &communicator, ThreadPool &pool)
+    : plan_(plan), deviceIndex_(device), communicator_(communicator), pool_(pool) {}
 
 // Whatever is still queued may use the memory that goes now.
 CudaBackend::~CudaBackend() {
@@ -36,6 +36,7 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCudaSupport(plan_));
   const std::string name = "rank " + std::to_string(plan_.mesh()->rank()), rank = name + ": ";
   Laps laps;
+  DISTC_TRY(cuda::useDevice(deviceIndex_).context(name)); // all work of this rank is its thread's
   DISTC_TRY(stream_.create().context(name));
   DISTC_TRY(product_.create(stream_).context(name));
   laps.lap("cuBLAS");
@@ -57,7 +58,7 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
   DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache").context(name));
   DISTC_TRY(loadTables().context(name));
-  DISTC_TRY(createStages());
+  DISTC_TRY(createStages().context(name));
   laps.lap("memory and rope tables");
   DISTC_TRY(cuda::loadWeights(plan_, files, options, pool_, weights_.data()));
   DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "load").context(name));
@@ -81,15 +82,16 @@ Status CudaBackend::loadTables() {
 }
 
 Status CudaBackend::createStages() {
-  DISTC_TRY(cuda::check(cudaDeviceGetAttribute(&sms_, cudaDevAttrMultiProcessorCount, 0), "read the device"));
+  DISTC_TRY(cuda::check(cudaDeviceGetAttribute(&sms_, cudaDevAttrMultiProcessorCount, static_cast<int>(deviceIndex_)),
+                        "read the device"));
   for (const plan::Program *program : *plan_.programs()) {
     std::optional<CudaStages> &stages = programStages_.emplace_back();
     if (!program->schedule())
       continue;
     if (program->schedule()->sms() > uint32_t(sms_))
-      return failedPrecondition("rank " + std::to_string(plan_.mesh()->rank()) + ": its tile schedule is for " +
-                                std::to_string(program->schedule()->sms()) + " multiprocessors, this GPU has " +
-                                std::to_string(sms_) + "; compile the model with --sms " + std::to_string(sms_));
+      return failedPrecondition("the tile schedule is for " + std::to_string(program->schedule()->sms()) +
+                                " multiprocessors, this GPU has " + std::to_string(sms_) +
+                                "; compile the model with --sms " + std::to_string(sms_));
     const StageOperands operands{
         [&](uint32_t buffer) { return arena_.data() + program->buffers()->Get(buffer)->offset(); },
         [&](uint32_t weight) { return this->weight(weight); }, [&](uint32_t cache) { return this->cache(cache); },
@@ -145,7 +147,9 @@ Status CudaBackend::chooseMode(uint32_t program) {
   mode_ = Mode::Launch;
   if (cuda::synchronous()) // an instruction's fault is to be seen as it ends
     return {};
-  // What ranks exchange is ordered by the host, and logits go to where the host says.
+  // What ranks exchange is ordered by the host, and logits go to where the host says. With NCCL a step could be
+  // captured too; its graph must then go before the communicator does, and say which communication hangs
+  // (Communicator::settle).
   if (program_->regime() != plan::Regime::Decode || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
     return {};
   graph_ = &graphs_[{program, input_->batch->tokens.size()}];
@@ -167,6 +171,7 @@ Status CudaBackend::end() {
   }
   if (mode_ != Mode::Launch)
     DISTC_TRY(cuda::check(cudaGraphLaunch(graph_->executable, stream_), "launch the step"));
+  DISTC_TRY(communicator_.settle(stream_));
   DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "run the step"));
   if (plan_.mesh()->rank() == 0)
     std::memcpy(output_->ids, ids_.data(), input_->batch->outputs.size() * sizeof(int32_t));

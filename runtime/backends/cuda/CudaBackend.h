@@ -41,7 +41,8 @@ inline cuda::RopeStyle ropeStyleOf(plan::RopeStyle style) {
 
 class CudaBackend : public Backend {
 public:
-  CudaBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool);
+  /// `device`: of the GPUs that this process sees.
+  CudaBackend(const plan::Plan &plan, uint32_t device, Communicator &communicator, ThreadPool &pool);
   ~CudaBackend() override;
 
   Status load(const SourceFiles &files, const LoadOptions &options) override;
@@ -93,6 +94,7 @@ private:
   template <typename Operands> CommCall call(const Instruction &instruction) const;
 
   const plan::Plan &plan_;
+  const uint32_t deviceIndex_;
   Communicator &communicator_;
   ThreadPool &pool_;
   cuda::Stream stream_;

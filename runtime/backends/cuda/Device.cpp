@@ -107,15 +107,28 @@ Status noDevice(cudaError_t error, int driverVersion, const char *visibleDevices
   return failedPrecondition(text);
 }
 
-Result<std::string> openDevice() {
-  int devices = 0, driver = 0, device = 0;
+uint32_t deviceCount() {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess)
+    (void)cudaGetLastError();
+  return static_cast<uint32_t>(devices);
+}
+
+Status useDevice(uint32_t index) { return check(cudaSetDevice(static_cast<int>(index)), "use the GPU"); }
+
+Result<std::string> openDevice(uint32_t index) {
+  int devices = 0, driver = 0;
   if (const cudaError_t error = cudaGetDeviceCount(&devices); error != cudaSuccess || devices == 0) {
     (void)cudaGetLastError();
     (void)cudaDriverGetVersion(&driver);
     return noDevice(error, driver, std::getenv("CUDA_VISIBLE_DEVICES"));
   }
+  const int device = static_cast<int>(index);
+  if (device >= devices)
+    return failedPrecondition("GPU " + std::to_string(index) + " is needed, and this process sees " +
+                              std::to_string(devices) + "; start no more processes on a host than it has GPUs");
   cudaDeviceProp properties;
-  DISTC_TRY(check(cudaGetDevice(&device), "find the GPU"));
+  DISTC_TRY(useDevice(index));
   DISTC_TRY(check(cudaGetDeviceProperties(&properties, device), "read the GPU's properties"));
   const cudaError_t code = hasCode();
   const std::string name = "GPU " + std::to_string(device) + " (" + properties.name + ")";

@@ -54,14 +54,20 @@ private:
   cudaStream_t stream_ = nullptr;
 };
 
-/// The current device, if this build has code for it; else an error that says what is missing and what to do.
-Result<std::string> openDevice();
+/// Devices that this process sees; 0 also where there is no driver.
+uint32_t deviceCount();
+
+/// Makes a device, which was opened, that of the calling thread.
+Status useDevice(uint32_t index);
+
+/// The same, and its name, if this build has code for it; else an error that says what is missing and what to do.
+Result<std::string> openDevice(uint32_t index);
 
 /// Why there is no device to use: what cudaGetDeviceCount returned, the CUDA version of the driver (13000; 0: there is
 /// no driver) and the environment's CUDA_VISIBLE_DEVICES, or null.
 Status noDevice(cudaError_t error, int driverVersion, const char *visibleDevices);
 
-/// Free bytes of the device's memory; 0 where there is none.
+/// Free bytes of the thread's device's memory; 0 where there is none.
 size_t freeMemory();
 
 } // namespace distc::cuda

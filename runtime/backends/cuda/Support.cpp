@@ -24,7 +24,7 @@ Status checkCudaSupport(const plan::Plan &plan) {
                               std::to_string(cache->head_dim()) + ", supported is an even one up to " +
                               std::to_string(kMaxHeadDim));
   if (plan.mesh()->tp() > cuda::maxPeers)
-    return refuse(plan, "tp is " + std::to_string(plan.mesh()->tp()) + ", ranks on one device are summed up to " +
+    return refuse(plan, "tp is " + std::to_string(plan.mesh()->tp()) + ", partial sums are added up of at most " +
                             std::to_string(cuda::maxPeers));
   for (const plan::Program *program : *plan.programs())
     for (const plan::Instruction *instruction : *program->instructions()) {

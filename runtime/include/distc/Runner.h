@@ -1,4 +1,5 @@
-// Runner: all ranks of one plan set in this process, ready to step.
+// Runner: a plan set, ready to step: all of its ranks in this process, or one, with the others in processes of their
+// own.
 #pragma once
 
 #include "distc/Batch.h"
@@ -14,12 +15,24 @@
 
 namespace distc {
 
+class Processes;
+
+/// What the ranks of one process run on.
+enum class RankKind {
+  Automatic, // the CPU as Threads; GPUs as Gpus where there is one for each of several ranks, else as Device
+  Threads,   // threads of the CPU
+  Device,    // all on one GPU
+  Gpus,      // a GPU for each
+};
+
 struct RunnerOptions {
+  RankKind ranks = RankKind::Automatic;
+  Processes *processes = nullptr;     // one for each rank; they outlive the runner. Null: all ranks are in this process
   std::string weights;                // folder or file that the checkpoint lies in now; empty: as the plan says
   std::optional<uint64_t> randomSeed; // random weights instead of the checkpoint's
   uint32_t threadsPerRank = 0;        // 0: cores / ranks, at least 1
   double timeoutSeconds = 60;         // how long a rank waits for its peers before the step fails
-  std::string traceFile;              // Chrome trace of every step, written on destruction; empty: none
+  std::string traceFile; // Chrome trace of every step, written on destruction; of processes FILE.rankN; empty: none
   const std::atomic<bool> *interrupted = nullptr; // polled; a step in flight then ends with Code::Cancelled
   std::function<void(uint64_t done, uint64_t total)> loadProgress; // bytes of weights
 };
@@ -40,16 +53,20 @@ struct PlanSetInfo {
 
 class Runner {
 public:
-  /// Opens, checks and loads a plan set: everything that can fail for lack of memory or a wrong file fails here.
+  /// Opens, checks and loads a plan set: everything that can fail for lack of memory or a wrong file fails here. Of
+  /// several processes, each loads its rank alone, and returns when all have.
   static Result<std::unique_ptr<Runner>> open(const std::string &directory, const RunnerOptions &options);
   ~Runner();
 
   const PlanSetInfo &info() const;
-  /// Bytes per second that plain reads reach on the ranks' device, measured now.
+  /// Bytes per second that plain reads reach on the ranks' devices together, measured now on one.
   double readBandwidth() const;
 
   /// Runs one batch through all ranks. A failure ends the runner: later steps return the same failure.
+  /// Of several processes it is the first that steps; the result is whole there.
   Result<StepResult> step(const Batch &batch);
+  /// The other processes: takes part in the steps of the first until that has finished.
+  Status serve();
 
 private:
   struct State;

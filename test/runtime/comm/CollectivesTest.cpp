@@ -1,4 +1,4 @@
-#include "Ranks.h"
+#include "Processes.h"
 
 #include <gmock/gmock.h>
 
@@ -50,17 +50,22 @@ double sumError(const Floats &out, const std::vector<Floats> &inputs, size_t fir
   return std::sqrt(error / norm);
 }
 
-class Collectives : public ::testing::TestWithParam<std::tuple<uint32_t, bool>> {
+enum class How { Blocking, Spinning, Tcp };
+
+class Collectives : public ::testing::TestWithParam<std::tuple<uint32_t, How>> {
 protected:
-  uint32_t ranks = std::get<0>(GetParam());
+  const uint32_t ranks = std::get<0>(GetParam());
+  const How how = std::get<1>(GetParam());
+  const Joined joined = how == How::Tcp ? join(ranks) : Joined{};
   std::vector<std::unique_ptr<Communicator>> communicators =
-      connectInProcess(oneGroup(ranks), {.timeoutSeconds = 60, .spin = std::get<1>(GetParam())});
+      how == How::Tcp ? connectOverTcp(oneGroup(ranks), joined, false)
+                      : connectInProcess(oneGroup(ranks), {.timeoutSeconds = 60, .spin = how == How::Spinning});
 };
 
 TEST_P(Collectives, MatchAReference) {
   const uint32_t seed = freshSeed();
   uint32_t sequence = 0;
-  for (size_t count : {0, 1, 5, 16, 17, 1000, 4096, 10007}) {
+  for (size_t count : {0, 1, 5, 16, 17, 1000, 4096, 10007, 40001}) {
     const std::vector<Floats> inputs = randomInputs(ranks, count, seed + sequence);
     const size_t part = (count + ranks - 1) / ranks;
     std::vector<Floats> sum(ranks, Floats(count, NAN)), inPlace = inputs, max = sum, gathered(ranks),
@@ -142,33 +147,45 @@ TEST_P(Collectives, SendAndReceiveInOrder) {
       DISTC_TRY(comm.recv(call(i), from, in.data(), in.size(), plan::DType::I32));
       EXPECT_EQ(in, std::vector<int32_t>(i * 3, static_cast<int32_t>(from * 1000 + i)));
     }
-    return {};
+    return comm.settle(nullptr);
   }));
 }
 
 // Both send everything before they receive anything: were there a limit to the messages under way, neither would get
 // on.
-TEST(Mailboxes, ASendNeverWaits) {
+class Sends : public ::testing::TestWithParam<How> {};
+
+TEST_P(Sends, NeverWait) {
   constexpr uint32_t kMessages = 1000;
-  auto communicators = connectInProcess(oneGroup(2), {.timeoutSeconds = 5});
+  const bool tcp = GetParam() == How::Tcp;
+  const Joined joined = tcp ? join(2) : Joined{};
+  auto communicators =
+      tcp ? connectOverTcp(oneGroup(2), joined, false) : connectInProcess(oneGroup(2), {.timeoutSeconds = 5});
+  // Together more than the buffers of a connection hold.
+  auto size = [&](uint32_t i) { return (tcp ? 10000 : 1) + i % 7; };
   expectOk(runRanks(communicators, [&](uint32_t r, Communicator &comm) -> Status {
     for (uint32_t i = 0; i < kMessages; ++i) {
-      const std::vector<uint32_t> out(1 + i % 7, r * kMessages + i);
+      const std::vector<uint32_t> out(size(i), r * kMessages + i);
       DISTC_TRY(comm.send(call(i), 1 - r, out.data(), out.size(), plan::DType::I32));
     }
     for (uint32_t i = 0; i < kMessages; ++i) {
-      std::vector<uint32_t> in(1 + i % 7);
+      std::vector<uint32_t> in(size(i));
       DISTC_TRY(comm.recv(call(i), 1 - r, in.data(), in.size(), plan::DType::I32));
-      EXPECT_EQ(in, std::vector<uint32_t>(1 + i % 7, (1 - r) * kMessages + i));
+      EXPECT_EQ(in, std::vector<uint32_t>(size(i), (1 - r) * kMessages + i));
     }
-    return {};
+    return comm.settle(nullptr);
   }));
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, Collectives, ::testing::Combine(::testing::Range(1u, 9u), ::testing::Bool()),
+std::string nameOf(How how) { return how == How::Blocking ? "Blocking" : how == How::Spinning ? "Spinning" : "Tcp"; }
+
+INSTANTIATE_TEST_SUITE_P(Kinds, Sends, ::testing::Values(How::Blocking, How::Tcp),
+                         [](const auto &info) { return nameOf(info.param); });
+INSTANTIATE_TEST_SUITE_P(Ranks, Collectives,
+                         ::testing::Combine(::testing::Range(1u, 9u),
+                                            ::testing::Values(How::Blocking, How::Spinning, How::Tcp)),
                          [](const auto &info) {
-                           return std::to_string(std::get<0>(info.param)) +
-                                  (std::get<1>(info.param) ? "Spinning" : "Blocking");
+                           return std::to_string(std::get<0>(info.param)) + nameOf(std::get<1>(info.param));
                          });
 
 } // namespace

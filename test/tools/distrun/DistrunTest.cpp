@@ -35,7 +35,7 @@ TEST(Distrun, UsageErrorsAreOneLineAndExitWith2) {
       {"generate D --prompt x --max-new-tokens 0", "--max-new-tokens is '0', expected"},
       {"generate D --tokens 1,,2", "--tokens is '1,,2', expected"},
       {"generate D --prompt", "--prompt needs a value"},
-      {"generate D --prompt x --ranks mpi", "--ranks is 'mpi', expected threads"},
+      {"generate D --prompt x --ranks frob", "--ranks is 'frob', expected threads, device, gpus, mpi or env"},
       {"logits D --tokens 1", "-o is missing"},
       {"bench D --prompt-tokens 1 --batch 1", "--new-tokens is missing"},
   };
