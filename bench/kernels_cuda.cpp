@@ -113,10 +113,33 @@ struct Bench {
            });
   }
 
-  /// Decode of `sequences` sequences of one length, or prefill of one, whose every token counts what it reads; the
-  /// heads of an 8B model.
-  void attention(int32_t context, int64_t sequences, int clusterBlocks, bool prefill = false) {
-    const int64_t heads = 32, kvHeads = 8, dim = 128, blockTokens = 16, perSequence = context / blockTokens;
+  /// The share is of 786 TFLOP/s, what the library's products of bf16 reach on an H100 at best.
+  void reportRate(const std::string &name, double bytes, double operations,
+                  const std::function<cudaError_t()> &kernel) const {
+    const double time = seconds(bytes, kernel);
+    std::printf("%-44s %9.2f us %8.1f TFLOP/s share %.3f\n", name.c_str(), time * 1e6, operations / time * 1e-12,
+                operations / time / 786e12);
+  }
+
+  /// A product of prefill with weights [columns, depth], gated by the first half of them or plain.
+  void product(int64_t rows, int64_t columns, int64_t depth, bool gated) {
+    const char *x = pool.next(rows * depth * 2);
+    char *y = pool.next(rows * columns * 2);
+    const size_t bytes = size_t(columns) * depth * 2;
+    const cuda::ProductPart part{y, nullptr, columns};
+    reportRate((gated ? "gated product " : "product ") + std::to_string(rows) + " x " + std::to_string(columns) +
+                   " x " + std::to_string(depth),
+               double(bytes), 2.0 * double(rows) * double(columns) * double(depth), [&] {
+                 const cuda::Matrix w{pool.next(bytes), Type::BF16, columns, depth, depth};
+                 return gated ? cuda::gatedProduct({x, Type::BF16}, rows, w, cuda::Activation::Silu, y, stream)
+                              : cuda::product({x, Type::BF16}, rows, w, &part, 1, {}, stream);
+               });
+  }
+
+  /// Decode of `sequences` sequences of one length, or prefill of one, whose every token counts what it multiplies; the
+  /// heads of an 8B model, or of a 1B model.
+  void attention(int32_t context, int64_t sequences, int clusterBlocks, bool prefill = false, int64_t dim = 128) {
+    const int64_t heads = 32, kvHeads = 8, blockTokens = 16, perSequence = context / blockTokens;
     const int64_t rows = prefill ? context : sequences;
     std::vector<int32_t> table(sequences * perSequence), sequenceOf(rows), positions(rows, context - 1);
     std::iota(table.begin(), table.end(), 0);
@@ -136,12 +159,20 @@ struct Bench {
     const char *q = pool.next(rows * heads * dim * 2);
     char *out = pool.next(rows * heads * dim * 2);
     const size_t bytes = table.size() * 2 * kvHeads * blockTokens * dim * 2;
-    report((prefill ? std::string("attention 8B prefill ") : "attention 8B context ") + std::to_string(context) +
-               " batch " + std::to_string(sequences) + " cluster " + std::to_string(clusterBlocks),
-           double(bytes) * (prefill ? (context + 1) / 2.0 : 1.0), [&] {
-             return cuda::attention({q, Type::BF16}, rows, {pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim},
-                                    {heads, 0.088f, 0, 0.0f, clusterBlocks}, view, {out, Type::BF16}, stream);
-           });
+    const cuda::AttentionParams params{heads, 0.088f, 0, 0.0f, clusterBlocks};
+    const auto nextCache = [&] { return cuda::KvView{pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim}; };
+    if (prefill)
+      reportRate("attention prefill " + std::to_string(context) + ", heads of " + std::to_string(dim), double(bytes),
+                 4.0 * double(heads * dim) * context * (context + 1) / 2.0, [&] {
+                   return cuda::attentionPrefill({q, Type::BF16}, rows, nextCache(), params, view, {out, Type::BF16},
+                                                 stream);
+                 });
+    else
+      report("attention 8B context " + std::to_string(context) + " batch " + std::to_string(sequences) + " cluster " +
+                 std::to_string(clusterBlocks),
+             double(bytes), [&] {
+               return cuda::attention({q, Type::BF16}, rows, nextCache(), params, view, {out, Type::BF16}, stream);
+             });
     CHECK(cudaFree(device));
   }
 
@@ -198,8 +229,14 @@ int main() {
     for (int clusterBlocks : {1, 8})
       bench.attention(context, 1, clusterBlocks);
   bench.attention(8192, 8, 8);
-  bench.attention(512, 1, 1, true);
-  bench.attention(4096, 1, 1, true);
+  for (int64_t rows : {512, 2048, 4096}) { // the products of an 8B model
+    bench.product(rows, 6144, 4096, false);
+    bench.product(rows, 4096, 4096, false);
+    bench.product(rows, 28672, 4096, true);
+    bench.product(rows, 4096, 14336, false);
+    bench.attention(int32_t(rows), 1, 1, true);
+  }
+  bench.attention(512, 1, 1, true, 64);
   bench.rmsNorm(4096, 1);
   bench.rmsNorm(4096, 4096);
   bench.sampling(0.0f);

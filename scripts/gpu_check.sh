@@ -25,9 +25,13 @@ prepare() {
     done
   done
   "$distc" compile test/data/stories260K/stories260K-f32.gguf --target sm_90 -o "$out/plans/stories" >/dev/null
-  local shape
+  local shape tokens
   for shape in llama-3-1b llama-3-8b; do
     "$distc" compile "$shape" --weights none --target sm_90 --max-batch 1 --max-seq 2048 -o "$out/plans/$shape" >/dev/null
+  done
+  for tokens in 2048 4096; do # prompts that fit one step
+    "$distc" compile llama-3-8b --weights none --target sm_90 --max-batch 1 --max-seq 8192 --max-tokens "$tokens" \
+      -o "$out/plans/llama-3-8b.$tokens" >/dev/null
   done
 }
 
@@ -67,6 +71,10 @@ run stories distrun generate "$out/plans/stories" --prompt "Once upon a time" --
 for shape in llama-3-1b llama-3-8b; do
   run "bench $shape" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "decode ms"' sh "$out/plans/$shape" --random-weights 1 \
     --prompt-tokens 512 --new-tokens 64 --batch 1 --repeat 3
+done
+for plans in llama-3-1b:512 llama-3-8b:512 llama-3-8b.2048:2048 llama-3-8b.4096:4096; do
+  run "prefill $plans" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "prefill tok/s"' sh "$out/plans/${plans%:*}" \
+    --random-weights 1 --prompt-tokens "${plans#*:}" --new-tokens 8 --batch 1 --repeat 3
 done
 run "kernel bench" "$out/bin/kernels-cuda-bench"
 printf '\n'

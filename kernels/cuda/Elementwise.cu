@@ -1,5 +1,5 @@
 // add, glu, reduce, convert: element by element, eight to a thread.
-#include "kernels/cuda/Device.cuh"
+#include "kernels/cuda/Activate.cuh"
 
 namespace distc::cuda {
 namespace {
@@ -33,25 +33,6 @@ template <class T, bool Aligned> struct AddOp {
       v[j] += w[j];
   }
 };
-
-/// 1 / (1 + exp(-x)); exp of the negative argument alone, so that nothing overflows.
-__device__ inline float sigmoid(float x) {
-  const float e = expf(-fabsf(x));
-  return (x < 0.0f ? e : 1.0f) / (1.0f + e);
-}
-
-/// In f32 throughout: far out in the negative tails, where the value is next to nothing, its relative error grows with
-/// the argument of exp.
-template <Activation Kind> __device__ inline float activate(float x) {
-  if constexpr (Kind == Activation::Silu)
-    return x * sigmoid(x);
-  else if constexpr (Kind == Activation::Gelu)
-    return 0.5f * x * erfcf(x * -0.70710678118654752f);
-  else if constexpr (Kind == Activation::GeluTanh) // x (1 + tanh(u)) / 2 = x sigmoid(2 u)
-    return x * sigmoid(2 * 0.79788456080286536f * fmaf(0.044715f * x * x, x, x));
-  else
-    return fmaxf(x, 0.0f);
-}
 
 template <class T, Activation Kind, bool Aligned> struct GluOp {
   const T *gate;

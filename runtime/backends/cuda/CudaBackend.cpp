@@ -50,6 +50,7 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_ASSIGN(ids_, cuda::Memory::allocate(Kind::Pinned, outputs * sizeof(int32_t), rank + "ids"));
   layBatch(batch_.data(), device_);
   layBatch(batchHost_.data(), host_);
+  fusions_ = findFusions(plan_);
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
   DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache"));
   DISTC_TRY(loadTables());
@@ -162,6 +163,14 @@ CudaBackend::View CudaBackend::buffer(uint32_t index) const {
 }
 
 std::byte *CudaBackend::weight(uint32_t index) const { return weights_.data() + plan_.weights()->Get(index)->offset(); }
+
+const float *CudaBackend::bias(int32_t index) const {
+  return index < 0 ? nullptr : reinterpret_cast<const float *>(weight(static_cast<uint32_t>(index)));
+}
+
+const float *CudaBackend::ropeTable(uint32_t index) const {
+  return reinterpret_cast<const float *>(tables_.data() + tableOffsets_[index]);
+}
 
 cuda::Matrix CudaBackend::matrix(uint32_t index, int64_t columns) const {
   const plan::Weight &weight = *plan_.weights()->Get(index);

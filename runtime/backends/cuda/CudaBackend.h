@@ -7,6 +7,7 @@
 #include "distc/kernels/Cuda.h"
 #include "runtime/backends/Backend.h"
 #include "runtime/backends/cuda/Device.h"
+#include "runtime/backends/cuda/Fusion.h"
 #include "runtime/backends/cuda/MatrixProduct.h"
 
 #include <map>
@@ -16,6 +17,20 @@ namespace distc {
 /// A float type of the plan as the kernels name it.
 inline cuda::Type typeOf(plan::DType dtype) {
   return dtype == plan::DType::F32 ? cuda::Type::F32 : dtype == plan::DType::F16 ? cuda::Type::F16 : cuda::Type::BF16;
+}
+
+inline cuda::Activation typeOf(plan::Activation activation) {
+  switch (activation) {
+  case plan::Activation::Silu:
+    return cuda::Activation::Silu;
+  case plan::Activation::Gelu:
+    return cuda::Activation::Gelu;
+  case plan::Activation::GeluTanh:
+    return cuda::Activation::GeluTanh;
+  case plan::Activation::Relu:
+    break;
+  }
+  return cuda::Activation::Relu;
 }
 
 class CudaBackend : public Backend {
@@ -36,6 +51,8 @@ private:
     int64_t rows, width, first; // first: where a chunk starts in the rows of its unit (tokens, outputs)
     plan::DType dtype;
     int64_t elements() const { return rows * width; }
+    operator cuda::In() const { return {data, typeOf(dtype)}; }
+    operator cuda::Out() const { return {data, typeOf(dtype)}; }
   };
   /// The batch as it lies in device memory.
   struct DeviceBatch {
@@ -48,6 +65,11 @@ private:
   cuda::KvView cache(uint32_t index) const;
   cuda::BatchView batch(const View &rows) const;
   std::byte *weight(uint32_t index) const;
+  /// Null where there is none.
+  const float *bias(int32_t index) const;
+  const float *ropeTable(uint32_t index) const;
+  /// Whether the product is one for the tensor cores: it is possible, and the rows are so many that it is faster.
+  static bool suitsProduct(const View &x, const cuda::Matrix &weight);
 
   Status loadWeights(const SourceFiles &files, const LoadOptions &options);
   Status loadTables();
@@ -56,6 +78,11 @@ private:
 
   Status compute(const Instruction &instruction);
   Status communicate(const Instruction &instruction);
+  /// All instructions of a fusion, in fused kernels where these suit, else one by one.
+  Status execute(const Fusion &fusion);
+  Result<bool> runProjections(const Fusion &fusion);
+  Result<bool> runGated(const Fusion &fusion);
+  Result<bool> runResidual(const Fusion &fusion);
   /// How the instructions of this step reach the device: one by one, into a graph, or not at all, the graph being
   /// there.
   enum class Mode { Launch, Capture, Replay };
@@ -80,6 +107,7 @@ private:
   DeviceBatch device_{}, host_{};
   size_t batchBytes_ = 0;
 
+  Fusions fusions_;
   std::map<std::pair<uint32_t, size_t>, Graph> graphs_; // by program and number of tokens
   Graph *graph_ = nullptr;
   Mode mode_ = Mode::Launch;

@@ -10,20 +10,6 @@ namespace {
 template <typename View> cuda::In in(const View &view) { return {view.data, typeOf(view.dtype)}; }
 template <typename View> cuda::Out out(const View &view) { return {view.data, typeOf(view.dtype)}; }
 
-cuda::Activation activationOf(plan::Activation activation) {
-  switch (activation) {
-  case plan::Activation::Silu:
-    return cuda::Activation::Silu;
-  case plan::Activation::Gelu:
-    return cuda::Activation::Gelu;
-  case plan::Activation::GeluTanh:
-    return cuda::Activation::GeluTanh;
-  case plan::Activation::Relu:
-    break;
-  }
-  return cuda::Activation::Relu;
-}
-
 } // namespace
 
 Status CudaBackend::execute(const Instruction &instruction) {
@@ -41,6 +27,8 @@ Status CudaBackend::execute(const Instruction &instruction) {
   case plan::Op::EmitLogits:
     return emitLogits(instruction);
   default:
+    if (const auto found = fusions_.find(instruction.id); found != fusions_.end())
+      return found->second->parts[0].id == instruction.id ? execute(*found->second) : Status();
     return compute(instruction);
   }
 }
@@ -64,11 +52,15 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Linear: {
     const auto &o = instruction.as<plan::Linear>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    const void *bias = o.bias() < 0 ? nullptr : weight(static_cast<uint32_t>(o.bias()));
+    const float *bias = this->bias(o.bias());
     const cuda::Matrix w = matrix(o.weight(), x.width);
-    // The bias of the few families that have one is not worth a second pass over y.
     if (!bias && cuda::MatrixProduct::suits(in(x), x.rows, w))
-      return product_.run(in(x), x.rows, w, out(y));
+      return product_.run(in(x), x.rows, w, false, out(y));
+    if (suitsProduct(x, w) && y.dtype == x.dtype) {
+      const cuda::ProductPart part{y.data, bias, y.width};
+      error = cuda::product(in(x), x.rows, w, &part, 1, {}, stream_);
+      break;
+    }
     error = cuda::linear(in(x), x.rows, w, {bias, cuda::Type::F32}, {}, out(y), y.width, stream_);
     break;
   }
@@ -76,9 +68,8 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const auto &o = instruction.as<plan::Rope>();
     const View x = buffer(o.input()), y = buffer(o.out());
     const auto style = o.style() == plan::RopeStyle::Half ? cuda::RopeStyle::Half : cuda::RopeStyle::Interleaved;
-    const auto *table = reinterpret_cast<const float *>(tables_.data() + tableOffsets_[o.table()]);
-    error =
-        cuda::rope(in(x), device_.positions + x.first, table, o.heads(), o.head_dim(), style, x.rows, out(y), stream_);
+    error = cuda::rope(in(x), device_.positions + x.first, ropeTable(o.table()), o.heads(), o.head_dim(), style, x.rows,
+                       out(y), stream_);
     break;
   }
   case plan::Op::KvAppend: {
@@ -91,9 +82,11 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const auto &o = instruction.as<plan::Attention>();
     const View q = buffer(o.q()), y = buffer(o.out());
     // One choice for each program, so that a row's bits do not depend on the rows beside it.
-    const int cluster = program_->regime() == plan::Regime::Decode ? 8 : 1;
-    error = cuda::attention(in(q), q.rows, cache(o.cache()), {o.heads(), o.scale(), o.window(), o.soft_cap(), cluster},
-                            batch(q), out(y), stream_);
+    const bool isDecode = program_->regime() == plan::Regime::Decode;
+    const cuda::AttentionParams params{o.heads(), o.scale(), o.window(), o.soft_cap(), isDecode ? 8 : 1};
+    const bool onTensorCores = !isDecode && cuda::attentionPrefillSuits(in(q), cache(o.cache()), params, out(y));
+    const auto attention = onTensorCores ? cuda::attentionPrefill : cuda::attention;
+    error = attention(in(q), q.rows, cache(o.cache()), params, batch(q), out(y), stream_);
     break;
   }
   case plan::Op::Add: {
@@ -105,8 +98,7 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Glu: {
     const auto &o = instruction.as<plan::Glu>();
     const View y = buffer(o.out());
-    error = cuda::glu(in(buffer(o.gate())), in(buffer(o.up())), activationOf(o.activation()), y.elements(), out(y),
-                      stream_);
+    error = cuda::glu(in(buffer(o.gate())), in(buffer(o.up())), typeOf(o.activation()), y.elements(), out(y), stream_);
     break;
   }
   case plan::Op::SelectRows: {
