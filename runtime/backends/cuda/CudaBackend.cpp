@@ -125,9 +125,12 @@ Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &
 Status CudaBackend::chooseMode(uint32_t program) {
   mode_ = Mode::Launch;
   // What ranks exchange is ordered by the host, and logits go to where the host says.
-  if (program_->regime() != plan::Regime::Decode || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
+  const size_t tokens = input_->batch->tokens.size(), outputs = input_->batch->outputs.size();
+  // Of prefill's many sizes the full step alone comes again and again.
+  const bool isCommon = program_->regime() == plan::Regime::Decode || tokens == program_->max_tokens();
+  if (!isCommon || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
     return {};
-  graph_ = &graphs_[{program, input_->batch->tokens.size()}];
+  graph_ = &graphs_[{program, tokens, outputs}];
   if (graph_->steps++ == 0) // kernels are loaded when they are launched first, which a capture does not allow
     return {};
   mode_ = graph_->executable ? Mode::Replay : Mode::Capture;

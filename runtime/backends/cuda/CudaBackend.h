@@ -1,7 +1,8 @@
 // The CUDA backend: one rank's memory on a device, and the instructions of a step as kernels on one stream. Both queues
-// of a plan share the stream, in the order of the program, which is a valid order. A decode step of a single rank is
-// captured into a CUDA graph when its kind of batch comes for the second time, and replayed from then on: everything
-// that changes from step to step is in device memory.
+// of a plan share the stream, in the order of the program, which is a valid order. A step of a single rank, of decode
+// or of as many tokens as the prefill program takes, is captured into a CUDA graph when its kind of batch comes for the
+// second time, and replayed from then on: everything that changes from step to step is in device memory. In prefill
+// some successive instructions are done together (Fusion.h).
 #pragma once
 
 #include "distc/kernels/Cuda.h"
@@ -11,6 +12,7 @@
 #include "runtime/backends/cuda/MatrixProduct.h"
 
 #include <map>
+#include <tuple>
 
 namespace distc {
 
@@ -108,7 +110,7 @@ private:
   size_t batchBytes_ = 0;
 
   Fusions fusions_;
-  std::map<std::pair<uint32_t, size_t>, Graph> graphs_; // by program and number of tokens
+  std::map<std::tuple<uint32_t, size_t, size_t>, Graph> graphs_; // by program, number of tokens and of outputs
   Graph *graph_ = nullptr;
   Mode mode_ = Mode::Launch;
   const plan::Program *program_ = nullptr;
