@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral qwen2)
 readonly meshes=(1x1 2x1 4x1 8x1 1x2 2x2 4x2 8x2)
+readonly long=(llama-gqa qwen2 mistral) # also with prompts so long that prefill is fused
 readonly out=build-cuda deps=build-cuda/deps distc=${DISTC:-build/bin/distc}
 
 prepare() {
@@ -23,6 +24,9 @@ prepare() {
       "$distc" compile "test/data/fixtures/$fixture" --target sm_90 --tp "${mesh%x*}" --pp "${mesh#*x}" \
         -o "$out/plans/$fixture.tp${mesh%x*}pp${mesh#*x}" >/dev/null
     done
+  done
+  for fixture in "${long[@]}"; do
+    "$distc" compile "test/data/fixtures/$fixture" -o "$out/plans/$fixture.cpu" >/dev/null
   done
   "$distc" compile test/data/stories260K/stories260K-f32.gguf --target sm_90 -o "$out/plans/stories" >/dev/null
   local shape tokens
@@ -66,6 +70,12 @@ done
 wait
 for fixture in "${fixtures[@]}"; do
   run "golden $fixture" sh -c 'cat "$1" && ! grep -q FAILED "$1"' sh "$out/$fixture.log"
+done
+for fixture in "${long[@]}"; do
+  for mesh in tp1pp1 tp2pp1; do
+    run "400 tokens $fixture $mesh" python3 test/e2e/check_targets.py "$out/plans/$fixture.cpu" \
+      "$out/plans/$fixture.$mesh" --tokens 400 --vocabulary 256
+  done
 done
 run stories distrun generate "$out/plans/stories" --prompt "Once upon a time" --max-new-tokens 60
 for shape in llama-3-1b llama-3-8b; do

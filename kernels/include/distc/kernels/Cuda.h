@@ -6,8 +6,8 @@
 // rounded once, to nearest even, where a value is stored.
 //
 // Row invariance: the result of one row does not depend on how many rows a call covers, nor on which. It holds for
-// every kernel here; the order of a sum depends on the row's width alone (attention: on position, window, headDim, the
-// type of the cache and clusterBlocks).
+// every kernel here but attentionPrefill; the order of a sum depends on the row's width alone (attention: on position,
+// window, headDim, the type of the cache and clusterBlocks).
 //
 // Any address that is aligned to its element is right; 16-byte loads are used where pointers, widths and strides allow.
 #pragma once
@@ -60,7 +60,7 @@ inline constexpr int maxProductParts = 3;
 /// For many rows: y[t, n] = sum_k x[t, k] * w[n, k] + bias[n] on the tensor cores, in f32. x and w are of one 16-bit
 /// type, at multiples of 16 bytes, their columns a multiple of 8; the rows of w are the columns of the parts, one after
 /// the other. A residual, for one part alone and of its type and size, is added to what has been rounded, as `add`
-/// does; it may be y. The bits of a row do not depend on the other rows, only on their number.
+/// does; it may be y.
 bool productSuits(In x, const Matrix &w);
 cudaError_t product(In x, int64_t rows, const Matrix &w, const ProductPart *parts, int count, In residual,
                     cudaStream_t stream);
