@@ -149,7 +149,7 @@ public:
 private:
   static constexpr int positions = tilePositions<D>, pieces = D / 8, slots = 2 * stages;
   static constexpr int warpRows = positions / 4, rowsAtOnce = warpSize / pieces;
-  static constexpr uint32_t nowhere = UINT32_MAX; // else where a row is in the cache, in packs
+  static constexpr uint32_t nowhere = UINT32_MAX; // else where a row is, in packs: 64 GiB of a layer
 
   const Arguments &a;
   char *ring;
