@@ -55,6 +55,7 @@ struct Bench {
   Pool pool;
   cudaStream_t stream;
   double limit = 0; // bytes per second
+  int sms = 0;
 
   Bench() {
     CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
@@ -114,10 +115,34 @@ struct Bench {
            });
   }
 
-  /// Decode of `sequences` sequences of one length, or prefill of one, whose every token counts what it reads; the
-  /// heads of an 8B model.
-  void attention(int32_t context, int64_t sequences, int clusterBlocks, bool prefill = false, bool stage = false) {
-    const int64_t heads = 32, kvHeads = 8, dim = 128, blockTokens = 16, perSequence = context / blockTokens;
+  /// The share is of 786 TFLOP/s, what the library's products of bf16 reach on an H100 at best.
+  void reportRate(const std::string &name, double bytes, double operations,
+                  const std::function<cudaError_t()> &kernel) const {
+    const double time = seconds(bytes, kernel);
+    std::printf("%-44s %9.2f us %8.1f TFLOP/s share %.3f\n", name.c_str(), time * 1e6, operations / time * 1e-12,
+                operations / time / 786e12);
+  }
+
+  /// A product of prefill with weights [columns, depth], gated by the first half of them or plain.
+  void product(int64_t rows, int64_t columns, int64_t depth, bool gated) {
+    const char *x = pool.next(rows * depth * 2);
+    char *y = pool.next(rows * columns * 2);
+    const size_t bytes = size_t(columns) * depth * 2;
+    const cuda::ProductPart part{y, nullptr, columns};
+    reportRate((gated ? "gated product " : "product ") + std::to_string(rows) + " x " + std::to_string(columns) +
+                   " x " + std::to_string(depth),
+               double(bytes), 2.0 * double(rows) * double(columns) * double(depth), [&] {
+                 const cuda::Matrix w{pool.next(bytes), Type::BF16, columns, depth, depth};
+                 return gated ? cuda::gatedProduct({x, Type::BF16}, rows, w, cuda::Activation::Silu, y, stream)
+                              : cuda::product({x, Type::BF16}, rows, w, &part, 1, {}, stream);
+               });
+  }
+
+  /// Decode of `sequences` sequences of one length, or prefill of one, whose every token counts what it multiplies; the
+  /// heads of an 8B model, or of a 1B model.
+  void attention(int32_t context, int64_t sequences, int clusterBlocks, bool prefill = false, int64_t dim = 128,
+                 bool stage = false) {
+    const int64_t heads = 32, kvHeads = 8, blockTokens = 16, perSequence = context / blockTokens;
     const int64_t rows = prefill ? context : sequences;
     std::vector<int32_t> table(sequences * perSequence), sequenceOf(rows), positions(rows, context - 1);
     std::iota(table.begin(), table.end(), 0);
@@ -137,24 +162,31 @@ struct Bench {
     const char *q = pool.next(rows * heads * dim * 2);
     char *out = pool.next(rows * heads * dim * 2);
     const size_t bytes = table.size() * 2 * kvHeads * blockTokens * dim * 2;
-    report((prefill ? std::string("attention 8B prefill ")
-            : stage ? "decode attention 8B context "
-                    : "attention 8B context ") +
-               std::to_string(context) + " batch " + std::to_string(sequences) + " cluster " +
-               std::to_string(clusterBlocks),
-           double(bytes) * (prefill ? (context + 1) / 2.0 : 1.0), [&] {
-             if (stage)
-               return cuda::decodeAttention({q, Type::BF16}, rows,
-                                            {pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim},
-                                            {heads, 0.088f, 0, 0.0f}, view, 132, {out, Type::BF16}, stream);
-             return cuda::attention({q, Type::BF16}, rows, {pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim},
-                                    {heads, 0.088f, 0, 0.0f, clusterBlocks}, view, {out, Type::BF16}, stream);
-           });
+    const cuda::AttentionParams params{heads, 0.088f, 0, 0.0f, clusterBlocks};
+    const auto nextCache = [&] { return cuda::KvView{pool.next(bytes), Type::BF16, kvHeads, blockTokens, dim}; };
+    if (prefill)
+      reportRate("attention prefill " + std::to_string(context) + ", heads of " + std::to_string(dim), double(bytes),
+                 4.0 * double(heads * dim) * context * (context + 1) / 2.0, [&] {
+                   return cuda::attentionPrefill({q, Type::BF16}, rows, nextCache(), params, view, {out, Type::BF16},
+                                                 stream);
+                 });
+    else if (stage)
+      report("decode attention 8B context " + std::to_string(context) + " batch " + std::to_string(sequences),
+             double(bytes), [&] {
+               return cuda::decodeAttention({q, Type::BF16}, rows, nextCache(), params, view, sms, {out, Type::BF16},
+                                            stream);
+             });
+    else
+      report("attention 8B context " + std::to_string(context) + " batch " + std::to_string(sequences) + " cluster " +
+                 std::to_string(clusterBlocks),
+             double(bytes), [&] {
+               return cuda::attention({q, Type::BF16}, rows, nextCache(), params, view, {out, Type::BF16}, stream);
+             });
     CHECK(cudaFree(device));
   }
 
   /// A stage of one weight, or the gated one of two, over all multiprocessors. Each call streams other weights.
-  void stage(const char *name, cuda::StageForm form, int rows, int cols, int tokens, bool norm, int sms) {
+  void stage(const char *name, cuda::StageForm form, int rows, int cols, int tokens, bool norm) {
     const int weights = form == cuda::StageForm::Glu ? 2 : 1;
     const size_t bytes = size_t(rows) * cols * 2;
     std::vector<uint32_t> bounds(sms + 1);
@@ -229,6 +261,7 @@ int main() {
   cudaDeviceProp properties;
   CHECK(cudaGetDeviceProperties(&properties, 0));
   Bench bench;
+  bench.sms = properties.multiProcessorCount;
   bench.limit = double(Pool::bytes) /
                 bench.seconds(Pool::bytes, [&] { return cuda::readAll(bench.pool.memory, Pool::bytes, bench.stream); });
   std::printf("%s, %d multiprocessors; plain reads %.1f GB/s\n", properties.name, properties.multiProcessorCount,
@@ -243,27 +276,32 @@ int main() {
   for (int64_t tokens : {2, 4, 16, 64, 512})
     bench.linear(14336, 4096, tokens);
   for (int tokens : {1, 8}) {
-    const int sms = properties.multiProcessorCount;
-    bench.stage("qkv 1B", cuda::StageForm::Rows, 3072, 2048, tokens, true, sms);
-    bench.stage("o 1B", cuda::StageForm::Rows, 2048, 2048, tokens, false, sms);
-    bench.stage("gate, up 1B", cuda::StageForm::Glu, 8192, 2048, tokens, true, sms);
-    bench.stage("down 1B", cuda::StageForm::Rows, 2048, 8192, tokens, false, sms);
-    bench.stage("qkv 8B", cuda::StageForm::Rows, 6144, 4096, tokens, true, sms);
-    bench.stage("o 8B", cuda::StageForm::Rows, 4096, 4096, tokens, false, sms);
-    bench.stage("gate, up 8B", cuda::StageForm::Glu, 14336, 4096, tokens, true, sms);
-    bench.stage("down 8B", cuda::StageForm::Rows, 4096, 14336, tokens, false, sms);
-    bench.stage("head 8B", cuda::StageForm::Rows, 128256, 4096, tokens, true, sms);
+    bench.stage("qkv 1B", cuda::StageForm::Rows, 3072, 2048, tokens, true);
+    bench.stage("o 1B", cuda::StageForm::Rows, 2048, 2048, tokens, false);
+    bench.stage("gate, up 1B", cuda::StageForm::Glu, 8192, 2048, tokens, true);
+    bench.stage("down 1B", cuda::StageForm::Rows, 2048, 8192, tokens, false);
+    bench.stage("qkv 8B", cuda::StageForm::Rows, 6144, 4096, tokens, true);
+    bench.stage("o 8B", cuda::StageForm::Rows, 4096, 4096, tokens, false);
+    bench.stage("gate, up 8B", cuda::StageForm::Glu, 14336, 4096, tokens, true);
+    bench.stage("down 8B", cuda::StageForm::Rows, 4096, 14336, tokens, false);
+    bench.stage("head 8B", cuda::StageForm::Rows, 128256, 4096, tokens, true);
   }
   for (int32_t context : {512, 8192, 32768})
     for (int64_t sequences : {1, 8, 32})
       if (context * sequences <= 65536)
-        bench.attention(context, sequences, 0, false, true);
+        bench.attention(context, sequences, 1, false, 128, true);
   for (int32_t context : {512, 8192})
     for (int clusterBlocks : {1, 8})
       bench.attention(context, 1, clusterBlocks);
   bench.attention(8192, 8, 8);
-  bench.attention(512, 1, 1, true);
-  bench.attention(4096, 1, 1, true);
+  for (int64_t rows : {512, 2048, 4096}) { // the products of an 8B model
+    bench.product(rows, 6144, 4096, false);
+    bench.product(rows, 4096, 4096, false);
+    bench.product(rows, 28672, 4096, true);
+    bench.product(rows, 4096, 14336, false);
+    bench.attention(int32_t(rows), 1, 1, true);
+  }
+  bench.attention(512, 1, 1, true, 64);
   bench.rmsNorm(4096, 1);
   bench.rmsNorm(4096, 4096);
   bench.sampling(0.0f);

@@ -7,6 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral qwen2)
 readonly meshes=(1x1 2x1 4x1 8x1 1x2 2x2 4x2 8x2 1x3 2x3 4x3 8x3)
+readonly long=(llama-gqa qwen2 mistral) # also with prompts so long that prefill is fused
 readonly out=build-cuda deps=build-cuda/deps distc=${DISTC:-build/bin/distc}
 export PYTHONPATH=test/support PYTHONDONTWRITEBYTECODE=1
 
@@ -50,12 +51,19 @@ llama-3-70b-tp4 bench/slices/llama-3-70b-tp4 1 2048
 llama-3-70b-tp8 bench/slices/llama-3-70b-tp8 1 2048
 END
   # For a checkpoint of the same header that the GPU machine makes: only headers are read here.
-  local sparse
+  local sparse fixture tokens
   sparse=$(mktemp -d)
   python3 bench/make_checkpoint.py llama-3-8b "$sparse/8b" --sparse
   "$distc" compile "$sparse/8b" --target sm_90 --max-batch 1 --max-seq 2048 -o "$out/plans/load-8b" >/dev/null
   rm -r "$sparse"
   "$distc" compile llama-3-1b --weights none --target sm_90 --tp 2 --max-seq 2048 -o "$out/plans/llama-3-1b.tp2pp1" >/dev/null
+  for fixture in "${long[@]}"; do
+    "$distc" compile "test/data/fixtures/$fixture" -o "$out/plans/$fixture.cpu" >/dev/null
+  done
+  for tokens in 2048 4096; do # prompts that fit one step
+    "$distc" compile llama-3-8b --weights none --target sm_90 --max-batch 1 --max-seq 8192 --max-tokens "$tokens" \
+      -o "$out/plans/llama-3-8b.$tokens" >/dev/null
+  done
 }
 
 case "${1:-}" in
@@ -93,6 +101,12 @@ end_to_end started
 wait
 collect() { run "$1" sh -c 'cat "$1" && ! grep -q FAILED "$1"' sh "$out/$1.log"; }
 end_to_end collect
+for fixture in "${long[@]}"; do
+  for mesh in tp1pp1 tp2pp1; do
+    run "400 tokens $fixture $mesh" python3 test/e2e/check_targets.py "$out/plans/$fixture.cpu" \
+      "$out/plans/$fixture.$mesh" --tokens 400 --vocabulary 256
+  done
+done
 gpus=$(nvidia-smi --list-gpus | wc -l)
 for set in llama-gqa.tp2pp1 llama-gqa.tp1pp2 mistral.tp2pp1 llama-3-1b.tp2pp1 llama-gqa.tp2pp2; do
   ranks=$(find "$out/plans/$set" -name 'rank*.plan' | wc -l)
@@ -118,6 +132,10 @@ bench llama-3-8b-batch 512 32
 bench llama-2-7b 512 1
 bench llama-3-70b-tp4 512 1
 bench llama-3-70b-tp8 512 1
+for plans in llama-3-1b:512 llama-3-8b:512 llama-3-8b.2048:2048 llama-3-8b.4096:4096; do
+  run "prefill $plans" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "prefill tok/s"' sh "$out/plans/${plans%:*}" \
+    --random-weights 1 --prompt-tokens "${plans#*:}" --new-tokens 8 --batch 1 --repeat 3
+done
 # From the page cache, where a checkpoint has just been written to.
 checkpoint=$(mktemp -d /dev/shm/distc.XXXXXX)
 load() { # the time of the whole process; then where it went

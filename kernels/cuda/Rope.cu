@@ -1,11 +1,10 @@
 // A thread rotates eight pairs of one head. It has read them all before it writes, so y may be x.
-#include "kernels/cuda/Device.cuh"
+#include "kernels/cuda/Rope.cuh"
 
 namespace distc::cuda {
 namespace {
 
 constexpr int threads = 256;
-constexpr int pairs = packElements;
 
 template <class A, bool Aligned>
 __global__ void __launch_bounds__(threads)
@@ -17,10 +16,8 @@ __global__ void __launch_bounds__(threads)
   const int64_t half = headDim / 2, chunks = (half + pairs - 1) / pairs;
   const int64_t head = item / chunks, first = item % chunks * pairs; // head counts over all rows
   const int64_t n = half - first;                                    // pairs that are left
-  const float *angle = cosSin + (positions[head / heads] * half + first) * 2;
-  float cosSin0[packElements], cosSin1[packElements];
-  load8<Aligned>(angle, 2 * n, cosSin0);
-  load8<Aligned>(angle + packElements, 2 * n - packElements, cosSin1);
+  float angles[2 * pairs];
+  loadAngles<Aligned>(cosSin + (positions[head / heads] * half + first) * 2, n, angles);
   // Two packs hold the pairs: their first and second elements, or one pair after the other.
   const bool split = style == RopeStyle::Half;
   const int64_t at0 = head * headDim + (split ? first : 2 * first), at1 = at0 + (split ? half : packElements);
@@ -28,23 +25,7 @@ __global__ void __launch_bounds__(threads)
   float v0[packElements], v1[packElements];
   load8<Aligned>(x + at0, n0, v0);
   load8<Aligned>(x + at1, n1, v1);
-  const auto rotate = [](float &a, float &b, float cos, float sin) {
-    const float rotated = fmaf(a, cos, -(b * sin)); // contracted the same way in every instantiation
-    b = fmaf(a, sin, b * cos);
-    a = rotated;
-  };
-#pragma unroll
-  for (int i = 0; i < pairs; ++i) {
-    const int in = i % (pairs / 2) * 2;
-    const float cos = i < pairs / 2 ? cosSin0[in] : cosSin1[in];
-    const float sin = i < pairs / 2 ? cosSin0[in + 1] : cosSin1[in + 1];
-    if (split)
-      rotate(v0[i], v1[i], cos, sin);
-    else if (i < pairs / 2)
-      rotate(v0[in], v0[in + 1], cos, sin);
-    else
-      rotate(v1[in], v1[in + 1], cos, sin);
-  }
+  rotatePairs(angles, split, v0, v1);
   store8<Aligned>(y + at0, n0, v0);
   store8<Aligned>(y + at1, n1, v1);
 }

@@ -55,6 +55,7 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_ASSIGN(ids_, cuda::Memory::allocate(Kind::Pinned, outputs * sizeof(int32_t), rank + "ids"));
   layBatch(batch_.data(), device_);
   layBatch(batchHost_.data(), host_);
+  fusions_ = findFusions(plan_);
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
   DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache").context(name));
   DISTC_TRY(loadTables().context(name));
@@ -95,7 +96,7 @@ Status CudaBackend::createStages() {
     const StageOperands operands{
         [&](uint32_t buffer) { return arena_.data() + program->buffers()->Get(buffer)->offset(); },
         [&](uint32_t weight) { return this->weight(weight); }, [&](uint32_t cache) { return this->cache(cache); },
-        [&](uint32_t table) { return reinterpret_cast<const float *>(tables_.data() + tableOffsets_[table]); }};
+        [&](uint32_t table) { return ropeTable(table); }};
     DISTC_ASSIGN(stages, CudaStages::create(plan_, *program, operands));
   }
   return {};
@@ -150,9 +151,12 @@ Status CudaBackend::chooseMode(uint32_t program) {
   // What ranks exchange is ordered by the host, and logits go to where the host says. With NCCL a step could be
   // captured too; its graph must then go before the communicator does, and say which communication hangs
   // (Communicator::settle).
-  if (program_->regime() != plan::Regime::Decode || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
+  const size_t tokens = input_->batch->tokens.size(), outputs = input_->batch->outputs.size();
+  // Of prefill's many sizes the full step alone comes again and again.
+  const bool isCommon = program_->regime() == plan::Regime::Decode || tokens == program_->max_tokens();
+  if (!isCommon || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
     return {};
-  graph_ = &graphs_[{program, input_->batch->tokens.size()}];
+  graph_ = &graphs_[{program, tokens, outputs}];
   if (graph_->steps++ == 0) // kernels are loaded when they are launched first, which a capture does not allow
     return {};
   mode_ = graph_->executable ? Mode::Replay : Mode::Capture;
@@ -189,6 +193,14 @@ CudaBackend::View CudaBackend::buffer(uint32_t index) const {
 }
 
 std::byte *CudaBackend::weight(uint32_t index) const { return weights_.data() + plan_.weights()->Get(index)->offset(); }
+
+const float *CudaBackend::bias(int32_t index) const {
+  return index < 0 ? nullptr : reinterpret_cast<const float *>(weight(static_cast<uint32_t>(index)));
+}
+
+const float *CudaBackend::ropeTable(uint32_t index) const {
+  return reinterpret_cast<const float *>(tables_.data() + tableOffsets_[index]);
+}
 
 cuda::Matrix CudaBackend::matrix(uint32_t index, int64_t columns) const {
   const plan::Weight &weight = *plan_.weights()->Get(index);

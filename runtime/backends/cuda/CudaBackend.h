@@ -1,18 +1,21 @@
 // The CUDA backend: one rank's memory on a device, and the instructions of a step as kernels on one stream. Both queues
 // of a plan share the stream, in the order of the program, which is a valid order. A decode step of few tokens runs its
-// program's stages (Stages.h) in place of their instructions. A decode step of a single rank is captured into a CUDA
-// graph when its kind of batch comes for the second time, and replayed from then on: everything that changes from step
-// to step is in device memory.
+// program's stages (Stages.h) in place of their instructions; in prefill some successive instructions are done together
+// (Fusion.h). A step of a single rank, of decode or of as many tokens as the prefill program takes, is captured into a
+// CUDA graph when its kind of batch comes for the second time, and replayed from then on: everything that changes from
+// step to step is in device memory.
 #pragma once
 
 #include "distc/kernels/Cuda.h"
 #include "runtime/backends/Backend.h"
 #include "runtime/backends/cuda/Device.h"
+#include "runtime/backends/cuda/Fusion.h"
 #include "runtime/backends/cuda/MatrixProduct.h"
 #include "runtime/backends/cuda/Stages.h"
 
 #include <map>
 #include <optional>
+#include <tuple>
 
 namespace distc {
 
@@ -58,6 +61,8 @@ private:
     int64_t rows, width, first; // first: where a chunk starts in the rows of its unit (tokens, outputs)
     plan::DType dtype;
     int64_t elements() const { return rows * width; }
+    operator cuda::In() const { return {data, typeOf(dtype)}; }
+    operator cuda::Out() const { return {data, typeOf(dtype)}; }
   };
   /// The batch as it lies in device memory.
   struct DeviceBatch {
@@ -70,15 +75,27 @@ private:
   cuda::KvView cache(uint32_t index) const;
   cuda::BatchView batch(const View &rows) const;
   std::byte *weight(uint32_t index) const;
+  /// Null where there is none.
+  const float *bias(int32_t index) const;
+  const float *ropeTable(uint32_t index) const;
+  /// Whether the product is one for the tensor cores: it is possible, and the rows are so many that it is faster.
+  static bool suitsProduct(const View &x, const cuda::Matrix &weight);
 
   Status loadTables();
   /// Divides `base` among the arrays of the largest batch; returns the bytes needed.
   size_t layBatch(std::byte *base, DeviceBatch &batch) const;
 
   Status createStages();
+  /// An instruction that is no communication: with others of its stage or fusion, or alone.
+  Status dispatch(const Instruction &instruction);
+  Status dispatchNow(const Instruction &instruction);
   Status compute(const Instruction &instruction);
-  Status computeNow(const Instruction &instruction);
   Status communicate(const Instruction &instruction);
+  /// All instructions of a fusion, in fused kernels where these suit, else one by one.
+  Status execute(const Fusion &fusion);
+  Result<bool> runProjections(const Fusion &fusion);
+  Result<bool> runGated(const Fusion &fusion);
+  Result<bool> runResidual(const Fusion &fusion);
   /// How the instructions of this step reach the device: one by one, into a graph, or not at all, the graph being
   /// there.
   enum class Mode { Launch, Capture, Replay };
@@ -107,7 +124,8 @@ private:
   std::vector<std::optional<CudaStages>> programStages_; // by program
   const CudaStages *stages_ = nullptr;                   // of this step; null: instruction by instruction
   int sms_ = 0;
-  std::map<std::pair<uint32_t, size_t>, Graph> graphs_; // by program and number of tokens
+  Fusions fusions_;
+  std::map<std::tuple<uint32_t, size_t, size_t>, Graph> graphs_; // by program, number of tokens and of outputs
   Graph *graph_ = nullptr;
   Mode mode_ = Mode::Launch;
   const plan::Program *program_ = nullptr;

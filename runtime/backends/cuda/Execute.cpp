@@ -29,25 +29,31 @@ Status CudaBackend::execute(const Instruction &instruction) {
   case plan::Op::EmitLogits:
     return emitLogits(instruction);
   default:
-    return cuda::synchronous() ? computeNow(instruction) : compute(instruction);
+    return cuda::synchronous() ? dispatchNow(instruction) : dispatch(instruction);
   }
 }
 
 // With DISTC_CUDA_SYNC=1: to its end, with no other rank's on the device, so that a fault is its own.
-Status CudaBackend::computeNow(const Instruction &instruction) {
+Status CudaBackend::dispatchNow(const Instruction &instruction) {
   static std::mutex alone[16]; // by device: ranks on several may wait for each other
   int device = 0;
   DISTC_TRY(cuda::check(cudaGetDevice(&device), "find the device"));
   std::lock_guard lock(alone[device % 16]);
-  DISTC_TRY(compute(instruction));
+  DISTC_TRY(dispatch(instruction));
   return cuda::check(cudaStreamSynchronize(stream_), "run the kernel");
 }
 
-Status CudaBackend::compute(const Instruction &instruction) {
+Status CudaBackend::dispatch(const Instruction &instruction) {
   if (stages_ && stages_->covers(instruction.index))
     return stages_->launch(
         instruction.index, static_cast<int64_t>(input_->batch->tokens.size()),
         {device_.blockTables, plan_.kv()->blocks_per_sequence(), device_.sequenceOf, device_.positions}, stream_);
+  if (const auto found = fusions_.find(instruction.id); found != fusions_.end())
+    return found->second->parts[0].id == instruction.id ? execute(*found->second) : Status();
+  return compute(instruction);
+}
+
+Status CudaBackend::compute(const Instruction &instruction) {
   cudaError_t error = cudaErrorInvalidValue;
   switch (instruction.op) {
   case plan::Op::Embedding: {
@@ -66,20 +72,23 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Linear: {
     const auto &o = instruction.as<plan::Linear>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    const void *bias = o.bias() < 0 ? nullptr : weight(static_cast<uint32_t>(o.bias()));
+    const float *bias = this->bias(o.bias());
     const cuda::Matrix w = matrix(o.weight(), x.width);
-    // The bias of the few families that have one is not worth a second pass over y.
     if (!bias && cuda::MatrixProduct::suits(in(x), x.rows, w))
-      return product_.run(in(x), x.rows, w, out(y));
+      return product_.run(in(x), x.rows, w, false, out(y));
+    if (suitsProduct(x, w) && y.dtype == x.dtype) {
+      const cuda::ProductPart part{y.data, bias, y.width};
+      error = cuda::product(in(x), x.rows, w, &part, 1, {}, stream_);
+      break;
+    }
     error = cuda::linear(in(x), x.rows, w, {bias, cuda::Type::F32}, {}, out(y), y.width, stream_);
     break;
   }
   case plan::Op::Rope: {
     const auto &o = instruction.as<plan::Rope>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    const auto *table = reinterpret_cast<const float *>(tables_.data() + tableOffsets_[o.table()]);
-    error = cuda::rope(in(x), device_.positions + x.first, table, o.heads(), o.head_dim(), ropeStyleOf(o.style()),
-                       x.rows, out(y), stream_);
+    error = cuda::rope(in(x), device_.positions + x.first, ropeTable(o.table()), o.heads(), o.head_dim(),
+                       ropeStyleOf(o.style()), x.rows, out(y), stream_);
     break;
   }
   case plan::Op::KvAppend: {
@@ -91,10 +100,12 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Attention: {
     const auto &o = instruction.as<plan::Attention>();
     const View q = buffer(o.q()), y = buffer(o.out());
-    const bool decode = program_->regime() == plan::Regime::Decode;
-    const cuda::AttentionParams params{o.heads(), o.scale(), o.window(), o.soft_cap(), decode ? 8 : 1};
-    if (decode && cuda::decodeAttentionSuits(typeOf(q.dtype), cache(o.cache())))
+    const bool isDecode = program_->regime() == plan::Regime::Decode;
+    const cuda::AttentionParams params{o.heads(), o.scale(), o.window(), o.soft_cap(), isDecode ? 8 : 1};
+    if (isDecode && cuda::decodeAttentionSuits(typeOf(q.dtype), cache(o.cache())))
       error = cuda::decodeAttention(in(q), q.rows, cache(o.cache()), params, batch(q), sms_, out(y), stream_);
+    else if (!isDecode && cuda::attentionPrefillSuits(in(q), cache(o.cache()), params, out(y)))
+      error = cuda::attentionPrefill(in(q), q.rows, cache(o.cache()), params, batch(q), out(y), stream_);
     else
       error = cuda::attention(in(q), q.rows, cache(o.cache()), params, batch(q), out(y), stream_);
     break;

@@ -98,6 +98,36 @@ TEST_F(CudaRowOpsTest, KvAppend) {
       }
 }
 
+TEST_F(CudaRowOpsTest, RopeAppendIsRopeAndKvAppend) {
+  const DeviceArray<int32_t> tables({5, 0, 2, 4}), sequenceOf({0, 0, 1, 1}), positions({3, 4, 0, 7});
+  const BatchView batch{tables.data(), 2, sequenceOf.data(), positions.data()};
+  for (Type type : types)
+    for (RopeStyle style : {RopeStyle::Half, RopeStyle::Interleaved})
+      for (int64_t dim : {16, 80, 128, 256}) {
+        const int64_t rows = 4, heads = 6, kvHeads = 3, blockTokens = 4, blocks = 6;
+        const DeviceValues table(reference::ropeTable(10, dim), Type::F32);
+        const auto before = normal(blocks * 2 * kvHeads * blockTokens * dim);
+        const DeviceValues q(normal(rows * heads * dim), type), k(normal(rows * kvHeads * dim), type),
+            v(normal(rows * kvHeads * dim), type), y(rows * heads * dim, type), cache(before, type);
+        const KvView view{cache.data(), type, kvHeads, blockTokens, dim};
+        ASSERT_TRUE(ropeAppendSuits(q, k, v, table.floats(), view, y));
+        ASSERT_CUDA(ropeAppend(q, k, v, table.floats(), heads, style, rows, view, batch, y, nullptr));
+        const DeviceValues yExpected(rows * heads * dim, type), kExpected(rows * kvHeads * dim, type),
+            cacheExpected(before, type);
+        ASSERT_CUDA(rope(q, positions.data(), table.floats(), heads, dim, style, rows, yExpected, nullptr));
+        ASSERT_CUDA(rope(k, positions.data(), table.floats(), kvHeads, dim, style, rows, kExpected, nullptr));
+        ASSERT_CUDA(
+            kvAppend(kExpected, v, rows, {cacheExpected.data(), type, kvHeads, blockTokens, dim}, batch, nullptr));
+        EXPECT_EQ(y.bytes(), yExpected.bytes()) << dim;
+        EXPECT_EQ(cache.bytes(), cacheExpected.bytes()) << dim;
+        ASSERT_CUDA(ropeAppend(q, k, v, table.floats(), heads, style, rows, view, batch, q, nullptr)); // in place
+        EXPECT_EQ(q.bytes(), yExpected.bytes()) << dim;
+      }
+  const DeviceValues odd(4 * 8, Type::F16), cache(8 * 8, Type::F16), table(64, Type::F32);
+  EXPECT_FALSE(ropeAppendSuits(odd, odd, odd, table.floats(), {cache.data(), Type::F16, 1, 4, 8}, odd));
+  EXPECT_FALSE(ropeAppendSuits(odd, odd, odd, table.floats(), {cache.data(), Type::BF16, 1, 4, 16}, odd));
+}
+
 TEST_F(CudaRowOpsTest, Add) {
   for (Type type : types)
     for (int64_t n : {1, 5, 16, 333, 4096})

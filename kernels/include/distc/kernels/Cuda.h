@@ -6,8 +6,8 @@
 // rounded once, to nearest even, where a value is stored.
 //
 // Row invariance: the result of one row does not depend on how many rows a call covers, nor on which. It holds for
-// every kernel here; the order of a sum depends on the row's width alone (attention: on position, window, headDim, the
-// type of the cache and clusterBlocks).
+// every kernel here but attentionPrefill; the order of a sum depends on the row's width alone (attention: on position,
+// window, headDim, the type of the cache and clusterBlocks).
 //
 // Any address that is aligned to its element is right; 16-byte loads are used where pointers, widths and strides allow.
 #pragma once
@@ -47,6 +47,28 @@ struct Matrix {
 cudaError_t linear(In x, int64_t tokens, const Matrix &w, In bias, In residual, Out y, int64_t yStride,
                    cudaStream_t stream);
 
+enum class Activation : uint8_t { Silu, Gelu, GeluTanh, Relu };
+
+/// Some columns of a product as an output of their own, [rows, columns] of the type of x at a multiple of 16 bytes.
+struct ProductPart {
+  void *y;
+  const float *bias; // [columns], or null
+  int64_t columns;   // a multiple of 8
+};
+inline constexpr int maxProductParts = 3;
+
+/// For many rows: y[t, n] = sum_k x[t, k] * w[n, k] + bias[n] on the tensor cores, in f32. x and w are of one 16-bit
+/// type, at multiples of 16 bytes, their columns a multiple of 8; the rows of w are the columns of the parts, one after
+/// the other. A residual, for one part alone and of its type and size, is added to what has been rounded, as `add`
+/// does; it may be y.
+bool productSuits(In x, const Matrix &w);
+cudaError_t product(In x, int64_t rows, const Matrix &w, const ProductPart *parts, int count, In residual,
+                    cudaStream_t stream);
+
+/// y[t, n] = activation(x[t] . w[n]) * (x[t] . w[n + columns]), rounded once; w has the rows of the gate, then those of
+/// what it multiplies, as many, a multiple of 8. y [rows, columns] has the type of x. Otherwise as product.
+cudaError_t gatedProduct(In x, int64_t rows, const Matrix &w, Activation activation, void *y, cudaStream_t stream);
+
 /// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight. y has the type of x and may be x.
 cudaError_t rmsNorm(In x, In weight, float eps, int64_t width, int64_t rows, Out y, cudaStream_t stream);
 
@@ -82,6 +104,12 @@ struct BatchView {
 /// Writes k[t], v[t] ([heads, headDim] each, of one type) at their places in the cache.
 cudaError_t kvAppend(In k, In v, int64_t rows, const KvView &cache, const BatchView &batch, cudaStream_t stream);
 
+/// rope of q into y, which may be q; rope of k, then kvAppend of that and v. All of one type, at multiples of 16 bytes,
+/// headDim a multiple of 16. The same bits as the three.
+bool ropeAppendSuits(In q, In k, In v, const float *cosSin, const KvView &cache, Out y);
+cudaError_t ropeAppend(In q, In k, In v, const float *cosSin, int64_t heads, RopeStyle style, int64_t rows,
+                       const KvView &cache, const BatchView &batch, Out y, cudaStream_t stream);
+
 struct AttentionParams {
   int64_t heads; // query heads; query head h reads KV head h / (heads / cache.heads)
   float scale;
@@ -97,10 +125,16 @@ struct AttentionParams {
 cudaError_t attention(In q, int64_t rows, const KvView &cache, const AttentionParams &params, const BatchView &batch,
                       Out out, cudaStream_t stream);
 
+/// The same for the many rows of prefill, on the tensor cores: q, cache and out of one 16-bit type, at multiples of 16
+/// bytes, headDim a multiple of 8, at most 128 query heads to a KV head; clusterBlocks says nothing. The rows of a
+/// sequence stand together, in the order of their positions, which have no gaps. A row's bits depend on the rows before
+/// it in the call, as their places in tiles do.
+bool attentionPrefillSuits(In q, const KvView &cache, const AttentionParams &params, Out out);
+cudaError_t attentionPrefill(In q, int64_t rows, const KvView &cache, const AttentionParams &params,
+                             const BatchView &batch, Out out, cudaStream_t stream);
+
 /// out[i] = a[i] + b[i]; all of one type. out may be a or b.
 cudaError_t add(In a, In b, int64_t n, Out out, cudaStream_t stream);
-
-enum class Activation : uint8_t { Silu, Gelu, GeluTanh, Relu };
 
 /// out[i] = activation(gate[i]) * up[i]; all of one type. out may be gate or up.
 cudaError_t glu(In gate, In up, Activation activation, int64_t n, Out out, cudaStream_t stream);

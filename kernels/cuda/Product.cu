@@ -1,0 +1,329 @@
+// Products of many rows with weights: y = x wᵀ on Hopper's tensor cores. A block is persistent and has three warp
+// groups: one of its threads copies tiles of x and w into a ring of shared memory, the other two multiply, each 64 of
+// the 128 rows of a tile. Two blocks of a cluster take tiles below each other: each copies half of their tile of w
+// into both. (The scheme is CUTLASS's warp-specialized persistent kernel's; the code is not.)
+//
+// Of a gated product the first half of a tile's columns is of the gate and the second of the projection that the gate
+// multiplies, so that both factors of an output meet in one thread.
+#include "kernels/cuda/Activate.cuh"
+#include "kernels/cuda/TensorMap.h"
+#include "kernels/cuda/Wgmma.cuh"
+
+#include <algorithm>
+
+namespace distc::cuda {
+namespace {
+
+constexpr int tileRows = 128;
+constexpr int tileDepth = 64; // what is summed over: 128 bytes
+constexpr int consumers = 2;  // warp groups, 64 rows each
+constexpr int threads = (1 + consumers) * warpGroup;
+constexpr int clusterBlocks = 2;
+constexpr int tallGroup = 8; // clusters of tiles below each other that are done before the next column of tiles
+constexpr int alignment = 1024;
+constexpr int allStagingBytes = consumers * 4 * stagingBytes;
+constexpr int sharedLimit = 227 * 1024 - alignment - allStagingBytes - 256; // of the ring; 256: its barriers
+constexpr int widths[] = {128, 192, 256};                                   // N, of which the host takes one
+
+template <int N> constexpr int stageBytes = (tileRows + N) * tileDepth * 2;
+template <int N> constexpr int stagesOf = std::min(6, sharedLimit / stageBytes<N>);
+
+struct Arguments {
+  CUtensorMap x, w;
+  ProductPart parts[maxProductParts];
+  int partEnds[maxProductParts]; // columns, of all parts
+  const void *residual;
+  int rows, columns;
+  int depth; // tiles to sum over
+  int tilesDown, tilesAcross;
+  bool biased;
+  Activation activation;
+};
+
+/// Where a cluster's item lies: tiles down (of pairs of blocks) and across.
+struct Item {
+  int down, across;
+};
+__device__ inline Item itemOf(const Arguments &a, int index) {
+  const int down = (a.tilesDown + clusterBlocks - 1) / clusterBlocks;
+  const int group = index / (tallGroup * a.tilesAcross), within = index % (tallGroup * a.tilesAcross);
+  const int height = min(tallGroup, down - group * tallGroup);
+  return {group * tallGroup + within % height, within / height};
+}
+__device__ inline int itemsOf(const Arguments &a) {
+  return (a.tilesDown + clusterBlocks - 1) / clusterBlocks * a.tilesAcross;
+}
+/// Which part has a column, and where it starts in the columns of all.
+__device__ inline int partOf(const Arguments &a, int column, int &start) {
+  int part = 0;
+  start = 0;
+#pragma unroll
+  for (int i = 0; i + 1 < maxProductParts; ++i)
+    if (column >= a.partEnds[i])
+      part = i + 1, start = a.partEnds[i];
+  return part;
+}
+
+/// Stores the first `Columns` of a warp's 16 rows, `row` and `column` being those of the whole product. The residual is
+/// added to what has been rounded.
+template <class T, int Columns, int Size>
+__device__ inline void storeRows(const Arguments &a, const float (&d)[Size], char *staging, int row, int column) {
+  forAllPieces<T, Columns / 8>(d, staging, [&](int i, int j, uint4 words) {
+    if (row + i >= a.rows || column + j >= a.columns)
+      return;
+    int start;
+    const ProductPart &part = a.parts[partOf(a, column + j, start)];
+    const int64_t at = (row + i) * part.columns + column + j - start;
+    if (a.residual) {
+      Pack<T> sum;
+      memcpy(&sum, &words, sizeof(sum));
+      const Pack<T> other = loadPack<true>(static_cast<const T *>(a.residual) + at, packElements);
+#pragma unroll
+      for (int e = 0; e < packElements; ++e)
+        sum.e[e] = fromFloat<T>(toFloat(sum.e[e]) + toFloat(other.e[e]));
+      memcpy(&words, &sum, sizeof(sum));
+    }
+    *reinterpret_cast<uint4 *>(static_cast<T *>(part.y) + at) = words;
+  });
+}
+
+template <int N> __device__ inline void addBias(const Arguments &a, float (&d)[N / 2], int column) {
+#pragma unroll
+  for (int j = 0; j < N / 8; ++j) {
+    const int at = column + j * 8 + int(threadIdx.x) % 4 * 2;
+    int start;
+    const ProductPart &part = a.parts[partOf(a, at, start)];
+    if (part.bias && at < a.columns)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const float bias = part.bias[at - start + e];
+        d[4 * j + e] += bias;
+        d[4 * j + 2 + e] += bias;
+      }
+  }
+}
+
+template <class T, int N, bool Gated>
+__global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constant__ Arguments a) {
+  constexpr int stages = stagesOf<N>, halfColumns = N / 2;
+  constexpr int xBytes = tileRows * tileDepth * 2, halfBytes = halfColumns * tileDepth * 2;
+  extern __shared__ char memory[];
+  char *const ring = memory + (alignment - sharedAddress(memory) % alignment) % alignment;
+  __shared__ uint64_t full[stages], empty[stages];
+  unsigned rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  if (threadIdx.x == 0) {
+    prefetchMap(&a.x);
+    for (int s = 0; s < stages; ++s) {
+      initBarrier(&full[s], 1);
+      initBarrier(&empty[s], consumers * clusterBlocks);
+    }
+    fenceBarriers();
+  }
+  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+  letNextStart();
+
+  const int items = itemsOf(a), step = int(gridDim.x) / clusterBlocks, begin = int(blockIdx.x) / clusterBlocks;
+  if (threadIdx.x < warpGroup) {
+    fewerRegisters<40>();
+    if (threadIdx.x == 0) {
+      // Walks through the tiles to sum over, of one item after the other.
+      struct Cursor {
+        int index, k = 0;
+        int row, weightRow;
+      };
+      const auto find = [&](Cursor &c) {
+        const Item item = itemOf(a, c.index);
+        c.row = (item.down * clusterBlocks + int(rank)) * tileRows;
+        c.weightRow =
+            Gated ? item.across * halfColumns + int(rank) * a.columns : item.across * N + int(rank) * halfColumns;
+      };
+      const auto advance = [&](Cursor &c) {
+        if (++c.k == a.depth) {
+          c.k = 0;
+          c.index += step;
+          find(c);
+        }
+      };
+      const auto copyWeight = [&](const Cursor &c, int stage) {
+        copyBox(ring + stage * stageBytes<N> + xBytes + rank * halfBytes, &a.w, c.k * tileDepth, c.weightRow,
+                &full[stage], uint16_t((1 << clusterBlocks) - 1));
+      };
+      const auto copyInput = [&](const Cursor &c, int stage) {
+        copyBox(ring + stage * stageBytes<N>, &a.x, c.k * tileDepth, c.row, &full[stage]);
+      };
+      Cursor weights{begin}, inputs{begin};
+      find(weights);
+      find(inputs);
+      // Weights are nobody's output: those of the first turn of the ring are under way before the kernel before ends.
+      const int64_t total = begin < items ? int64_t((items - begin - 1) / step + 1) * a.depth : 0;
+      const int ahead = int(min(int64_t(stages), total));
+      for (int i = 0; i < ahead; ++i, advance(weights)) {
+        arriveExpecting(&full[i], stageBytes<N>);
+        copyWeight(weights, i);
+      }
+      waitForPrevious();
+      for (int i = 0; i < ahead; ++i, advance(inputs))
+        copyInput(inputs, i);
+      int stage = 0;
+      uint32_t parity = 0;
+      for (int64_t i = stages; i < total; ++i, advance(inputs)) {
+        waitBarrier(&empty[stage], parity);
+        arriveExpecting(&full[stage], stageBytes<N>);
+        copyWeight(inputs, stage);
+        copyInput(inputs, stage);
+        if (++stage == stages)
+          stage = 0, parity ^= 1;
+      }
+    }
+  } else {
+    moreRegisters<232>();
+    waitForPrevious(); // what is stored may be what it reads
+    const int group = int(threadIdx.x) / warpGroup - 1;
+    const auto release = [&](int stage) { // to both blocks: each copies into this one
+      if (threadIdx.x % warpGroup < clusterBlocks)
+        arriveAt(&empty[stage], threadIdx.x % warpGroup);
+    };
+    int stage = 0;
+    uint32_t parity = 0;
+    float d[N / 2];
+    for (int index = begin; index < items; index += step) {
+      for (int k = 0; k < a.depth; ++k) {
+        waitBarrier(&full[stage], parity);
+        const uint32_t x = sharedAddress(ring + stage * stageBytes<N>) + group * 64 * tileDepth * 2;
+        const uint32_t w = sharedAddress(ring + stage * stageBytes<N>) + xBytes;
+        settle(d);
+        beginProducts();
+#pragma unroll
+        for (int i = 0; i < tileDepth / 16; ++i)
+          multiply<T, N>(d, operandOf(x + 32 * i), operandOf(w + 32 * i), k > 0 || i > 0);
+        commitProducts();
+        if (k > 0) {
+          waitProducts<1>();
+          release(stage == 0 ? stages - 1 : stage - 1);
+        }
+        if (++stage == stages)
+          stage = 0, parity ^= 1;
+      }
+      waitProducts<0>();
+      settle(d);
+      release(stage == 0 ? stages - 1 : stage - 1);
+
+      const Item item = itemOf(a, index);
+      const int warp = int(threadIdx.x) / warpSize - warpGroup / warpSize;
+      const int row = (item.down * clusterBlocks + int(rank)) * tileRows + warp * 16;
+      char *const staging = ring + stages * stageBytes<N> + warp * stagingBytes;
+      if constexpr (Gated) {
+        forActivation(a.activation, [&](auto kind) {
+#pragma unroll
+          for (int i = 0; i < N / 4; ++i)
+            d[i] = activateFast<kind.value>(d[i]) * d[i + N / 4];
+        });
+        storeRows<T, halfColumns>(a, d, staging, row, item.across * halfColumns);
+      } else {
+        if (a.biased)
+          addBias<N>(a, d, item.across * N);
+        storeRows<T, N>(a, d, staging, row, item.across * N);
+      }
+    }
+  }
+  // No block leaves while the other copies into it or arrives at its barriers.
+  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+
+/// The width of tiles that is done first: so many turns of all clusters, and a turn takes as long as its columns and
+/// 200 more (measured: 29, 37 and 43 us for the widths, at a depth of 4096).
+int bestWidth(int64_t down, int64_t columns, bool gated, int clusters) {
+  int best = 0;
+  int64_t least = INT64_MAX;
+  for (int n : widths) {
+    const int64_t items = down * divideUp(columns, gated ? n / 2 : n);
+    const int64_t cost = divideUp(items, clusters) * (n + 200);
+    if (cost <= least)
+      least = cost, best = n;
+  }
+  return best;
+}
+
+template <class T, int N, bool Gated> cudaError_t launchTiles(Arguments &a, const Matrix &w, cudaStream_t stream) {
+  constexpr size_t bytes = alignment + size_t(stagesOf<N>) * stageBytes<N> + allStagingBytes;
+  if (const cudaError_t error = mapMatrix(w, N / 2, a.w); error != cudaSuccess)
+    return error;
+  static const cudaError_t allowed =
+      cudaFuncSetAttribute(productKernel<T, N, Gated>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  if (allowed != cudaSuccess)
+    return allowed;
+  a.tilesAcross = int(divideUp(a.columns, Gated ? N / 2 : N));
+  const int64_t items = divideUp(a.tilesDown, clusterBlocks) * a.tilesAcross;
+  const auto blocks = unsigned(std::min<int64_t>(items, multiprocessors() / clusterBlocks) * clusterBlocks);
+  return launchOverlapped(stream, productKernel<T, N, Gated>, dim3(blocks), threads, bytes, clusterBlocks, a);
+}
+
+cudaError_t run(In x, int64_t rows, const Matrix &w, Arguments &a, bool gated, cudaStream_t stream) {
+  if (rows <= 0)
+    return cudaSuccess;
+  if (rows > INT32_MAX / 2)
+    return cudaErrorInvalidValue;
+  if (const cudaError_t error = mapMatrix({x.data, x.type, rows, w.cols, w.cols}, tileRows, a.x); error != cudaSuccess)
+    return error;
+  a.rows = int(rows);
+  a.depth = int(divideUp(w.cols, tileDepth));
+  a.tilesDown = int(divideUp(rows, tileRows));
+  const int n = bestWidth(divideUp(a.tilesDown, clusterBlocks), a.columns, gated, multiprocessors() / clusterBlocks);
+  const auto ofType = [&](auto element) {
+    using T = decltype(element);
+    return withBool(gated, [&](auto isGated) {
+      switch (n) {
+      case 128:
+        return launchTiles<T, 128, isGated.value>(a, w, stream);
+      case 192:
+        return launchTiles<T, 192, isGated.value>(a, w, stream);
+      default:
+        return launchTiles<T, 256, isGated.value>(a, w, stream);
+      }
+    });
+  };
+  return x.type == Type::F16 ? ofType(__half()) : ofType(__nv_bfloat16());
+}
+
+} // namespace
+
+bool productSuits(In x, const Matrix &w) {
+  return x.type != Type::F32 && w.type == x.type && w.cols % packElements == 0 && w.rowStride % packElements == 0 &&
+         aligned16(x.data, w.data) && w.rows <= INT32_MAX / 2 && w.cols <= INT32_MAX / 2;
+}
+
+cudaError_t product(In x, int64_t rows, const Matrix &w, const ProductPart *parts, int count, In residual,
+                    cudaStream_t stream) {
+  if (!productSuits(x, w) || count < 1 || count > maxProductParts ||
+      (residual.data && (count != 1 || residual.type != x.type || !aligned16(residual.data))))
+    return cudaErrorInvalidValue;
+  Arguments a{};
+  for (int i = 0; i < maxProductParts; ++i) {
+    if (i < count) {
+      if (!aligned16(parts[i].y) || parts[i].columns % packElements != 0)
+        return cudaErrorInvalidValue;
+      a.parts[i] = parts[i];
+      a.columns += int(parts[i].columns);
+      a.biased = a.biased || parts[i].bias;
+    }
+    a.partEnds[i] = a.columns;
+  }
+  if (a.columns != w.rows)
+    return cudaErrorInvalidValue;
+  a.residual = residual.data;
+  return run(x, rows, w, a, false, stream);
+}
+
+cudaError_t gatedProduct(In x, int64_t rows, const Matrix &w, Activation activation, void *y, cudaStream_t stream) {
+  if (!productSuits(x, w) || w.rows % (2 * packElements) != 0 || !aligned16(y))
+    return cudaErrorInvalidValue;
+  Arguments a{};
+  a.columns = int(w.rows / 2);
+  a.parts[0] = {y, nullptr, a.columns};
+  std::fill_n(a.partEnds, maxProductParts, a.columns);
+  a.activation = activation;
+  return run(x, rows, w, a, true, stream);
+}
+
+} // namespace distc::cuda

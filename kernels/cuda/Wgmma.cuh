@@ -1,0 +1,145 @@
+// Products of tensor cores by a warp group (wgmma, PTX ISA 8.0): d [64, N] += a [64, 16] b [16, N]. Thread t of the
+// group has rows t / 32 * 16 + t % 32 / 4 and 8 below; d[4 j + 2 i + e] is column 8 j + 2 (t % 4) + e of the i-th of
+// them. Operands in shared memory lie in rows of 128 bytes, 64 elements, whose 16-byte pieces are swizzled: piece c of
+// row r is at c ^ r % 8. Eight such rows are an atom, which starts at a multiple of 1024 bytes.
+#pragma once
+
+#include "kernels/cuda/Hopper.cuh"
+
+namespace distc::cuda {
+
+/// Rows of the operand are rows of d (or columns, for b), their elements are what is summed over; the next 16 of those
+/// lie 32 bytes on.
+__device__ inline uint64_t operandOf(uint32_t address) {
+  return uint64_t((address & 0x3FFFF) >> 4) | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
+}
+/// b as it is: its rows are what is summed over, their elements columns of d; 64 columns further lie `panelBytes` on,
+/// the next 16 rows 2048 bytes on.
+__device__ inline uint64_t rowsOperandOf(uint32_t address, int panelBytes) {
+  return uint64_t((address & 0x3FFFF) >> 4) | uint64_t(panelBytes >> 4) << 16 | uint64_t(1024 >> 4) << 32 |
+         uint64_t(1) << 62;
+}
+
+/// Before products whose registers were written by ordinary instructions.
+__device__ inline void beginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void commitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+/// Waits for all products but those of the last N commits.
+template <int N> __device__ inline void waitProducts() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+/// Keeps uses of registers behind a wait.
+template <int N> __device__ inline void settle(float (&d)[N]) {
+#pragma unroll
+  for (int i = 0; i < N; ++i)
+    asm volatile("" : "+f"(d[i])::"memory");
+}
+
+// clang-format off
+#define DISTC_D4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define DISTC_D16(i) DISTC_D4(i), DISTC_D4(i + 4), DISTC_D4(i + 8), DISTC_D4(i + 12)
+#define DISTC_D32(i) DISTC_D16(i), DISTC_D16(i + 16)
+#define DISTC_N0 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define DISTC_N32 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define DISTC_N64 "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define DISTC_N96 "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111"
+#define DISTC_N112 "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define DISTC_D_64 DISTC_D32(0)
+#define DISTC_D_128 DISTC_D_64, DISTC_D32(32)
+#define DISTC_D_192 DISTC_D_128, DISTC_D32(64)
+#define DISTC_D_224 DISTC_D_192, DISTC_D16(96)
+#define DISTC_D_256 DISTC_D_224, DISTC_D16(112)
+#define DISTC_N_64 DISTC_N0
+#define DISTC_N_128 DISTC_N_64 ", " DISTC_N32
+#define DISTC_N_192 DISTC_N_128 ", " DISTC_N64
+#define DISTC_N_224 DISTC_N_192 ", " DISTC_N96
+#define DISTC_N_256 DISTC_N_224 ", " DISTC_N112
+// p: the number of the first operand behind d.
+#define DISTC_SHARED_SHARED(N, TYPE, A, B, P)                                                                          \
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" P ", 0;\n"                                                        \
+               "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" DISTC_N_##N "}, %" A ", %" B       \
+               ", p, 1, 1, 0, 0;\n}"                                                                                   \
+               : DISTC_D_##N : "l"(a), "l"(b), "r"(int(add)))
+#define DISTC_REGISTERS_ROWS(N, TYPE, A0, A1, A2, A3, B)                                                               \
+  asm volatile("{\n.reg .pred p;\nsetp.eq.u32 p, 0, 0;\n"                                                             \
+               "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" DISTC_N_##N "}, {%" A0 ", %" A1    \
+               ", %" A2 ", %" A3 "}, %" B ", p, 1, 1, 1;\n}"                                                           \
+               : DISTC_D_##N : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+// clang-format on
+
+/// a and b by operandOf. Without `add`, d is overwritten.
+template <class T, int N> __device__ inline void multiply(float (&d)[N / 2], uint64_t a, uint64_t b, bool add) {
+  constexpr bool isBf16 = std::is_same_v<T, __nv_bfloat16>;
+  // clang-format off
+  if constexpr (N == 64) { if constexpr (isBf16) DISTC_SHARED_SHARED(64, "bf16", "32", "33", "34"); else DISTC_SHARED_SHARED(64, "f16", "32", "33", "34"); }
+  else if constexpr (N == 128) { if constexpr (isBf16) DISTC_SHARED_SHARED(128, "bf16", "64", "65", "66"); else DISTC_SHARED_SHARED(128, "f16", "64", "65", "66"); }
+  else if constexpr (N == 192) { if constexpr (isBf16) DISTC_SHARED_SHARED(192, "bf16", "96", "97", "98"); else DISTC_SHARED_SHARED(192, "f16", "96", "97", "98"); }
+  else if constexpr (N == 224) { if constexpr (isBf16) DISTC_SHARED_SHARED(224, "bf16", "112", "113", "114"); else DISTC_SHARED_SHARED(224, "f16", "112", "113", "114"); }
+  else if constexpr (N == 256) { if constexpr (isBf16) DISTC_SHARED_SHARED(256, "bf16", "128", "129", "130"); else DISTC_SHARED_SHARED(256, "f16", "128", "129", "130"); }
+  // clang-format on
+}
+
+/// a in registers: the elements of an earlier d as pairs, those of columns 8 j in the two rows, then of 8 j + 8. b by
+/// rowsOperandOf.
+template <class T, int N> __device__ inline void multiplyRows(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
+  constexpr bool isBf16 = std::is_same_v<T, __nv_bfloat16>;
+  // clang-format off
+  if constexpr (N == 64) { if constexpr (isBf16) DISTC_REGISTERS_ROWS(64, "bf16", "32", "33", "34", "35", "36"); else DISTC_REGISTERS_ROWS(64, "f16", "32", "33", "34", "35", "36"); }
+  else if constexpr (N == 128) { if constexpr (isBf16) DISTC_REGISTERS_ROWS(128, "bf16", "64", "65", "66", "67", "68"); else DISTC_REGISTERS_ROWS(128, "f16", "64", "65", "66", "67", "68"); }
+  else if constexpr (N == 256) { if constexpr (isBf16) DISTC_REGISTERS_ROWS(256, "bf16", "128", "129", "130", "131", "132"); else DISTC_REGISTERS_ROWS(256, "f16", "128", "129", "130", "131", "132"); }
+  // clang-format on
+}
+
+/// Two floats as they are stored, the first in the low half.
+template <class T> __device__ inline uint32_t pairOf(float low, float high) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+    return *reinterpret_cast<const uint32_t *>(&pair);
+  } else {
+    const __half2 pair = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const uint32_t *>(&pair);
+  }
+}
+
+// ------------------------------------------------------------------------------------ what a warp has of d, to memory
+
+constexpr int stagedColumns = 64;
+constexpr int stagingBytes = 16 * stagedColumns * 2; // of a warp, in shared memory
+
+/// Rounds the columns [8 First, 8 (First + Count)) of the 16 rows that a warp has of d and hands them on in pieces of
+/// eight, f(row, column - 8 First, words): successive lanes have successive pieces of a row. Through shared memory,
+/// since a lane's own are two by two.
+template <class T, int First, int Count, int Size, class F>
+__device__ inline void forPieces(const float (&d)[Size], char *staging, F f) {
+  static_assert(Count % 2 == 0 && Count * 8 <= stagedColumns);
+  const int lane = int(threadIdx.x) % warpSize;
+  const auto placeOf = [&](int row, int piece) { return staging + row * 128 + (piece ^ row % 8) * 16; };
+#pragma unroll
+  for (int j = 0; j < Count; j += 2) {
+    uint32_t w[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i)
+      w[i] = pairOf<T>(d[4 * (First + j) + 2 * i], d[4 * (First + j) + 2 * i + 1]);
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                     sharedAddress(placeOf(lane % 16, j + lane / 16))),
+                 "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3])
+                 : "memory");
+  }
+  __syncwarp();
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int row = i * 4 + lane / 8, piece = lane % 8;
+    if (piece < Count)
+      f(row, piece * 8, *reinterpret_cast<const uint4 *>(placeOf(row, piece)));
+  }
+  __syncwarp();
+}
+/// Of all columns [0, 8 Count).
+template <class T, int Count, int First = 0, int Size, class F>
+__device__ inline void forAllPieces(const float (&d)[Size], char *staging, F f) {
+  constexpr int now = Count - First < 8 ? Count - First : 8;
+  forPieces<T, First, now>(d, staging, [&](int row, int column, uint4 words) { f(row, First * 8 + column, words); });
+  if constexpr (First + now < Count)
+    forAllPieces<T, Count, First + now>(d, staging, f);
+}
+
+} // namespace distc::cuda
