@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid
   __shared__ __align__(16) float corrections[warps][Queries];
   __shared__ float maxima[warps][Queries], totals[warps][Queries];
   __shared__ float blockMaximum[Queries], blockTotal[Queries];
-  letDependentsLaunch();
+  letNextStart();
   const cg::cluster_group cluster = cg::this_cluster();
   const int blocks = int(cluster.num_blocks()), rank = int(cluster.block_rank());
   const int lane = threadIdx.x % warpSize, warp = threadIdx.x / warpSize;
@@ -253,8 +253,8 @@ cudaError_t launchShape(Arguments a, int64_t rows, int sms, cudaStream_t stream)
   constexpr int most = (warps + 1) * Queries * RowLanes * packElements * int(sizeof(float));
   if (const cudaError_t error = prepareStage<decodeAttentionKernel<T, RowLanes, Queries>>(most); error != cudaSuccess)
     return error;
-  return launchDependent(stream, decodeAttentionKernel<T, RowLanes, Queries>, clusters * blocks, threads, shared,
-                         blocks, a);
+  return launchOverlapped(stream, decodeAttentionKernel<T, RowLanes, Queries>, dim3(unsigned(clusters * blocks)),
+                          threads, shared, blocks, a);
 }
 
 template <class T, int RowLanes>

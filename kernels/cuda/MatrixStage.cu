@@ -82,14 +82,14 @@ struct TileWalk {
 };
 
 struct Shared {
-  Barrier full[maxSlots], empty[maxSlots];
+  uint64_t full[maxSlots], empty[maxSlots];
   Tile produced[maxPassTiles], tiles[maxPassTiles];
   float squares[warps][stageTokens];
   unsigned long long best[stageTokens];
   int tileCount;
 };
 
-__device__ inline void syncConsumers() { asm volatile("bar.sync 1, %0;" ::"n"(consumers) : "memory"); }
+__device__ inline void syncConsumers() { syncThreads(1, consumers); }
 
 __device__ void produce(const MatrixStage &s, Shared &shared, uint32_t ring, int slots, int passTiles) {
   const uint64_t policy = evictFirst();
@@ -101,13 +101,14 @@ __device__ void produce(const MatrixStage &s, Shared &shared, uint32_t ring, int
     for (int block = 0; block < blocks; ++block)
       for (int i = 0; i < count; ++i) {
         const Tile tile = shared.produced[i];
-        shared.empty[slot].wait(parity);
-        shared.full[slot].expect(uint32_t(tile.n0 + tile.n1) * tileColumns * 2);
+        waitBarrier(&shared.empty[slot], parity);
+        arriveExpecting(&shared.full[slot], uint32_t(tile.n0 + tile.n1) * tileColumns * 2);
         const uint32_t to = ring + slot * tileBytes;
         const int at = block * (tileColumns / stageColumns);
-        copyBox(to, s.weights[tile.w0].maps.box[tile.n0 / 2 - 1], tile.r0, at, shared.full[slot], policy);
+        copyBox(to, s.weights[tile.w0].maps.box[tile.n0 / 2 - 1], tile.r0, at, &shared.full[slot], policy);
         if (tile.n1 > 0)
-          copyBox(to + halfBytes, s.weights[tile.w1].maps.box[tile.n1 / 2 - 1], tile.r1, at, shared.full[slot], policy);
+          copyBox(to + halfBytes, s.weights[tile.w1].maps.box[tile.n1 / 2 - 1], tile.r1, at, &shared.full[slot],
+                  policy);
         if (++slot == slots) {
           slot = 0;
           parity ^= 1;
@@ -268,7 +269,7 @@ private:
   /// products: the columns are permuted, those of x in the same way. Of eight rows, lane group g reads row
   /// (g % 2) * 4 + g / 2: rows whose swizzled chunks lie in different banks.
   __device__ void multiplyTile(int n0, int n1, const uint32_t (&x)[2][4], float (&sum)[4]) {
-    shared.full[slot].wait(parity);
+    waitBarrier(&shared.full[slot], parity);
     const uint32_t tile = ring + slot * tileBytes;
     const int row0 = warp * n0 + rowOfGroup(), row1 = warp * n1 + rowOfGroup();
 #pragma unroll
@@ -281,7 +282,7 @@ private:
     }
     __syncwarp();
     if (lane == 0)
-      shared.empty[slot].arrive();
+      arrive(&shared.empty[slot]);
     if (++slot == slots) {
       slot = 0;
       parity ^= 1;
@@ -499,16 +500,16 @@ template <class T, Prologue P, int PassTiles>
 __global__ void __launch_bounds__(threads, 1)
     matrixStageKernel(const __grid_constant__ MatrixStage stage, const __grid_constant__ StageInput input) {
   extern __shared__ __align__(1024) unsigned char dynamic[]; // the ring, the scratch, Shared
-  letDependentsLaunch();
+  letNextStart();
   const int slots = slotsOf(stage);
   float *scratch = reinterpret_cast<float *>(dynamic + slots * tileBytes);
   Shared &shared = *reinterpret_cast<Shared *>(dynamic + slots * tileBytes + scratchBytes(stage));
   if (threadIdx.x == 0) {
     for (int i = 0; i < slots; ++i) {
-      shared.full[i].init(1);
-      shared.empty[i].init(warps);
+      initBarrier(&shared.full[i], 1);
+      initBarrier(&shared.empty[i], warps);
     }
-    publishBarriers();
+    fenceBarriers();
   }
   __syncthreads();
   if (threadIdx.x >= consumers) {
@@ -524,7 +525,8 @@ cudaError_t launchStage(const MatrixStage &stage, const StageInput &input, cudaS
   if (const cudaError_t error = prepareStage<matrixStageKernel<T, P, PassTiles>>(blockBytes); error != cudaSuccess)
     return error;
   const size_t bytes = size_t(slotsOf(stage)) * tileBytes + scratchBytes(stage) + sizeof(Shared);
-  return launchDependent(stream, matrixStageKernel<T, P, PassTiles>, stage.sms, threads, bytes, 1, stage, input);
+  return launchOverlapped(stream, matrixStageKernel<T, P, PassTiles>, dim3(unsigned(stage.sms)), threads, bytes, 1,
+                          stage, input);
 }
 
 template <class T, Prologue P>

@@ -1,48 +1,11 @@
-// What stages are made of: barriers of asynchronous copies, the copy engine, tensor-core products, dependent launches.
+// What stages are made of beside Hopper.cuh: copies of tiles, fresh loads, tensor-core products of one warp.
 #pragma once
 
-#include "kernels/cuda/Device.cuh"
+#include "kernels/cuda/Hopper.cuh"
 
 #include <atomic>
 
 namespace distc::cuda {
-
-__device__ inline uint32_t sharedAddress(const void *p) { return uint32_t(__cvta_generic_to_shared(p)); }
-
-/// An mbarrier in shared memory. Phases alternate; wait(parity) returns when the phase of that parity has ended.
-struct Barrier {
-  uint64_t state;
-
-  __device__ void init(uint32_t arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(sharedAddress(this)), "r"(arrivals) : "memory");
-  }
-  __device__ void arrive() {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(sharedAddress(this)) : "memory");
-  }
-  /// One arrival, and the phase also waits for so many bytes.
-  __device__ void expect(uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(sharedAddress(this)), "r"(bytes)
-                 : "memory");
-  }
-  __device__ void wait(uint32_t parity) {
-    uint32_t done = 0;
-    while (!done)
-      asm volatile("{\n\t.reg .pred p;\n\t"
-                   "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
-                   "selp.u32 %0, 1, 0, p;\n\t}"
-                   : "=r"(done)
-                   : "r"(sharedAddress(this)), "r"(parity)
-                   : "memory");
-  }
-};
-
-/// Barrier objects that have just been initialized, for the copy engine to see; before a __syncthreads.
-__device__ inline void publishBarriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
-
-/// Lets the next kernel of the stream start where there is room; it waits for this one's results by itself.
-__device__ inline void letDependentsLaunch() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
-/// Waits until the kernels before this one have ended and their results are visible.
-__device__ inline void waitForPrevious() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
 
 /// Weights are read once in a step: they should not push out of the cache what is read by all.
 __device__ inline uint64_t evictFirst() {
@@ -52,14 +15,12 @@ __device__ inline uint64_t evictFirst() {
 }
 
 /// Copies a box at (0, row, block) of a three-dimensional map.
-__device__ inline void copyBox(uint32_t to, const void *map, int row, int block, Barrier &barrier, uint64_t policy) {
+__device__ inline void copyBox(uint32_t to, const void *map, int row, int block, uint64_t *barrier, uint64_t policy) {
   asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
                "[%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(to),
-               "l"(map), "r"(0), "r"(row), "r"(block), "r"(sharedAddress(&barrier)), "l"(policy)
+               "l"(map), "r"(0), "r"(row), "r"(block), "r"(sharedAddress(barrier)), "l"(policy)
                : "memory");
 }
-__device__ inline void prefetchMap(const void *map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
-
 __device__ inline uint4 loadShared16(uint32_t address) {
   uint4 v;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
@@ -132,25 +93,6 @@ template <auto Kernel> cudaError_t prepareStage(int sharedBytes) {
   if (error == cudaSuccess)
     prepared.fetch_or(bit, std::memory_order_release);
   return error;
-}
-
-/// As launch(), and the kernel may start before the one before it on the stream has ended.
-template <class... Parameters, class... Arguments>
-cudaError_t launchDependent(cudaStream_t stream, void (*kernel)(Parameters...), int64_t blocks, int threads,
-                            size_t sharedBytes, int clusterBlocks, Arguments &&...arguments) {
-  cudaLaunchAttribute attributes[2]{};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim = {unsigned(clusterBlocks), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(unsigned(blocks));
-  config.blockDim = dim3(unsigned(threads));
-  config.dynamicSmemBytes = sharedBytes;
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = clusterBlocks > 1 ? 2 : 1;
-  return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
 }
 
 } // namespace distc::cuda
