@@ -1,6 +1,11 @@
 #include "compiler/Transforms/Passes.h"
 #include "runtime/schema/Tiles.h"
 
+#include "llvm/ADT/BitVector.h"
+
+#include <deque>
+#include <set>
+
 namespace distc {
 #define GEN_PASS_DEF_SCHEDULETILES
 #include "compiler/Transforms/Passes.h.inc"
@@ -158,18 +163,41 @@ public:
   SmallVector<int64_t> add(ArrayRef<planir::InstructionOpInterface> instructions, std::optional<int64_t> stage) {
     std::set<int64_t> needs;
     for (planir::InstructionOpInterface instruction : instructions)
-      for (const void *read : readsOf(instruction))
-        needs.insert(writers_[read].begin(), writers_[read].end());
-    std::set<int64_t> passedOn = stage ? std::set<int64_t>{*stage} : needs;
+      for (const void *read : readsOf(instruction)) {
+        const std::set<int64_t> &writers = writers_[read];
+        needs.insert(writers.begin(), writers.end());
+      }
     for (planir::InstructionOpInterface instruction : instructions)
       for (const void *written : writtenBy(instruction))
-        writers_[written] = passedOn;
+        writers_[written] = stage ? std::set<int64_t>{*stage} : needs;
+    SmallVector<int64_t> waits = reduced(SmallVector<int64_t>(needs.begin(), needs.end()));
     if (stage)
-      needs.erase(*stage);
-    return {needs.begin(), needs.end()};
+      remember(waits);
+    return waits;
   }
 
 private:
+  // Without those that the others wait for.
+  SmallVector<int64_t> reduced(ArrayRef<int64_t> needs) {
+    llvm::BitVector behind(after_.size() + 1);
+    SmallVector<int64_t> waits;
+    for (int64_t need : llvm::reverse(needs))
+      if (!behind.test(need)) {
+        waits.insert(waits.begin(), need);
+        behind.set(need);
+        behind |= after_[need];
+      }
+    return waits;
+  }
+  // The stages that have ended before one starts.
+  void remember(ArrayRef<int64_t> waits) {
+    llvm::BitVector &after = after_.emplace_back(after_.size() + 1);
+    for (int64_t wait : waits) {
+      after.set(wait);
+      after |= after_[wait];
+    }
+  }
+
   static const void *cacheOf(planir::InstructionOpInterface instruction) {
     auto cache = instruction->getAttrOfType<FlatSymbolRefAttr>("cache");
     return cache ? cache.getAsOpaquePointer() : nullptr;
@@ -192,6 +220,7 @@ private:
   }
 
   DenseMap<const void *, std::set<int64_t>> writers_; // stages, by what they wrote
+  std::deque<llvm::BitVector> after_;                 // by stage: references stay good while it grows
 };
 
 struct ScheduleTilesPass : distc::impl::ScheduleTilesBase<ScheduleTilesPass> {

@@ -32,7 +32,7 @@ plan.rank @rank0 producer "hand" target "sm_90" passes [] {
   // CHECK-NEXT: plan.stage rows from 9 count 2 waits [1] bounds [0, 11, 22, 32]
   // CHECK-NEXT: plan.stage glu from 11 count 4 waits [2] bounds [0, 21, 42, 64]
   // CHECK-NEXT: plan.stage rows from 15 count 1 waits [3] bounds [0, 11, 22, 32]
-  // CHECK-NEXT: plan.stage glu from 17 count 5 waits [2, 4] bounds
+  // CHECK-NEXT: plan.stage glu from 17 count 5 waits [4] bounds
   // CHECK-NEXT: }
   // CHECK-NOT: plan.stage
 

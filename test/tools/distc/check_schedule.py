@@ -1,0 +1,64 @@
+"""Seeds faults into the tile schedule of a plan set's IR: each must be refused, with its reason.
+
+usage: check_schedule.py PLANS.mlir FOLDER
+"""
+
+import re
+import subprocess
+import sys
+
+source, folder = sys.argv[1:]
+text = open(source).read()
+
+
+def offset_of(name):
+    return re.search(rf'plan\.buffer "{re.escape(name)}" .* at (\d+)', text)[1]
+
+
+def at(name, offset):
+    """The buffer of that name in the decode program, moved."""
+    return lambda s: re.sub(rf'(plan\.buffer "{re.escape(name)}" .* at )\d+', rf"\g<1>{offset}", s, count=1)
+
+
+def first(pattern, replacement):
+    return lambda s: re.sub(pattern, replacement, s, count=1)
+
+
+glu = r"(plan\.stage +glu from \d+ count \d+ waits \[\d+\] bounds \[0, )(.*, )(\d+)\]"
+q = re.search(r"plan\.rope \d+ : (%\d+), .* -> (%\d+) \"layers\.0\.q\"", text)
+faults = [
+    ("a unit that nobody streams", lambda s: re.sub(glu, lambda m: f"{m[1]}{m[2]}{int(m[3]) - 1}]", s, count=1),
+     "each unit must be streamed once"),
+    ("a first unit that nobody streams", first(r"(plan\.stage +qkv .* bounds \[)0,", r"\g<1>1,"),
+     "each unit must be streamed once"),
+    ("bounds that descend", lambda s: re.sub(glu, lambda m: f"{m[1]}{int(m[3])}, {m[2].split(', ', 1)[1]}{m[3]}]", s, count=1),
+     "each unit must be streamed once"),
+    ("a share too many", first(r"(plan\.stage +rows .* bounds \[0, )", r"\g<1>0, "), "one range for each of 132 SMs"),
+    ("SMs that have no share", first(r"plan\.schedule +sms 132", "plan.schedule sms 133"), "one range for each of 133 SMs"),
+    ("a ring of one tile", first(r"ring 212992", "ring 16384"), "expected a decode program, at least 1 SM and 2 to 13 tiles"),
+    ("a ring that no SM has", first(r"ring 212992", "ring 229376"), "2 to 13 tiles"),
+    ("an attention that does not wait", first(r"(plan\.stage +attention from \d+ count 1 waits )\[\d+\]", r"\g<1>[]"),
+     "needs what stage 0 writes, and does not wait for it"),
+    ("a wait for a later stage", first(r"(plan\.stage +attention from \d+ count 1 waits )\[\d+\]", r"\g<1>[3]"),
+     "waits for stage 3, which is not before it"),
+    ("a stage that is another kind", first(r"plan\.stage +glu", "plan.stage rows"), "are not those of a stage of kind 0"),
+    ("a stage that is too long", first(r"(plan\.stage +qkv from \d+ count )7", r"\g<1>8"), "are not those of a stage of kind 2"),
+    ("a stage in the middle of another", first(r"(plan\.stage +attention from )8", r"\g<1>6"),
+     "behind those of the stage before"),
+    ("a stage behind the program", first(r"(plan\.stage +rows from )\d+", r"\g<1>100000"),
+     "instructions, behind those of the stage before"),
+    ("a reader of what a stage keeps to itself", first(rf"(plan\.attention \d+ : ){q[2]},", rf"\g<1>{q[1]},"),
+     "does not write to memory"),
+    ("an output over an input of its stage", at("layers.0.x", offset_of("layers.0.a")), "layers.0.a"),
+]
+failed = 0
+for name, fault, reason in faults:
+    changed = fault(text)
+    path = folder + ".mlir"
+    open(path, "w").write(changed)
+    run = subprocess.run(["distc-translate", "--import", path, folder], capture_output=True, text=True)
+    if changed == text or run.returncode != 1 or reason not in run.stderr:
+        failed += 1
+        print(f"{name}: {'not seeded' if changed == text else f'exit code {run.returncode}'}, expected '{reason}'\n{run.stderr[:800]}")
+print(f"{len(faults) - failed} of {len(faults)} faults were found")
+sys.exit(failed > 0)
