@@ -67,6 +67,8 @@ public:
       match = linears(i, !norm);
     if (match.count == 0)
       return {};
+    if (norm && columns(match.linears[0]) > int64_t(kMaxNormColumns))
+      return {};
     size_t readers = match.linears.size();
     if (norm && (match.linears[0].getInput() != norm.getOut() || reads_[norm.getOut()] != readers))
       return {};
@@ -102,7 +104,8 @@ private:
         rotatedQ.getHeadDim() != rotatedK.getHeadDim() || rotatedQ.getHeadDim() % 4 != 0)
       return {};
     auto cache = symbols_.lookup<planir::KvCacheOp>(append.getCache());
-    if (cache.getDtype() != bufferOf(q.getInput()).getDtype() || !readOnce(q.getOut()) || !readOnce(k.getOut()) ||
+    if (cache.getDtype() != bufferOf(q.getInput()).getDtype() || cache.getHeadDim() != rotatedQ.getHeadDim() ||
+        bufferOf(rotatedQ.getOut()).getDtype() != cache.getDtype() || !readOnce(q.getOut()) || !readOnce(k.getOut()) ||
         !readOnce(v.getOut()) || !readOnce(rotatedK.getOut()))
       return {};
     for (planir::LinearOp linear : {q, k, v})
@@ -137,7 +140,8 @@ private:
       return match;
     auto add = get<planir::AddOp>(i + 1);
     Value out = match.linears[0].getOut();
-    if (add && (add.getA() == out) != (add.getB() == out) && readOnce(out) && isHalf(out))
+    if (add && (add.getA() == out) != (add.getB() == out) && readOnce(out) &&
+        bufferOf(add.getOut()).getDtype() == bufferOf(match.linears[0].getInput()).getDtype())
       ++match.count;
     return match;
   }

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid
   const int lastGroup = last / groupPositions;
   const int stride = blocks * warps, blockTokens = int(a.cache.blockTokens);
   int next = first / groupPositions + rank * warps + warp;
-  const int32_t *table = a.batch.blockTables + token * a.batch.blocksPerSequence;
+  const int32_t *table = a.batch.blockTables + a.batch.sequenceOf[token] * a.batch.blocksPerSequence;
   const int64_t plane = int64_t(kvHeads) * blockTokens * headDim;
   const auto keyAt = [&](int position) {
     position = min(max(position, first), last); // a block behind the last may not exist

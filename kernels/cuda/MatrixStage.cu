@@ -537,10 +537,11 @@ cudaError_t launchPrologue(const MatrixStage &stage, const StageInput &input, cu
 
 bool isSupported(const MatrixStage &s, const StageInput &in) {
   if (s.type == Type::F32 || s.cols <= 0 || s.cols % stageColumns != 0 || s.sms <= 0 || s.weightCount < 1 ||
-      s.weightCount > 3 || slotsOf(s) < 2 || s.ringBytes > maxRingBytes || s.ringBytes % tileBytes != 0 ||
-      in.tokens < 1 || in.tokens > stageTokens || (in.addend && !s.norm) ||
+      s.weightCount > 3 || (s.norm && s.cols > maxNormColumns) || slotsOf(s) < 2 || s.ringBytes > maxRingBytes ||
+      s.ringBytes % tileBytes != 0 || in.tokens < 1 || in.tokens > stageTokens || (in.addend && !s.norm) ||
       (s.form == StageForm::Glu && s.weightCount != 2) ||
-      (s.form == StageForm::Qkv && (s.weightCount != 3 || s.headDim % 4 != 0 || s.cache.type != s.type)))
+      (s.form == StageForm::Qkv && (s.weightCount != 3 || s.headDim % 4 != 0 || s.cache.type != s.type ||
+                                    s.cache.headDim != s.headDim || s.weights[1].rows != s.cache.heads * s.headDim)))
     return false;
   for (int i = 0; i < s.weightCount; ++i)
     if (s.weights[i].rows <= 0 || s.weights[i].rows % unitRows(s.form) != 0)

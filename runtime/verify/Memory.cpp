@@ -131,7 +131,7 @@ private:
           continue;
         const plan::Buffer &buffer = ref_.buffer(operand.buffer);
         Life &life = lives_[ref_.root(operand.buffer)];
-        // A sum that begins a stage is read again by its norm, which has it from itself.
+        // A stage's norm has the sum that begins the stage from itself; nothing else reads what its stage wrote.
         if (!operand.write && !life.accesses.empty() && life.accesses.back().write &&
             life.accesses.back().instruction == unit && life.accesses.back().origin != i)
           continue;

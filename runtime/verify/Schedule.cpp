@@ -23,6 +23,8 @@ public:
       return fail(cat("a schedule for ", schedule_.sms(), " SMs with a ring of ", schedule_.ring_bytes(),
                       " bytes: expected a decode program, at least 1 SM and 2 to ", kMaxRingBytes / kTileBytes,
                       " tiles of ", kTileBytes, " bytes"));
+    if (schedule_.stages()->size() > kMaxStages)
+      return fail(cat(schedule_.stages()->size(), " stages, expected at most ", kMaxStages));
     stageOf_.assign(program_.instructions()->size(), -1);
     for (uint32_t s = 0; s < schedule_.stages()->size() && !reporter_.full(); ++s)
       stage(s);
@@ -79,7 +81,7 @@ private:
                " units, one range for each of ", schedule_.sms(), " SMs: each unit must be streamed once"));
   }
 
-  /// What a stage does not write cannot be read by others.
+  /// What a stage does not write is nobody else's.
   void checkReaders() {
     std::vector<int64_t> keeper(program_.buffers()->size(), -1);
     for (uint32_t s = 0; s < stages_.size(); ++s)
@@ -91,9 +93,9 @@ private:
     for (uint32_t i = 0; i < program_.instructions()->size() && !reporter_.full(); ++i) {
       const Operands operands = operandsOf(ref_.instruction(i));
       for (const BufferOperand &operand : operands.buffers())
-        if (!operand.write && keeper[operand.buffer] >= 0 && keeper[operand.buffer] != stageOf_[i])
-          fail(cat(ref_.text(i), ": reads ", ref_.value(operand.buffer), ", which ",
-                   name(static_cast<uint32_t>(keeper[operand.buffer])), " does not write to memory"));
+        if (const int64_t s = keeper[ref_.root(operand.buffer)]; s >= 0 && s != stageOf_[i])
+          fail(cat(ref_.text(i), ": ", operand.write ? "writes " : "reads ", ref_.value(operand.buffer), ", which ",
+                   name(static_cast<uint32_t>(s)), " keeps to itself and does not write to memory"));
     }
   }
 
@@ -123,8 +125,13 @@ private:
       for (; i < end; ++i) {
         const Operands operands = operandsOf(ref_.instruction(i));
         for (const BufferOperand &operand : operands.buffers())
-          if (operand.write)
-            writers[ref_.root(operand.buffer)] = needs;
+          if (operand.write) {
+            std::set<uint32_t> &of = writers[ref_.root(operand.buffer)];
+            const plan::Buffer &buffer = ref_.buffer(operand.buffer);
+            if (buffer.parent() < 0 && buffer.chunks() == 1)
+              of.clear(); // a part leaves the others' writers
+            of.insert(needs.begin(), needs.end());
+          }
         if (operands.cache >= 0 && ref_.instruction(i).op_type() == plan::Op::KvAppend)
           ofCache[static_cast<size_t>(operands.cache)] = needs;
       }
@@ -144,6 +151,9 @@ private:
 
   void checkWaitsOf(uint32_t s, const std::set<uint32_t> &needs, std::vector<std::vector<bool>> &after) {
     after[s].assign(s, false);
+    if (const auto *waits = schedule_.stages()->Get(s)->waits(); waits && waits->size() > s)
+      return fail(
+          cat(name(s), ": waits ", waits->size(), " times, expected each of the ", s, " stages before it once"));
     if (const auto *waits = schedule_.stages()->Get(s)->waits())
       for (uint32_t wait : *waits) {
         if (wait >= s)

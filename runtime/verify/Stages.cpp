@@ -22,12 +22,8 @@ public:
   }
 
   std::optional<TileStage> read() {
-    for (uint32_t i = next_; i < end_; ++i) {
-      const Operands operands = operandsOf(*program_.instructions()->Get(i));
-      for (const BufferOperand &operand : operands.buffers())
-        if (program_.buffers()->Get(operand.buffer)->parent() >= 0)
-          return no(cat("buffer ", operand.buffer, " is a part of another, expected whole ones"));
-    }
+    if (!checkBuffers())
+      return std::nullopt;
     if (stage_.kind == plan::StageKind::Attention) {
       stage_.attention = take<plan::Attention>();
       if (!stage_.attention || next_ != end_)
@@ -61,6 +57,42 @@ private:
     return std::nullopt;
   }
 
+  /// A stage takes all tokens of the step, and no two of its instructions write one buffer: their order is lost.
+  bool checkBuffers() {
+    std::vector<uint32_t> written;
+    for (uint32_t i = next_; i < end_; ++i) {
+      const Operands operands = operandsOf(*program_.instructions()->Get(i));
+      for (const BufferOperand &operand : operands.buffers()) {
+        const plan::Buffer &buffer = *program_.buffers()->Get(operand.buffer);
+        if (buffer.parent() >= 0 || buffer.chunks() != 1 || buffer.shards() != 1 || buffer.times() != 1 ||
+            buffer.rows() == plan::RowUnit::One) {
+          no(cat("buffer ", operand.buffer, " has not one row for each token"));
+          return false;
+        }
+        if (!operand.write)
+          continue;
+        if (std::find(written.begin(), written.end(), operand.buffer) != written.end()) {
+          no(cat("buffer ", operand.buffer, " is written twice"));
+          return false;
+        }
+        written.push_back(operand.buffer);
+      }
+    }
+    return true;
+  }
+
+  /// Nothing but the norm may read the sum that begins a stage: it is the norm that the others go on with.
+  bool sumIsForTheNorm() {
+    for (uint32_t i = stage_.first + 2; i < end_; ++i) {
+      const Operands operands = operandsOf(*program_.instructions()->Get(i));
+      for (const BufferOperand &operand : operands.buffers())
+        if (!operand.write && operand.buffer == stage_.addend->out())
+          return false;
+    }
+    return true;
+  }
+  plan::DType dtypeOf(uint32_t buffer) const { return program_.buffers()->Get(buffer)->dtype(); }
+
   /// The next instruction's operands if it is a T.
   template <typename T> const T *take() {
     if (next_ >= end_)
@@ -80,7 +112,7 @@ private:
     stage_.norm = take<plan::RmsNorm>();
     if (stage_.addend) {
       stage_.outputs.push_back(stage_.addend->out());
-      if (!stage_.norm || stage_.norm->input() != stage_.addend->out()) {
+      if (!stage_.norm || stage_.norm->input() != stage_.addend->out() || !sumIsForTheNorm()) {
         no("a sum that begins a stage is for its norm");
         return false;
       }
@@ -108,7 +140,8 @@ private:
     if (stage_.linears.size() == 1 && !stage_.norm) {
       const uint32_t out = stage_.linears[0]->out();
       stage_.residual = take<plan::Add>();
-      if (stage_.residual && (stage_.residual->a() == out) == (stage_.residual->b() == out))
+      if (stage_.residual && ((stage_.residual->a() == out) == (stage_.residual->b() == out) ||
+                              dtypeOf(stage_.residual->out()) != dtypeOf(product_)))
         return false;
     }
     if (stage_.residual)
@@ -143,6 +176,10 @@ private:
   bool countUnits() {
     const uint32_t unit = unitRows(stage_.kind);
     stage_.columns = program_.buffers()->Get(product_)->row_elements();
+    if (stage_.norm && stage_.columns > kMaxNormColumns) {
+      no(cat("a norm of ", stage_.columns, " elements, expected at most ", kMaxNormColumns));
+      return false;
+    }
     uint64_t rows = 0;
     for (const plan::Linear *linear : stage_.linears) {
       const plan::Weight &weight = *plan_.weights()->Get(linear->weight());
@@ -155,6 +192,10 @@ private:
         return false;
       }
       rows += ofWeight;
+    }
+    if (rows > INT32_MAX || stage_.columns > INT32_MAX) {
+      no(cat("weights of ", rows, " rows and ", stage_.columns, " columns, expected fewer than 2^31"));
+      return false;
     }
     stage_.units = static_cast<uint32_t>(rows / unit / (stage_.kind == plan::StageKind::Glu ? 2 : 1));
     return true;
@@ -171,7 +212,7 @@ private:
 } // namespace
 
 std::optional<TileStage> stageOf(const plan::Plan &plan, const plan::Program &program, const plan::StageTiles &tiles,
-                             std::string &why) {
+                                 std::string &why) {
   return StageReader(plan, program, tiles, why).read();
 }
 

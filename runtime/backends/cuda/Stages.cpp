@@ -3,13 +3,40 @@
 #include "runtime/backends/cuda/CudaBackend.h"
 #include "runtime/schema/PlanFile.h"
 #include "runtime/schema/Tiles.h"
+#include "runtime/verify/Operands.h"
 
 #include <algorithm>
 
 namespace distc {
 
 static_assert(kTileRows == cuda::tileRows && kTileColumns == cuda::tileColumns && kMaxRingBytes == cuda::maxRingBytes &&
-              kStageColumns == cuda::stageColumns && kStageTokens == cuda::stageTokens);
+              kStageColumns == cuda::stageColumns && kStageTokens == cuda::stageTokens &&
+              kMaxNormColumns == cuda::maxNormColumns);
+
+namespace {
+
+/// The one TopCandidates, if its logits are written by one instruction alone: then the stage that makes them may keep
+/// the largest. Null: there is none like that.
+const plan::TopCandidates *soleCandidates(const plan::Program &program) {
+  const plan::TopCandidates *top = nullptr;
+  for (const plan::Instruction *instruction : *program.instructions())
+    if (const auto *one = instruction->op_as_TopCandidates()) {
+      if (top)
+        return nullptr;
+      top = one;
+    }
+  int writers = 0;
+  for (const plan::Instruction *instruction : *program.instructions()) {
+    const Operands operands = operandsOf(*instruction);
+    for (const BufferOperand &operand : operands.buffers()) {
+      const int32_t parent = program.buffers()->Get(operand.buffer)->parent();
+      writers += top && operand.write && (parent < 0 ? operand.buffer : static_cast<uint32_t>(parent)) == top->logits();
+    }
+  }
+  return writers == 1 ? top : nullptr;
+}
+
+} // namespace
 
 Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Program &program,
                                       const StageOperands &operands) {
@@ -36,14 +63,11 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
       DISTC_TRY(result.addMatrix(plan, program, operands, *tiles, kernel, bounds));
     }
   }
-  // Of TopCandidates' logits the stage that makes them also keeps the largest.
-  for (const plan::Instruction *instruction : *program.instructions())
-    if (const auto *top = instruction->op_as_TopCandidates())
-      for (Kernel &kernel : result.kernels_)
-        if (kernel.stage.linears.size() == 1 && kernel.stage.linears[0]->out() == top->logits()) {
-          result.bestOf_ = top->logits();
-          kernel.matrix.valid = static_cast<int>(top->valid());
-        }
+  const plan::TopCandidates *top = soleCandidates(program);
+  auto isBest = [&](const Kernel &kernel) {
+    return top && kernel.stage.linears.size() == 1 && !kernel.stage.residual &&
+           kernel.stage.linears[0]->out() == top->logits();
+  };
 
   const size_t boundsBytes = (bounds.size() * sizeof(uint32_t) + 255) / 256 * 256;
   const size_t bestBytes = size_t(kStageTokens) * schedule.sms() * sizeof(uint64_t);
@@ -60,8 +84,11 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
       continue;
     kernel.matrix.bounds = reinterpret_cast<const uint32_t *>(result.memory_.data()) + at;
     at += schedule.sms() + 1;
-    if (result.bestOf_ >= 0 && kernel.stage.linears[0]->out() == uint32_t(result.bestOf_))
+    if (isBest(kernel)) {
+      result.bestOf_ = top->logits();
       kernel.matrix.best = const_cast<uint64_t *>(result.bestKeys());
+      kernel.matrix.valid = static_cast<int>(top->valid());
+    }
   }
   return result;
 }

@@ -26,6 +26,8 @@ def first(pattern, replacement):
 
 glu = r"(plan\.stage +glu from \d+ count \d+ waits \[\d+\] bounds \[0, )(.*, )(\d+)\]"
 q = re.search(r"plan\.rope \d+ : (%\d+), .* -> (%\d+) \"layers\.0\.q\"", text)
+v = re.search(r"plan\.kv_append \d+ : (?P<k>%\d+), (%\d+) -> @layers\.0\.kv", text)
+v = [None, v[2], re.search(r"plan\.linear \d+ : %\d+, @layers\.0\.k -> (%\d+)", text)[1]]
 faults = [
     ("a unit that nobody streams", lambda s: re.sub(glu, lambda m: f"{m[1]}{m[2]}{int(m[3]) - 1}]", s, count=1),
      "each unit must be streamed once"),
@@ -49,6 +51,8 @@ faults = [
      "instructions, behind those of the stage before"),
     ("a reader of what a stage keeps to itself", first(rf"(plan\.attention \d+ : ){q[2]},", rf"\g<1>{q[1]},"),
      "does not write to memory"),
+    ("a stage that writes a buffer twice", first(rf"(plan\.linear \d+ : %\d+, @layers\.0\.v -> ){v[1]} ", rf"\g<1>{v[2]} "),
+     "is written twice"),
     ("an output over an input of its stage", at("layers.0.x", offset_of("layers.0.a")), "layers.0.a"),
 ]
 failed = 0

@@ -10,8 +10,9 @@
 
 namespace distc::cuda {
 
-inline constexpr int stageTokens = 8;   // the most that one launch takes
-inline constexpr int stageColumns = 64; // columns are a multiple of this
+inline constexpr int stageTokens = 8;        // the most that one launch takes
+inline constexpr int stageColumns = 64;      // columns are a multiple of this
+inline constexpr int maxNormColumns = 32768; // the norm's weights stand in shared memory
 inline constexpr int tileRows = 16, tileColumns = 512;
 inline constexpr int tileBytes = tileRows * tileColumns * 2;
 inline constexpr int maxRingBytes = 13 * tileBytes; // what a block can spare of its shared memory
@@ -80,7 +81,7 @@ struct StageInput {
 
 cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream);
 
-/// attention() for decode: row t is of sequence t, of one type with the cache (F16, BF16); headDim a multiple of 8 up
+/// attention() for decode: a row for each sequence, of one type with the cache (F16, BF16); headDim a multiple of 8 up
 /// to 256. Up to 8 blocks share a token and KV head, as many as the number of rows leaves room for, and merge through
 /// their cluster; so the order of a sum depends on the number of rows. The token's own position must have been
 /// appended by what is on the stream right before; all earlier ones, and the batch, before that.
