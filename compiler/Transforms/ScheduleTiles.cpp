@@ -276,7 +276,7 @@ struct ScheduleTilesPass : distc::impl::ScheduleTilesBase<ScheduleTilesPass> {
     const int64_t bytes = unit * (pairs ? 2 : 1) * Matcher::columns(match.linears[0]) * 2;
     std::vector<int64_t> order(sms), share(sms, units / sms);
     std::iota(order.begin(), order.end(), 0);
-    llvm::stable_sort(order, [&](int64_t a, int64_t b) { return streamed[a] < streamed[b]; });
+    llvm::sort(order, [&](int64_t a, int64_t b) { return std::pair(streamed[a], a) < std::pair(streamed[b], b); });
     for (int64_t i = 0; i < units % sms; ++i)
       ++share[order[i]];
     SmallVector<int64_t> bounds{0};
