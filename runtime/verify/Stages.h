@@ -34,7 +34,7 @@ struct TileStage {
 
 /// The stage of these instructions of the program, whose indices are in range; or, in `why`, what is wrong with it.
 std::optional<TileStage> stageOf(const plan::Plan &plan, const plan::Program &program, const plan::StageTiles &tiles,
-                             std::string &why);
+                                 std::string &why);
 
 /// How many bytes of weights more than the mean the largest shares of a program's stages stream, as a part of the mean:
 /// what a device loses that runs stage after stage. The program has a schedule that was proven.

@@ -19,9 +19,9 @@ struct CompileOptions {
   std::string output; // empty: MODEL.tpNppM in the current folder
   std::string target = "cpu";
   std::optional<int64_t> sms; // of the target; none: that of an H100
-  std::string weights; // "none": shapes alone
-  std::string emit;    // llm, shard, dist, plan: print that form instead of writing plans
-  std::string dumpIr;  // folder for the IR after each pass
+  std::string weights;        // "none": shapes alone
+  std::string emit;           // llm, shard, dist, plan: print that form instead of writing plans
+  std::string dumpIr;         // folder for the IR after each pass
   int64_t maxBatch = 8, maxTokens = 512, kvBlock = 16;
   std::optional<int64_t> maxSequence; // else by the model
   bool timing = false;
