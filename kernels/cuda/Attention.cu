@@ -5,7 +5,7 @@
 // teams of a warp by shuffles, warps through shared memory, blocks through the cluster's. Positions count from the
 // first that is attended to, so the bits do not depend on the size of a cache block nor on what else is in the call;
 // products that meet in a sum are contracted by hand, the same way in every instantiation.
-#include "kernels/cuda/Device.cuh"
+#include "kernels/cuda/Softmax.cuh"
 
 #include <cooperative_groups.h>
 
@@ -36,10 +36,6 @@ struct Part {
   float maximum = -INFINITY;
   float total = 0.0f;
 };
-
-/// What a sum relative to `maximum` must be multiplied by to be relative to `of`, the larger of several. No positions:
-/// nothing of it counts. The error of __expf grows with its argument, which is where the factor itself is small.
-__device__ inline float factor(float maximum, float of) { return maximum == -INFINITY ? 0.0f : __expf(maximum - of); }
 
 /// A block's states of all query heads.
 struct BlockState {

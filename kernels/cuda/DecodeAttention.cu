@@ -4,6 +4,7 @@
 // lane. Softmax is online; the states of warps meet in shared memory, those of blocks through the cluster. All but the
 // last position stand in the cache before the stage before this one begins, so their loads do not wait for it.
 #include "distc/kernels/CudaStage.h"
+#include "kernels/cuda/Softmax.cuh"
 #include "kernels/cuda/Stage.cuh"
 
 #include <cooperative_groups.h>
@@ -30,9 +31,6 @@ struct Arguments {
   void *out;
   int passes; // clusters for the query heads of one KV head
 };
-
-/// What a sum relative to `maximum` must be multiplied by to be relative to `of`. No positions: nothing counts.
-__device__ inline float factor(float maximum, float of) { return maximum == -INFINITY ? 0.0f : __expf(maximum - of); }
 
 /// The tile of one warp: `Groups` groups of eight positions. Lanes: as many as a head has eight elements are a row.
 template <class T, int RowLanes, int Queries> struct Shape {
