@@ -193,36 +193,44 @@ struct Bench {
     const int64_t units = rows / cuda::unitRows(form);
     for (int s = 0; s <= sms; ++s)
       bounds[s] = uint32_t(units * s / sms);
-    auto *device = deviceMemory<uint32_t>(bounds.size());
-    CHECK(cudaMemcpy(device, bounds.data(), bounds.size() * 4, cudaMemcpyDefault));
     cuda::MatrixStage stage;
     stage.form = form;
     stage.cols = cols;
     stage.weightCount = weights;
-    stage.bounds = device;
     stage.sms = sms;
-    stage.maxUnits = int((units + sms - 1) / sms);
     stage.ringBytes = cuda::maxRingBytes;
     stage.norm = norm ? reinterpret_cast<const float *>(pool.next(size_t(cols) * 4)) : nullptr;
     char *y = pool.next(size_t(tokens) * rows * 4);
     cuda::StageInput input;
     input.x = pool.next(size_t(tokens) * cols * 2);
     input.tokens = tokens;
+    // As many weights as do not fit the cache.
+    const int sets = int((size_t(512) << 20) / (bytes * weights)) + 1;
+    std::vector<cuda::TileMaps> hostMaps(size_t(sets) * weights);
+    for (cuda::TileMaps &maps : hostMaps)
+      CHECK(cuda::encodeTileMaps({pool.next(bytes), Type::BF16, rows, cols, cols}, maps));
+    auto *maps = deviceMemory<cuda::TileMaps>(hostMaps.size());
+    CHECK(cudaMemcpy(maps, hostMaps.data(), hostMaps.size() * sizeof(*maps), cudaMemcpyDefault));
+    for (int w = 0; w < weights; ++w) {
+      stage.weights[w].rows = rows;
+      stage.weights[w].y = {y, Type::BF16};
+      stage.weights[w].yStride = rows;
+    }
+    const std::vector<cuda::StageTile> hostTiles = cuda::listTiles(stage, bounds);
+    auto *tiles = deviceMemory<cuda::StageTile>(hostTiles.size());
+    CHECK(cudaMemcpy(tiles, hostTiles.data(), hostTiles.size() * sizeof(*tiles), cudaMemcpyDefault));
+    stage.tiles = tiles;
+    int set = 0;
     report(std::string("stage ") + name + " " + std::to_string(weights * rows) + "x" + std::to_string(cols) +
                " tokens " + std::to_string(tokens),
            double(bytes) * weights, [&] {
-             for (int w = 0; w < weights; ++w) {
-               if (const cudaError_t error =
-                       cuda::encodeTileMaps({pool.next(bytes), Type::BF16, rows, cols, cols}, stage.weights[w].maps);
-                   error != cudaSuccess)
-                 return error;
-               stage.weights[w].rows = rows;
-               stage.weights[w].y = {y, Type::BF16};
-               stage.weights[w].yStride = rows;
-             }
+             for (int w = 0; w < weights; ++w)
+               stage.weights[w].maps = maps + set * weights + w;
+             set = (set + 1) % sets;
              return cuda::matrixStage(stage, input, stream);
            });
-    CHECK(cudaFree(device));
+    CHECK(cudaFree(maps));
+    CHECK(cudaFree(tiles));
   }
 
   void rmsNorm(int64_t width, int64_t rows) {
@@ -275,7 +283,7 @@ int main() {
   }
   for (int64_t tokens : {2, 4, 16, 64, 512})
     bench.linear(14336, 4096, tokens);
-  for (int tokens : {1, 8}) {
+  for (int tokens : {1, 8, 32}) {
     bench.stage("qkv 1B", cuda::StageForm::Rows, 3072, 2048, tokens, true);
     bench.stage("o 1B", cuda::StageForm::Rows, 2048, 2048, tokens, false);
     bench.stage("gate, up 1B", cuda::StageForm::Glu, 8192, 2048, tokens, true);

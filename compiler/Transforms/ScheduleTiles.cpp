@@ -29,7 +29,7 @@ struct Match {
 class Matcher {
 public:
   Matcher(planir::RankOp rank, planir::ProgramOp program)
-      : symbols_(rank), instructions_(program.getBody().getOps<planir::InstructionOpInterface>()) {
+      : rank_(rank), symbols_(rank), instructions_(program.getBody().getOps<planir::InstructionOpInterface>()) {
     for (planir::InstructionOpInterface instruction : instructions_)
       for (Value read : instruction.getReads())
         ++reads_[read];
@@ -48,8 +48,10 @@ public:
   Match at(size_t first) {
     if (auto attention = get<planir::AttentionOp>(first)) {
       auto cache = symbols_.lookup<planir::KvCacheOp>(attention.getCache());
+      auto pool = *rank_.getOps<planir::KvPoolOp>().begin();
       const bool suits = isHalf(attention.getQ()) && cache.getDtype() == bufferOf(attention.getQ()).getDtype() &&
-                         cache.getHeadDim() % 8 == 0 && cache.getHeadDim() <= 256;
+                         cache.getHeadDim() % 8 == 0 && cache.getHeadDim() <= 256 &&
+                         pool.getBlockTokens() % attentionPositions(uint32_t(cache.getHeadDim())) == 0;
       return suits ? Match{StageKind::Attention, 1, {}} : Match{};
     }
     // x, or x + addend; then its norm, which the projections alone read.
@@ -155,6 +157,7 @@ private:
     return true;
   }
 
+  planir::RankOp rank_;
   SymbolTable symbols_;
   SmallVector<planir::InstructionOpInterface> instructions_;
   DenseMap<Value, size_t> reads_;

@@ -1,15 +1,18 @@
 // Attention of one row a sequence over a paged cache. A cluster of blocks has one token and up to eight query heads of
-// one KV head; its warps take groups of eight positions in turn, straight from memory into registers: scores on the
-// tensor cores (the query heads are the operand of 16 rows, the positions that of 8 columns), weighted values lane by
-// lane. Softmax is online; the states of warps meet in shared memory, those of blocks through the cluster. All but the
-// last position stand in the cache before the stage before this one begins, so their loads do not wait for it.
+// one KV head; its warps take tiles of 32, 16 or 8 positions in turn, through a small ring of their own in shared
+// memory. Both products are done by the tensor cores: scores with the query heads as the operand of 16 rows and the
+// positions as that of 8 columns, whose result is the operand of 8 columns of values^T x weights. Softmax is online;
+// the states of warps meet in shared memory, those of blocks are pushed through the cluster to whoever finishes an
+// element. All but the last position stand in the cache before the stage before this one begins, so their copies do not
+// wait for it.
 #include "distc/kernels/CudaStage.h"
 #include "kernels/cuda/Softmax.cuh"
 #include "kernels/cuda/Stage.cuh"
+#include "kernels/cuda/TensorMap.h"
 
 #include <cooperative_groups.h>
 
-#include <algorithm>
+#include <utility>
 
 namespace distc::cuda {
 namespace {
@@ -19,117 +22,161 @@ namespace cg = cooperative_groups;
 constexpr int warps = 8;
 constexpr int threads = warps * warpSize;
 constexpr int maxCluster = 8;
-constexpr int maxQueries = 8;
-constexpr int groupPositions = 8;
+constexpr int queriesPerPass = 8;
 constexpr int maxHeadDim = 256;
+constexpr int maxSlots = 8;           // of a warp's ring
+constexpr int ringBytes = 192 * 1024; // of all warps, at most
+constexpr int rowBytes = 128;         // of a box: 64 elements, swizzled
+constexpr int boxElements = rowBytes / 2;
+
+/// Positions of a tile: many, so that one's latencies hide another's; of long heads fewer, so that the ring still has
+/// several tiles.
+template <int Boxes> constexpr int tilePositions = Boxes == 1 ? 32 : Boxes == 2 ? 16 : 8;
+template <int Boxes> constexpr int copied = copyPositions(Boxes * boxElements);
 
 struct Arguments {
+  CUtensorMap map; // the cache as rows of headDim elements, in boxes of copyPositions
   const void *q;
   KvView cache;
   AttentionParams params;
   BatchView batch;
   void *out;
   int passes; // clusters for the query heads of one KV head
+  int slots;
 };
 
-/// The tile of one warp: `Groups` groups of eight positions. Lanes: as many as a head has eight elements are a row.
-template <class T, int RowLanes, int Queries> struct Shape {
-  static constexpr int keyLoads = RowLanes * packElements / 32; // of a lane: 8 of each 32 elements of its position
-  static constexpr int rows = warpSize / RowLanes;              // positions that a warp reads values of at once
-  static constexpr int valueLoads = groupPositions / rows;
-  static constexpr int loads = keyLoads + valueLoads;
-  // As many loads under way as registers allow beside the sums and q: there is one block on a multiprocessor.
-  static constexpr int room = (170 - Queries * packElements - keyLoads * 4) / (loads * 4);
-  static constexpr int groups = room < 1 ? 1 : room > 4 ? 4 : room;
+struct Shared {
+  uint64_t full[warps][maxSlots];
+  float maxima[warps][queriesPerPass], totals[warps][queriesPerPass];
+  // From all blocks of the cluster
+  float2 states[maxCluster][queriesPerPass]; // maximum, total
+  float parts[queriesPerPass * maxHeadDim + maxCluster];
 };
 
-template <class T, int RowLanes, int Queries>
+/// Four 8 x 8 matrices of 16-bit elements, transposed; lane i gives the address of row i % 8 of matrix i / 8.
+__device__ inline uint4 loadTransposed(uint32_t address) {
+  uint4 v;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+
+/// Of eight positions, column i of a product is position positionOf(i): so the rows that lanes read at once have their
+/// swizzled chunks in different banks.
+__device__ inline int positionOf(int i) { return i % 2 * 4 + i / 2; }
+
+/// Boxes: of 64 elements, in a head.
+template <class T, int Boxes>
 __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid_constant__ Arguments a) {
-  using S = Shape<T, RowLanes, Queries>;
-  extern __shared__ __align__(16) float dynamic[]; // the warps' sums [warps][Queries][headDim], the block's after them
-  __shared__ __align__(16) float weights[warps][S::groups][groupPositions][Queries];
-  __shared__ __align__(16) float corrections[warps][Queries];
-  __shared__ float maxima[warps][Queries], totals[warps][Queries];
-  __shared__ float blockMaximum[Queries], blockTotal[Queries];
+  constexpr int positions = tilePositions<Boxes>, groups = positions / 8, copies = positions / copied<Boxes>;
+  constexpr int planeBytes = Boxes * positions * rowBytes, slotBytes = 2 * planeBytes;
+  constexpr int chunks = Boxes * 2;     // of 32 elements
+  constexpr int valueTiles = Boxes * 4; // of 16 elements
+  extern __shared__ __align__(1024) unsigned char ring[];
+  __shared__ Shared shared;
   letNextStart();
   const cg::cluster_group cluster = cg::this_cluster();
+  auto started = cluster.barrier_arrive();
   const int blocks = int(cluster.num_blocks()), rank = int(cluster.block_rank());
   const int lane = threadIdx.x % warpSize, warp = threadIdx.x / warpSize;
-  const int group = lane / 4, quad = lane % 4;             // for keys: position, elements
-  const int row = lane / RowLanes, part = lane % RowLanes; // for values
+  const int group = lane / 4, quad = lane % 4;
   const int headDim = int(a.cache.headDim), heads = int(a.params.heads), kvHeads = int(a.cache.heads);
   const int item = int(blockIdx.x) / blocks, pass = item % a.passes, kvHead = item / a.passes % kvHeads;
   const int64_t token = item / a.passes / kvHeads;
-  const int perKvHead = heads / kvHeads, firstQuery = kvHead * perKvHead + pass * Queries;
-  const int queries = min(Queries, perKvHead - pass * Queries);
-
+  const int perKvHead = heads / kvHeads, firstQuery = kvHead * perKvHead + pass * queriesPerPass;
+  const int queries = min(queriesPerPass, perKvHead - pass * queriesPerPass);
   const int last = a.batch.positions[token];
-  const int first = a.params.window > 0 ? max(0, last - int(a.params.window) + 1) : 0;
-  const int lastGroup = last / groupPositions;
-  const int stride = blocks * warps, blockTokens = int(a.cache.blockTokens);
-  int next = first / groupPositions + rank * warps + warp;
   const int32_t *table = a.batch.blockTables + a.batch.sequenceOf[token] * a.batch.blocksPerSequence;
-  const int64_t plane = int64_t(kvHeads) * blockTokens * headDim;
-  const auto keyAt = [&](int position) {
-    position = min(max(position, first), last); // a block behind the last may not exist
-    const int64_t block = table[position / blockTokens];
-    return static_cast<const T *>(a.cache.data) + block * 2 * plane +
-           (int64_t(kvHead) * blockTokens + position % blockTokens) * headDim;
-  };
+  const int first = a.params.window > 0 ? max(0, last - int(a.params.window) + 1) : 0;
+  const int lastTile = last / positions, stride = blocks * warps;
+  const int firstTile = first / positions + rank * warps + warp;
+  const int count = firstTile > lastTile ? 0 : (lastTile - firstTile) / stride + 1; // of this warp
+  const int blockTokens = int(a.cache.blockTokens);
+  const uint32_t own = sharedAddress(ring) + warp * a.slots * slotBytes;
+  if (lane == 0) {
+    for (int i = 0; i < a.slots; ++i)
+      initBarrier(&shared.full[warp][i], 1);
+    fenceBarriers();
+  }
+  __syncwarp();
 
-  uint4 key[S::groups][S::keyLoads], value[S::groups][S::valueLoads];
-  const auto load = [&] {
-#pragma unroll
-    for (int n = 0; n < S::groups; ++n) {
-      const int base = (next + n * stride) * groupPositions;
-      if (base > last)
-        continue;
-      const T *k = keyAt(base + group);
-#pragma unroll
-      for (int i = 0; i < S::keyLoads; ++i) {
-        const int element = i * 32 + quad * packElements;
-        key[n][i] = element < headDim ? loadFresh16(k + element) : make_uint4(0, 0, 0, 0);
-      }
-#pragma unroll
-      for (int i = 0; i < S::valueLoads; ++i)
-        value[n][i] = part * packElements < headDim
-                          ? loadFresh16(keyAt(base + i * S::rows + row) + plane + part * packElements)
-                          : make_uint4(0, 0, 0, 0);
-    }
+  // Tile k of this warp goes to slot k % slots. Lane i has the map's row of the keys of copy i, for 32 at a time: the
+  // divisions of all are done at once.
+  int rows = 0;
+  const auto rowOfCopy = [&](int i) { // behind the last there may be no block
+    const int position = min((firstTile + i / copies * stride) * positions + i % copies * copied<Boxes>,
+                             last / copied<Boxes> * copied<Boxes>);
+    const int entry = position / blockTokens;
+    return (table[entry] * 2 * kvHeads + kvHead) * blockTokens + position - entry * blockTokens;
   };
-  // The last position's key and value are written by the stage before.
-  if (next + (S::groups - 1) * stride >= lastGroup)
-    waitForPrevious();
-
-  uint4 q[S::keyLoads];
-  float maximum = -INFINITY, total = 0; // of query head `group`; total: of this lane's positions
-  float sum[Queries][packElements] = {};
-  for (bool begun = false; next <= lastGroup; next += S::groups * stride) {
-    load();
-    if (!begun) {
-      begun = true;
+  const auto issue = [&](int k, int slot) {
+    if (k * copies % warpSize == 0)
+      rows = rowOfCopy(k * copies + lane);
+    if (firstTile + k * stride == lastTile) // the last position's key and value are written by the stage before
       waitForPrevious();
+    uint64_t *full = &shared.full[warp][slot];
+    if (lane == 0)
+      arriveExpecting(full, slotBytes);
 #pragma unroll
-      for (int i = 0; i < S::keyLoads; ++i) {
-        const int element = i * 32 + quad * packElements;
-        q[i] = group < queries && element < headDim
-                   ? loadFresh16(static_cast<const T *>(a.q) + (token * heads + firstQuery + group) * headDim + element)
-                   : make_uint4(0, 0, 0, 0);
+    for (int j = 0; j < copies; ++j) {
+      const int row = __shfl_sync(allLanes, rows, (k * copies + j) % warpSize);
+      if (lane == 0) {
+#pragma unroll
+        for (int plane = 0; plane < 2; ++plane)
+#pragma unroll
+          for (int box = 0; box < Boxes; ++box)
+            copyBox(own + slot * slotBytes + plane * planeBytes + (box * positions + j * copied<Boxes>)*rowBytes,
+                    &a.map, box * boxElements, row + plane * kvHeads * blockTokens, full);
       }
     }
-    float score[S::groups][2];
+  };
+  for (int k = 0; k < min(count, a.slots); ++k)
+    issue(k, k);
+  waitForPrevious();
+
+  uint4 q[chunks];
+#pragma unroll
+  for (int i = 0; i < chunks; ++i) {
+    const int element = i * 32 + quad * packElements;
+    q[i] = group < queries && element < headDim
+               ? loadFresh16(static_cast<const T *>(a.q) + (token * heads + firstQuery + group) * headDim + element)
+               : make_uint4(0, 0, 0, 0);
+  }
+  float maximum = -INFINITY, total = 0; // of query head `group`; total: of this lane's positions
+  float sum[valueTiles][4] = {};        // elements group and group + 8 of 16, of query heads 2 quad and 2 quad + 1
+  int slot = 0;
+  uint32_t parity = 0;
+  for (int k = 0; k < count; ++k) {
+    const int base = (firstTile + k * stride) * positions;
+    const uint32_t keys = own + slot * slotBytes, values = keys + planeBytes;
+    waitBarrier(&shared.full[warp][slot], parity);
+    if (base + positions > last + 1) { // what lies behind the last position may be anything, and 0 * NaN is not 0
+      for (int i = lane; i < (base + positions - last - 1) * Boxes * 8; i += warpSize) {
+        const int row = last + 1 - base + i / 8 / Boxes, box = i / 8 % Boxes;
+        storeShared16(values + box * positions * rowBytes + row * rowBytes + i % 8 * 16, make_uint4(0, 0, 0, 0));
+      }
+      __syncwarp();
+    }
+    float score[groups][2];
     float highest = maximum;
 #pragma unroll
-    for (int n = 0; n < S::groups; ++n) {
+    for (int n = 0; n < groups; ++n) {
+      const int row = n * 8 + positionOf(group);
       float c[4] = {};
 #pragma unroll
-      for (int i = 0; i < S::keyLoads; ++i) {
-        multiply<T>(c, q[i].x, 0, q[i].y, 0, key[n][i].x, key[n][i].y);
-        multiply<T>(c, q[i].z, 0, q[i].w, 0, key[n][i].z, key[n][i].w);
+      for (int i = 0; i < chunks; ++i) {
+        uint4 key = loadShared16(keys + i / 2 * positions * rowBytes + row * rowBytes +
+                                 (((i % 2 * 4 + quad) ^ (row % 8)) * 16));
+        if (i * 32 + quad * packElements >= headDim)
+          key = make_uint4(0, 0, 0, 0);
+        multiply<T>(c, q[i].x, 0, q[i].y, 0, key.x, key.y);
+        multiply<T>(c, q[i].z, 0, q[i].w, 0, key.z, key.w);
       }
 #pragma unroll
       for (int j = 0; j < 2; ++j) {
-        const int position = (next + n * stride) * groupPositions + 2 * quad + j;
+        const int position = base + n * 8 + positionOf(2 * quad + j);
         float s = c[j] * a.params.scale;
         if (a.params.softCap > 0)
           s = a.params.softCap * tanhf(s / a.params.softCap);
@@ -142,136 +189,118 @@ __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid
     const float correction = factor(maximum, highest);
     maximum = highest;
     total *= correction;
-    if (group < Queries && quad == 0)
-      corrections[warp][group] = correction;
+    uint32_t weights[groups < 2 ? 2 : groups] = {};
 #pragma unroll
-    for (int n = 0; n < S::groups; ++n)
+    for (int n = 0; n < groups; ++n) {
+      const float w0 = factor(score[n][0], maximum), w1 = factor(score[n][1], maximum);
+      total += w0 + w1;
+      weights[n] = Pair<T>::fromFloats(w0, w1);
+    }
+    const float correction0 = __shfl_sync(allLanes, correction, quad * 8);
+    const float correction1 = __shfl_sync(allLanes, correction, quad * 8 + 4);
+    // Rows of the four matrices: of 16 positions the first and second eight, of the first and second 8 elements.
+    const int matrix = lane / 8, row = (groups > 1 ? matrix / 2 * 8 : 0) + positionOf(lane % 8);
 #pragma unroll
-      for (int j = 0; j < 2; ++j) {
-        const float weight = factor(score[n][j], maximum);
-        total += weight;
-        if (group < Queries)
-          weights[warp][n][2 * quad + j][group] = weight;
-      }
-    __syncwarp();
+    for (int i = 0; i < valueTiles; ++i) {
+      const int chunk = i % 4 * 2 + matrix % 2;
+      sum[i][0] *= correction0;
+      sum[i][1] *= correction1;
+      sum[i][2] *= correction0;
+      sum[i][3] *= correction1;
 #pragma unroll
-    for (int h = 0; h < Queries; ++h)
-#pragma unroll
-      for (int e = 0; e < packElements; ++e)
-        sum[h][e] *= corrections[warp][h];
-#pragma unroll
-    for (int n = 0; n < S::groups; ++n) {
-      if ((next + n * stride) > lastGroup)
-        continue; // nothing was loaded
-#pragma unroll
-      for (int i = 0; i < S::valueLoads; ++i) {
-        const uint32_t raw[4] = {value[n][i].x, value[n][i].y, value[n][i].z, value[n][i].w};
-        float2 v[4];
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          v[e] = Pair<T>::toFloats(raw[e]);
-#pragma unroll
-        for (int h = 0; h < Queries; ++h) {
-          const float weight = weights[warp][n][i * S::rows + row][h];
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            sum[h][2 * e] = fmaf(weight, v[e].x, sum[h][2 * e]);
-            sum[h][2 * e + 1] = fmaf(weight, v[e].y, sum[h][2 * e + 1]);
-          }
-        }
+      for (int n = 0; n < groups; n += 2) {
+        const uint4 v =
+            loadTransposed(values + (i / 4 * positions + n * 8 + row) * rowBytes + ((chunk ^ (row % 8)) * 16));
+        multiply<T>(sum[i], v.x, v.y, groups > 1 ? v.z : 0, groups > 1 ? v.w : 0, weights[n], weights[n + 1]);
       }
     }
-    __syncwarp(); // before weights are written again
+    __syncwarp();
+    if (k + a.slots < count)
+      issue(k + a.slots, slot);
+    if (++slot == a.slots) {
+      slot = 0;
+      parity ^= 1;
+    }
   }
 
-  // Lanes of a warp, then warps.
+  // Lanes of a warp, then warps: a warp's sums take the place of its own tiles.
+  const int pitch = headDim + 4;
+  float *sums = reinterpret_cast<float *>(ring + warp * a.slots * slotBytes);
   total += __shfl_xor_sync(allLanes, total, 1);
   total += __shfl_xor_sync(allLanes, total, 2);
-  if (group < Queries && quad == 0) {
-    maxima[warp][group] = maximum;
-    totals[warp][group] = total;
+  if (quad == 0) {
+    shared.maxima[warp][group] = maximum;
+    shared.totals[warp][group] = total;
   }
 #pragma unroll
-  for (int h = 0; h < Queries; ++h)
+  for (int i = 0; i < valueTiles; ++i)
 #pragma unroll
-    for (int e = 0; e < packElements; ++e) {
-#pragma unroll
-      for (int offset = RowLanes; offset < warpSize; offset *= 2)
-        sum[h][e] += __shfl_xor_sync(allLanes, sum[h][e], offset);
-      if (row == 0 && part * packElements < headDim)
-        dynamic[(warp * Queries + h) * headDim + part * packElements + e] = sum[h][e];
+    for (int j = 0; j < 4; ++j) {
+      const int element = i * 16 + j / 2 * 8 + group, query = 2 * quad + j % 2;
+      if (element < headDim && query < queries)
+        sums[query * pitch + element] = sum[i][j];
     }
   __syncthreads();
-  float *blockSum = dynamic + warps * Queries * headDim;
-  for (int i = threadIdx.x; i < queries * headDim; i += threads) {
+  cluster.barrier_wait(std::move(started)); // all blocks are there
+  const int elements = queries * headDim, share = (elements + blocks - 1) / blocks;
+  for (int i = threadIdx.x; i < elements; i += threads) {
     const int h = i / headDim;
     float highest = -INFINITY, all = 0, v = 0;
 #pragma unroll
     for (int w = 0; w < warps; ++w)
-      highest = fmaxf(highest, maxima[w][h]);
+      highest = fmaxf(highest, shared.maxima[w][h]);
 #pragma unroll
     for (int w = 0; w < warps; ++w) {
-      const float weight = factor(maxima[w][h], highest);
-      all = fmaf(weight, totals[w][h], all);
-      v = fmaf(weight, dynamic[w * Queries * headDim + i], v);
+      const float weight = factor(shared.maxima[w][h], highest);
+      all = fmaf(weight, shared.totals[w][h], all);
+      v = fmaf(weight, reinterpret_cast<float *>(ring + w * a.slots * slotBytes)[h * pitch + i % headDim], v);
     }
-    blockSum[i] = v;
-    if (i % headDim == 0) {
-      blockMaximum[h] = highest;
-      blockTotal[h] = all;
-    }
+    *cluster.map_shared_rank(&shared.parts[rank * share + i % share], i / share) = v;
+    if (const int to = i % headDim; to < blocks)
+      *cluster.map_shared_rank(&shared.states[rank][h], to) = make_float2(highest, all);
   }
-
-  // Each block merges all blocks' states for its share of the elements.
   cluster.sync();
-  for (int i = rank * threads + int(threadIdx.x); i < queries * headDim; i += blocks * threads) {
-    const int h = i / headDim;
+  for (int i = threadIdx.x; i < share && rank * share + i < elements; i += threads) {
+    const int h = (rank * share + i) / headDim;
     float highest = -INFINITY, all = 0, v = 0;
-    for (int b = 0; b < blocks; ++b)
-      highest = fmaxf(highest, *cluster.map_shared_rank(&blockMaximum[h], b));
-    for (int b = 0; b < blocks; ++b) {
-      const float weight = factor(*cluster.map_shared_rank(&blockMaximum[h], b), highest);
-      all = fmaf(weight, *cluster.map_shared_rank(&blockTotal[h], b), all);
-      v = fmaf(weight, *cluster.map_shared_rank(&blockSum[i], b), v);
-    }
-    static_cast<T *>(a.out)[(token * heads + firstQuery) * headDim + i] = fromFloat<T>(v / all);
+#pragma unroll
+    for (int b = 0; b < maxCluster; ++b)
+      highest = fmaxf(highest, b < blocks ? shared.states[b][h].x : -INFINITY);
+#pragma unroll
+    for (int b = 0; b < maxCluster; ++b)
+      if (b < blocks) {
+        const float weight = factor(shared.states[b][h].x, highest);
+        all = fmaf(weight, shared.states[b][h].y, all);
+        v = fmaf(weight, shared.parts[b * share + i], v);
+      }
+    static_cast<T *>(a.out)[(token * heads + firstQuery) * headDim + rank * share + i] = fromFloat<T>(v / all);
   }
-  cluster.sync(); // no block leaves while another reads its memory
 }
 
-template <class T, int RowLanes, int Queries>
-cudaError_t launchShape(Arguments a, int64_t rows, int sms, cudaStream_t stream) {
-  const int64_t group = a.params.heads / a.cache.heads;
-  a.passes = int(divideUp(group, Queries));
-  const int64_t clusters = rows * a.cache.heads * a.passes;
-  int blocks = maxCluster;
-  while (blocks > 1 && clusters * blocks > sms)
-    blocks /= 2;
-  const size_t shared = size_t(warps + 1) * Queries * a.cache.headDim * sizeof(float);
-  constexpr int most = (warps + 1) * Queries * RowLanes * packElements * int(sizeof(float));
-  if (const cudaError_t error = prepareStage<decodeAttentionKernel<T, RowLanes, Queries>>(most); error != cudaSuccess)
+template <class T, int Boxes> cudaError_t launchBoxes(Arguments a, int64_t rows, int sms, cudaStream_t stream) {
+  constexpr int slotBytes = 2 * Boxes * tilePositions<Boxes> * rowBytes;
+  const Matrix cache{a.cache.data, a.cache.type, 1 << 30, a.cache.headDim, a.cache.headDim};
+  if (const cudaError_t error = mapMatrix(cache, copied<Boxes>, a.map); error != cudaSuccess)
     return error;
-  return launchOverlapped(stream, decodeAttentionKernel<T, RowLanes, Queries>, dim3(unsigned(clusters * blocks)),
-                          threads, shared, blocks, a);
-}
-
-template <class T, int RowLanes>
-cudaError_t launchQueries(const Arguments &a, int64_t rows, int sms, cudaStream_t stream) {
-  const int64_t group = a.params.heads / a.cache.heads;
-  if (group == 1)
-    return launchShape<T, RowLanes, 1>(a, rows, sms, stream);
-  if (group == 2)
-    return launchShape<T, RowLanes, 2>(a, rows, sms, stream);
-  if (group <= 4)
-    return launchShape<T, RowLanes, 4>(a, rows, sms, stream);
-  return launchShape<T, RowLanes, maxQueries>(a, rows, sms, stream);
+  a.passes = int(divideUp(a.params.heads / a.cache.heads, queriesPerPass));
+  const int64_t clusters = rows * a.cache.heads * a.passes;
+  // At most half of the multiprocessors: the others already stream the weights of the next stage.
+  int blocks = maxCluster;
+  while (blocks > 1 && clusters * blocks * 2 > sms)
+    blocks /= 2;
+  a.slots = ringBytes / warps / slotBytes < maxSlots ? ringBytes / warps / slotBytes : maxSlots;
+  const auto kernel = decodeAttentionKernel<T, Boxes>;
+  if (const cudaError_t error = prepareStage<decodeAttentionKernel<T, Boxes>>(ringBytes); error != cudaSuccess)
+    return error;
+  return launchOverlapped(stream, kernel, dim3(unsigned(clusters * blocks)), threads,
+                          size_t(warps) * a.slots * slotBytes, blocks, a);
 }
 
 } // namespace
 
 bool decodeAttentionSuits(Type q, const KvView &cache) {
   return q != Type::F32 && q == cache.type && cache.headDim % packElements == 0 && cache.headDim <= maxHeadDim &&
-         aligned16(cache.data);
+         cache.blockTokens % copyPositions(int(cache.headDim)) == 0 && aligned16(cache.data);
 }
 
 cudaError_t decodeAttention(In q, int64_t rows, const KvView &cache, const AttentionParams &params,
@@ -281,17 +310,17 @@ cudaError_t decodeAttention(In q, int64_t rows, const KvView &cache, const Atten
     return cudaErrorInvalidValue;
   if (rows <= 0)
     return cudaSuccess;
-  const Arguments a{q.data, cache, params, batch, out.data, 1};
+  const Arguments a{{}, q.data, cache, params, batch, out.data, 1, 0};
   return withType(q.type, [&](auto element) {
     using T = decltype(element);
     if constexpr (std::is_same_v<T, float>) {
       return cudaErrorInvalidValue;
     } else {
       if (cache.headDim <= 64)
-        return launchQueries<T, 8>(a, rows, sms, stream);
+        return launchBoxes<T, 1>(a, rows, sms, stream);
       if (cache.headDim <= 128)
-        return launchQueries<T, 16>(a, rows, sms, stream);
-      return launchQueries<T, 32>(a, rows, sms, stream);
+        return launchBoxes<T, 2>(a, rows, sms, stream);
+      return launchBoxes<T, 4>(a, rows, sms, stream);
     }
   });
 }

@@ -88,9 +88,9 @@ __device__ inline void copyBox(void *to, const CUtensorMap *matrix, int column, 
                "l"(matrix), "r"(column), "r"(row), "r"(sharedAddress(barrier)), "h"(mask)
                : "memory");
 }
-__device__ inline void copyBox(void *to, const CUtensorMap *matrix, int column, int row, uint64_t *barrier) {
+__device__ inline void copyBox(uint32_t to, const CUtensorMap *matrix, int column, int row, uint64_t *barrier) {
   asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
-               " [%0], [%1, {%2, %3}], [%4];" ::"r"(sharedAddress(to)),
+               " [%0], [%1, {%2, %3}], [%4];" ::"r"(to),
                "l"(matrix), "r"(column), "r"(row), "r"(sharedAddress(barrier))
                : "memory");
 }

@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
                 &full[stage], uint16_t((1 << clusterBlocks) - 1));
       };
       const auto copyInput = [&](const Cursor &c, int stage) {
-        copyBox(ring + stage * stageBytes<N>, &a.x, c.k * tileDepth, c.row, &full[stage]);
+        copyBox(sharedAddress(ring + stage * stageBytes<N>), &a.x, c.k * tileDepth, c.row, &full[stage]);
       };
       Cursor weights{begin}, inputs{begin};
       find(weights);

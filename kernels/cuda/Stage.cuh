@@ -21,10 +21,35 @@ __device__ inline void copyBox(uint32_t to, const void *map, int row, int block,
                "l"(map), "r"(0), "r"(row), "r"(block), "r"(sharedAddress(barrier)), "l"(policy)
                : "memory");
 }
+/// The same into the second cache alone.
+__device__ inline void prefetchBox(const void *map, int row, int block) {
+  asm volatile("cp.async.bulk.prefetch.tensor.3d.L2.global [%0, {%1, %2, %3}];" ::"l"(map), "r"(0), "r"(row), "r"(block)
+               : "memory");
+}
+/// Bytes in a row; all multiples of 16.
+__device__ inline void copyBytes(uint32_t to, const void *from, uint32_t bytes, uint64_t *barrier) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(sharedAddress(barrier))
+               : "memory");
+}
+__device__ inline void prefetchBytes(const void *from, uint32_t bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
+}
 __device__ inline uint4 loadShared16(uint32_t address) {
   uint4 v;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(address));
   return v;
+}
+
+__device__ inline void storeShared16(uint32_t address, uint4 v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
+}
+
+/// This thread's copies so far (copyAsync16) are a group; returns when all groups but the last `Left` are there.
+__device__ inline void endCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int Left> __device__ inline void waitCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
 }
 
 /// 16 bytes from the second cache: the first may hold what was there before another kernel wrote.

@@ -11,7 +11,10 @@ inline constexpr uint32_t kMaxRingBytes = 13 * kTileBytes;
 inline constexpr uint32_t kStageColumns = 64;      // the columns of a stage's weights are a multiple of this
 inline constexpr uint32_t kMaxNormColumns = 32768; // a norm's weights stand in shared memory beside the ring
 inline constexpr uint32_t kMaxStages = 2048;       // of a program
-inline constexpr uint32_t kStageTokens = 8;        // the most that a stage takes; more run as single instructions
+inline constexpr uint32_t kStageTokens = 32;       // the most that a stage takes; more run as single instructions
+
+/// Positions of the KV cache that an attention stage copies at once: a block has a multiple of them.
+constexpr uint32_t attentionPositions(uint32_t headDim) { return headDim > 128 ? 8 : 16; }
 
 /// Rows of one weight in a unit.
 constexpr uint32_t unitRows(plan::StageKind kind) { return kind == plan::StageKind::Qkv ? 4 : 2; }

@@ -34,6 +34,9 @@ public:
       if (!isHalf(stage_.input) || cache.dtype() != program_.buffers()->Get(stage_.input)->dtype() ||
           cache.head_dim() % 8 != 0 || cache.head_dim() > 256)
         return no("expected q and cache in BF16 or F16 alike, and heads of a multiple of 8 elements up to 256");
+      if (const uint32_t block = plan_.kv()->block_tokens(), multiple = attentionPositions(cache.head_dim());
+          block % multiple != 0)
+        return no(cat("blocks of ", block, " tokens, expected a multiple of ", multiple));
       return stage_;
     }
     if (!readInput())

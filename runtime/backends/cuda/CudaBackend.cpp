@@ -46,15 +46,14 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_ASSIGN(kv_, cuda::Memory::allocate(Kind::Device, ledger.kv(), rank + "KV cache"));
   DISTC_ASSIGN(arena_, cuda::Memory::allocate(Kind::Device, ledger.arena(), rank + "activations"));
   DISTC_ASSIGN(tables_, cuda::Memory::allocate(Kind::Device, ledger.tables(), rank + "rope tables"));
-  batchBytes_ = layBatch(nullptr, device_);
-  DISTC_ASSIGN(batch_, cuda::Memory::allocate(Kind::Device, batchBytes_, rank + "batch"));
-  DISTC_ASSIGN(batchHost_, cuda::Memory::allocate(Kind::Pinned, batchBytes_, rank + "batch"));
-  size_t outputs = 0;
-  for (const plan::Program *program : *plan_.programs())
+  size_t outputs = 0, batchBytes = 0;
+  for (const plan::Program *program : *plan_.programs()) {
     outputs = std::max<size_t>(outputs, program->max_outputs());
+    batchBytes = std::max(batchBytes, layBatch(*program, nullptr).bytes);
+  }
+  DISTC_ASSIGN(batch_, cuda::Memory::allocate(Kind::Device, batchBytes, rank + "batch"));
+  DISTC_ASSIGN(batchHost_, cuda::Memory::allocate(Kind::Pinned, batchBytes, rank + "batch"));
   DISTC_ASSIGN(ids_, cuda::Memory::allocate(Kind::Pinned, outputs * sizeof(int32_t), rank + "ids"));
-  layBatch(batch_.data(), device_);
-  layBatch(batchHost_.data(), host_);
   fusions_ = findFusions(plan_);
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
   DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache").context(name));
@@ -102,25 +101,19 @@ Status CudaBackend::createStages() {
   return {};
 }
 
-size_t CudaBackend::layBatch(std::byte *base, DeviceBatch &batch) const {
-  size_t tokens = 0, sequences = 0, outputs = 0;
-  for (const plan::Program *program : *plan_.programs()) {
-    tokens = std::max<size_t>(tokens, program->max_tokens());
-    sequences = std::max<size_t>(sequences, program->max_sequences());
-    outputs = std::max<size_t>(outputs, program->max_outputs());
-  }
-  size_t offset = 0;
+CudaBackend::BatchArrays CudaBackend::layBatch(const plan::Program &program, std::byte *base) const {
+  BatchArrays batch{};
   auto place = [&](auto *&array, size_t count) {
-    array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(base + offset);
-    offset += alignUp(count * sizeof(*array));
+    array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(base + batch.bytes);
+    batch.bytes += alignUp(count * sizeof(*array));
   };
-  place(batch.tokens, tokens);
-  place(batch.positions, tokens);
-  place(batch.sequenceOf, tokens);
-  place(batch.blockTables, sequences * plan_.kv()->blocks_per_sequence());
-  place(batch.outputs, outputs);
-  place(batch.sampling, outputs);
-  return offset;
+  place(batch.tokens, program.max_tokens());
+  place(batch.positions, program.max_tokens());
+  place(batch.sequenceOf, program.max_tokens());
+  place(batch.blockTables, size_t(program.max_sequences()) * plan_.kv()->blocks_per_sequence());
+  place(batch.outputs, program.max_outputs());
+  place(batch.sampling, program.max_outputs());
+  return batch;
 }
 
 Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &output) {
@@ -131,17 +124,25 @@ Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &
   const std::optional<CudaStages> &stages = programStages_[program];
   stages_ = stages && batch.tokens.size() <= size_t(cuda::stageTokens) ? &*stages : nullptr;
   // The step before has ended, so the pinned copy is free.
+  const BatchArrays host = layBatch(*program_, batchHost_.data());
+  device_ = layBatch(*program_, batch_.data());
   auto copy = [](auto *to, const auto &from) { std::copy(from.begin(), from.end(), to); };
-  copy(host_.tokens, batch.tokens);
-  copy(host_.positions, batch.positions);
-  copy(host_.sequenceOf, input.sequenceOf);
-  copy(host_.blockTables, batch.blockTable);
-  copy(host_.outputs, batch.outputs);
+  copy(host.tokens, batch.tokens);
+  copy(host.positions, batch.positions);
+  copy(host.sequenceOf, input.sequenceOf);
+  copy(host.blockTables, batch.blockTable);
+  copy(host.outputs, batch.outputs);
   for (size_t r = 0; r < batch.outputs.size(); ++r)
-    host_.sampling[r] = samplingOf(batch, r);
-  DISTC_TRY(cuda::check(cudaMemcpyAsync(batch_.data(), batchHost_.data(), batchBytes_, cudaMemcpyHostToDevice, stream_),
-                        "copy the batch"));
-  return chooseMode(program);
+    host.sampling[r] = samplingOf(batch, r);
+  DISTC_TRY(chooseMode(program));
+  return mode_ == Mode::Replay ? Status()
+                               : copySmall(batchHost_.data(), batch_.data(), device_.bytes, "copy the batch");
+}
+
+// A kernel that reads or writes the host's memory starts sooner than a copy by the engine, and is part of the graph.
+Status CudaBackend::copySmall(const void *from, void *to, size_t bytes, const char *what) const {
+  const auto size = static_cast<int64_t>(bytes);
+  return cuda::check(cuda::copyRows2D(from, size, to, size, size, 1, stream_), what);
 }
 
 Status CudaBackend::chooseMode(uint32_t program) {

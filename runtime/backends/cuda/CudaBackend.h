@@ -64,10 +64,11 @@ private:
     operator cuda::In() const { return {data, typeOf(dtype)}; }
     operator cuda::Out() const { return {data, typeOf(dtype)}; }
   };
-  /// The batch as it lies in device memory.
-  struct DeviceBatch {
+  /// The batch of a step, as it lies in the device's memory and in the host's.
+  struct BatchArrays {
     int32_t *tokens, *positions, *sequenceOf, *blockTables, *outputs;
     SamplingRow *sampling;
+    size_t bytes; // of all
   };
 
   View buffer(uint32_t index) const;
@@ -82,8 +83,9 @@ private:
   static bool suitsProduct(const View &x, const cuda::Matrix &weight);
 
   Status loadTables();
-  /// Divides `base` among the arrays of the largest batch; returns the bytes needed.
-  size_t layBatch(std::byte *base, DeviceBatch &batch) const;
+  /// Divides memory among the arrays of the program's largest batch.
+  BatchArrays layBatch(const plan::Program &program, std::byte *base) const;
+  Status copySmall(const void *from, void *to, size_t bytes, const char *what) const;
 
   Status createStages();
   /// An instruction that is no communication: with others of its stage or fusion, or alone.
@@ -118,8 +120,7 @@ private:
   cuda::MatrixProduct product_;
   cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_, ids_;
   std::vector<size_t> tableOffsets_;
-  DeviceBatch device_{}, host_{};
-  size_t batchBytes_ = 0;
+  BatchArrays device_{}; // of this step
 
   std::vector<std::optional<CudaStages>> programStages_; // by program
   const CudaStages *stages_ = nullptr;                   // of this step; null: instruction by instruction

@@ -192,9 +192,8 @@ Status CudaBackend::emitIds(const Instruction &instruction) {
   const View ids = buffer(instruction.as<plan::EmitIds>().input());
   if (plan_.mesh()->rank() != 0 || ids.rows == 0)
     return {};
-  return cuda::check(cudaMemcpyAsync(reinterpret_cast<int32_t *>(ids_.data()) + ids.first, ids.data,
-                                     static_cast<size_t>(ids.rows) * sizeof(int32_t), cudaMemcpyDeviceToHost, stream_),
-                     "read the ids");
+  return copySmall(ids.data, reinterpret_cast<int32_t *>(ids_.data()) + ids.first,
+                   static_cast<size_t>(ids.rows) * sizeof(int32_t), "read the ids");
 }
 
 Status CudaBackend::emitLogits(const Instruction &instruction) {

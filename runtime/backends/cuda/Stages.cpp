@@ -6,6 +6,7 @@
 #include "runtime/verify/Operands.h"
 
 #include <algorithm>
+#include <ranges>
 
 namespace distc {
 
@@ -44,7 +45,7 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
   CudaStages result;
   result.sms_ = schedule.sms();
   result.stageOf_.assign(program.instructions()->size(), -1);
-  std::vector<uint32_t> bounds;
+  StageTables tables;
   for (const plan::StageTiles *tiles : *schedule.stages()) {
     std::string why;
     std::optional<TileStage> stage = stageOf(plan, program, *tiles, why); // the verifier has been here
@@ -60,41 +61,16 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
       kernel.out = operands.buffer(attention->out());
       kernel.matrix.type = typeOf(program.buffers()->Get(attention->q())->dtype());
     } else {
-      DISTC_TRY(result.addMatrix(plan, program, operands, *tiles, kernel, bounds));
+      DISTC_TRY(result.addMatrix(plan, program, operands, *tiles, kernel, tables));
     }
   }
   const plan::TopCandidates *top = soleCandidates(program);
-  auto isBest = [&](const Kernel &kernel) {
-    return top && kernel.stage.linears.size() == 1 && !kernel.stage.residual &&
-           kernel.stage.linears[0]->out() == top->logits();
-  };
-
-  const size_t boundsBytes = (bounds.size() * sizeof(uint32_t) + 255) / 256 * 256;
-  const size_t bestBytes = size_t(kStageTokens) * schedule.sms() * sizeof(uint64_t);
-  const std::string rank = "rank " + std::to_string(plan.mesh()->rank());
-  DISTC_ASSIGN(result.memory_,
-               cuda::Memory::allocate(cuda::Memory::Kind::Device, boundsBytes + bestBytes, rank + ": tile schedule"));
-  DISTC_TRY(cuda::check(
-      cudaMemcpy(result.memory_.data(), bounds.data(), bounds.size() * sizeof(uint32_t), cudaMemcpyHostToDevice),
-      "copy the tile schedule"));
-  result.bestOffset_ = static_cast<int64_t>(boundsBytes);
-  for (size_t i = 0, at = 0; i < result.kernels_.size(); ++i) {
-    Kernel &kernel = result.kernels_[i];
-    if (kernel.stage.attention)
-      continue;
-    kernel.matrix.bounds = reinterpret_cast<const uint32_t *>(result.memory_.data()) + at;
-    at += schedule.sms() + 1;
-    if (isBest(kernel)) {
-      result.bestOf_ = top->logits();
-      kernel.matrix.best = const_cast<uint64_t *>(result.bestKeys());
-      kernel.matrix.valid = static_cast<int>(top->valid());
-    }
-  }
+  DISTC_TRY(result.copyTables(tables, plan, top));
   return result;
 }
 
 Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
-                             const plan::StageTiles &tiles, Kernel &kernel, std::vector<uint32_t> &bounds) {
+                             const plan::StageTiles &tiles, Kernel &kernel, StageTables &tables) {
   const TileStage &stage = kernel.stage;
   cuda::MatrixStage &matrix = kernel.matrix;
   auto type = [&](uint32_t buffer) { return typeOf(program.buffers()->Get(buffer)->dtype()); };
@@ -110,9 +86,6 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
   matrix.weightCount = static_cast<int>(stage.linears.size());
   matrix.sms = static_cast<int>(program.schedule()->sms());
   matrix.ringBytes = static_cast<int>(program.schedule()->ring_bytes());
-  for (uint32_t s = 0; s + 1 < tiles.bounds()->size(); ++s)
-    matrix.maxUnits = std::max(matrix.maxUnits, static_cast<int>(tiles.bounds()->Get(s + 1) - tiles.bounds()->Get(s)));
-  bounds.insert(bounds.end(), tiles.bounds()->begin(), tiles.bounds()->end());
   for (size_t i = 0; i < stage.linears.size(); ++i) {
     const plan::Linear &linear = *stage.linears[i];
     const plan::Weight &record = *plan.weights()->Get(linear.weight());
@@ -120,7 +93,7 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
     weight.rows = static_cast<int>(record.bytes() / dtypeBytes(record.dtype()) / stage.columns);
     DISTC_TRY(cuda::check(cuda::encodeTileMaps({operands.weight(linear.weight()), typeOf(record.dtype()), weight.rows,
                                                 stage.columns, stage.columns},
-                                               weight.maps),
+                                               tables.maps.emplace_back()),
                           "describe a weight to the copy engine"));
     if (linear.bias() >= 0)
       weight.bias = {operands.weight(static_cast<uint32_t>(linear.bias())), cuda::Type::F32};
@@ -150,7 +123,54 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
     matrix.cache = operands.cache(stage.append->cache());
     out(matrix.weights[0], stage.ropes[0]->out());
   }
+  const std::vector<uint32_t> bounds(tiles.bounds()->begin(), tiles.bounds()->end());
+  const std::vector<cuda::StageTile> list = cuda::listTiles(matrix, bounds);
+  tables.tiles.insert(tables.tiles.end(), list.begin(), list.end());
   return {};
+}
+
+Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan, const plan::TopCandidates *top) {
+  auto isMatrix = [](const Kernel &kernel) { return kernel.stage.attention == nullptr; };
+  auto isBest = [&](const Kernel &kernel) {
+    return top && kernel.stage.linears.size() == 1 && !kernel.stage.residual &&
+           kernel.stage.linears[0]->out() == top->logits();
+  };
+  const size_t count = static_cast<size_t>(std::ranges::count_if(kernels_, isMatrix));
+  auto aligned = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
+  const size_t stagesAt = aligned(tables.maps.size() * sizeof(cuda::TileMaps));
+  const size_t tilesAt = stagesAt + aligned(count * sizeof(cuda::MatrixStage));
+  const size_t bestAt = tilesAt + aligned(tables.tiles.size() * sizeof(cuda::StageTile));
+  const size_t bytes = bestAt + size_t(kStageTokens) * static_cast<size_t>(sms_) * sizeof(uint64_t);
+  DISTC_ASSIGN(memory_, cuda::Memory::allocate(cuda::Memory::Kind::Device, bytes,
+                                               "rank " + std::to_string(plan.mesh()->rank()) + ": tile schedule"));
+  std::byte *base = memory_.data();
+  auto *maps = reinterpret_cast<const cuda::TileMaps *>(base);
+  auto *tiles = reinterpret_cast<const cuda::StageTile *>(base + tilesAt);
+  auto *stages = reinterpret_cast<const cuda::MatrixStage *>(base + stagesAt);
+  bestOffset_ = static_cast<int64_t>(bestAt);
+  std::vector<cuda::MatrixStage> matrices;
+  for (Kernel &kernel : kernels_ | std::views::filter(isMatrix)) {
+    cuda::MatrixStage &matrix = kernel.matrix;
+    matrix.tiles = tiles;
+    tiles += matrix.sms * matrix.maxTiles;
+    for (int i = 0; i < matrix.weightCount; ++i)
+      matrix.weights[i].maps = maps++;
+    if (isBest(kernel)) {
+      bestOf_ = top->logits();
+      matrix.best = const_cast<uint64_t *>(bestKeys());
+      matrix.valid = static_cast<int>(top->valid());
+    }
+    if (matrices.size() + 1 < count)
+      matrix.next = stages + matrices.size() + 1;
+    matrices.push_back(matrix);
+  }
+  auto copy = [](std::byte *to, const auto &from) {
+    return cuda::check(cudaMemcpy(to, from.data(), from.size() * sizeof(from[0]), cudaMemcpyHostToDevice),
+                       "copy the tile schedule");
+  };
+  DISTC_TRY(copy(base, tables.maps));
+  DISTC_TRY(copy(base + stagesAt, matrices));
+  return copy(base + tilesAt, tables.tiles);
 }
 
 const uint64_t *CudaStages::bestKeys() const {

@@ -46,13 +46,19 @@ private:
     std::byte *out = nullptr;
   };
 
+  /// What is in the device's memory of all matrix stages, one after the other.
+  struct StageTables {
+    std::vector<cuda::TileMaps> maps; // of each weight
+    std::vector<cuda::StageTile> tiles;
+  };
   Status addMatrix(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
-                   const plan::StageTiles &tiles, Kernel &kernel, std::vector<uint32_t> &bounds);
+                   const plan::StageTiles &tiles, Kernel &kernel, StageTables &tables);
+  Status copyTables(const StageTables &tables, const plan::Plan &plan, const plan::TopCandidates *top);
   const uint64_t *bestKeys() const;
 
   std::vector<int64_t> stageOf_; // by instruction
   std::vector<Kernel> kernels_;
-  cuda::Memory memory_; // bounds, then the largest logits of each multiprocessor and token
+  cuda::Memory memory_; // StageTables, the stages, the largest logits of each multiprocessor and token
   int64_t sms_ = 0, bestOffset_ = 0, bestOf_ = -1;
 };
 

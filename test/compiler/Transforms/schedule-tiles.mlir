@@ -1,6 +1,10 @@
 // RUN: distc-opt %s --pass-pipeline='builtin.module(plan.rank(schedule-tiles{sms=3}))' | FileCheck %s
 // RUN: distc-opt %s --pass-pipeline='builtin.module(plan.rank(schedule-tiles{sms=3},plan-memory))' | FileCheck %s --check-prefix=MEMORY
 // RUN: distc-opt %s --pass-pipeline='builtin.module(plan.rank(schedule-tiles))' | FileCheck %s --check-prefix=NONE
+// RUN: sed 's/kv_pool block 16/kv_pool block 24/' %s | distc-opt --pass-pipeline='builtin.module(plan.rank(schedule-tiles{sms=3}))' | FileCheck %s --check-prefix=BLOCK
+
+// Attention copies 16 positions of one block of the cache at once.
+// BLOCK-NOT: plan.stage attention
 
 // No number of multiprocessors, no schedule.
 // NONE-NOT: plan.s{{chedule|tage}}
@@ -8,7 +12,7 @@
 plan.rank @rank0 producer "hand" target "sm_90" passes [] {
   plan.model "m" family "f" {context = 1 : i64, hidden = 64 : i64, layers = 1 : i64, parameters = 1 : i64, vocabulary = 30 : i64}
   plan.mesh {first_layer = 0 : i64, layers = 1 : i64, pp = 1 : i64, rank = 0 : i64, stage = 0 : i64, tp = 1 : i64, tp_index = 0 : i64}
-  plan.limits {kv_block = 1 : i64, max_batch = 1 : i64, max_sequence = 1 : i64, max_tokens = 1 : i64}
+  plan.limits {kv_block = 16 : i64, max_batch = 1 : i64, max_sequence = 1 : i64, max_tokens = 1 : i64}
   plan.ledger {arena = 0 : i64, kv = 0 : i64, tables = 0 : i64, weights_loaded = 0 : i64, weights_mapped = 0 : i64}
   plan.weight @table [30, 64] bf16 load at 0 bytes 3840 stride 64 copies 1 uniform 1.0 from []
   plan.weight @norm [64] f32 load at 0 bytes 256 stride 1 copies 1 ones 1.0 from []
@@ -18,8 +22,8 @@ plan.rank @rank0 producer "hand" target "sm_90" passes [] {
   plan.weight @gate [128, 64] bf16 load at 0 bytes 16384 stride 64 copies 1 uniform 1.0 from []
   plan.weight @down [64, 128] bf16 load at 0 bytes 16384 stride 128 copies 1 uniform 1.0 from []
   plan.weight @odd [31, 64] bf16 load at 0 bytes 3968 stride 64 copies 1 uniform 1.0 from []
-  plan.kv_pool block 1 blocks 1 per_sequence 1
-  plan.kv_cache @kv layer 0 heads 1 dim 32 bf16 at 0 bytes 128
+  plan.kv_pool block 16 blocks 1 per_sequence 1
+  plan.kv_cache @kv layer 0 heads 1 dim 32 bf16 at 0 bytes 2048
   plan.rope_table @rope [1.0, 0.5] magnitude 1.0
 
   // A decoder layer: 32 units of 4 rows for q, k and v, 32 of 2 rows for o, 64 pairs of 2 rows for gate and up, 32 for

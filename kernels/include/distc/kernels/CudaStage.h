@@ -8,9 +8,12 @@
 
 #include "distc/kernels/Cuda.h"
 
+#include <span>
+#include <vector>
+
 namespace distc::cuda {
 
-inline constexpr int stageTokens = 8;        // the most that one launch takes
+inline constexpr int stageTokens = 32;       // the most that one launch takes
 inline constexpr int stageColumns = 64;      // columns are a multiple of this
 inline constexpr int maxNormColumns = 32768; // the norm's weights stand in shared memory
 inline constexpr int tileRows = 16, tileColumns = 512;
@@ -33,12 +36,18 @@ enum class StageForm : uint8_t {
 inline constexpr int rowUnit = 2, pairUnit = 4;
 constexpr int unitRows(StageForm form) { return form == StageForm::Qkv ? pairUnit : rowUnit; }
 
+/// Rows of the weights that are multiplied at once: n0 rows from r0 of weight w0 on, n1 rows from r1 of weight w1 on.
+struct alignas(16) StageTile {
+  int r0, r1;
+  uint8_t w0, n0, w1, n1; // n0 > 0 where there is a tile
+};
+
 struct StageWeight {
-  TileMaps maps;
-  int rows = 0; // a multiple of unitRows
-  In bias;      // F32, or none
-  In residual;  // Rows: has the shape of y, or none
-  Out y;        // F32, or the stage's type
+  const TileMaps *maps = nullptr; // in device memory
+  int rows = 0;                   // a multiple of unitRows
+  In bias;                        // F32, or none
+  In residual;                    // Rows: has the shape of y, or none
+  Out y;                          // F32, or the stage's type
   int64_t yStride = 0;
 };
 
@@ -48,11 +57,9 @@ struct MatrixStage {
   int cols = 0;
   StageWeight weights[3]; // Rows: 1 to 3; Glu: 2; Qkv: 3
   int weightCount = 0;
-  /// Multiprocessor s has units [bounds[s], bounds[s + 1]) of all units of the weights, one weight after the other
-  /// (Glu: of the pairs). In device memory, sms + 1 numbers.
-  const uint32_t *bounds = nullptr;
-  int sms = 0;
-  int maxUnits = 0;  // the largest share
+  /// Multiprocessor s has tiles [s * maxTiles, (s + 1) * maxTiles), as listTiles says; in device memory.
+  const StageTile *tiles = nullptr;
+  int sms = 0, maxTiles = 0;
   int ringBytes = 0; // of shared memory, for tiles; a multiple of tileBytes
 
   // Before the product: x + addend, rounded and also written to `sum` where there is an addend; then the RMS norm.
@@ -69,7 +76,14 @@ struct MatrixStage {
   // packBest, which Cuda.h's topCandidates takes; null: not wanted
   uint64_t *best = nullptr;
   int valid = 0;
+
+  /// The matrix stage after this one, in device memory; what it streams first is brought near. Null: none.
+  const MatrixStage *next = nullptr;
 };
+
+/// The tiles of all multiprocessors, where multiprocessor s has units [bounds[s], bounds[s + 1]) of all units of the
+/// stage's weights, one weight after the other (Glu: of the pairs). Sets stage.maxTiles.
+std::vector<StageTile> listTiles(MatrixStage &stage, std::span<const uint32_t> bounds);
 
 struct StageInput {
   const void *x = nullptr, *addend = nullptr;
@@ -87,6 +101,8 @@ cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaS
 /// appended by what is on the stream right before; all earlier ones, and the batch, before that.
 cudaError_t decodeAttention(In q, int64_t rows, const KvView &cache, const AttentionParams &params,
                             const BatchView &batch, int sms, Out out, cudaStream_t stream);
+/// A block of the cache has a multiple of these positions.
+constexpr int copyPositions(int headDim) { return headDim > 128 ? 8 : 16; }
 bool decodeAttentionSuits(Type q, const KvView &cache);
 
 } // namespace distc::cuda

@@ -1,0 +1,118 @@
+// The producer of a matrix stage (MatrixStage.cu), and the shared memory through which it meets the consumers.
+//
+// What is under way in memory delays whatever is asked for behind it: a few tiles keep memory busy, a whole ring of
+// them would make x, of which nothing can be asked for earlier, wait for the ring. So there is a limit to the tiles
+// under way. When a producer has no tiles left, it has the first ones of the next stage brought into the second cache,
+// so that memory does not idle from one stage to the next.
+#pragma once
+
+#include "distc/kernels/CudaStage.h"
+#include "kernels/cuda/Stage.cuh"
+
+namespace distc::cuda {
+
+constexpr int stageWarps = tileColumns / stageColumns; // of consumers
+constexpr int groupRows = tileRows / 2;
+constexpr int halfTileBytes = tileBytes / 2;
+constexpr int maxRingSlots = maxRingBytes / tileBytes;
+constexpr int tilesUnderWay = 8;   // 4 keep memory busy; with 13, x comes late
+constexpr int prefetchedTiles = 4; // of the next stage, for each multiprocessor
+constexpr int maxPassTiles = 14;   // tiles whose sums a block keeps at a time: no more without spills
+
+struct StageShared {
+  uint64_t full[maxRingSlots], empty[maxRingSlots], norm, listed[2];
+  StageTile tiles[2][maxPassTiles]; // of this pass and the next
+  int counts[2];
+  float squares[stageWarps][stageTokens];
+  unsigned long long best[stageTokens];
+};
+
+__host__ __device__ inline int columnBlocks(const MatrixStage &s) { return (s.cols + tileColumns - 1) / tileColumns; }
+
+/// A place in the ring, and the parity of its barrier's phase.
+struct Place {
+  int slot = 0;
+  uint32_t parity = 0;
+
+  __device__ void advance(int slots) {
+    if (++slot == slots) {
+      slot = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+/// The norm's weights, into what is scratch later.
+__device__ inline void loadNorm(const MatrixStage &s, StageShared &shared, float *scratch) {
+  const uint32_t bytes = uint32_t(s.cols) * sizeof(float);
+  arriveExpecting(&shared.norm, bytes);
+  copyBytes(sharedAddress(scratch), s.norm, bytes, &shared.norm);
+}
+
+/// Tile `at` of this block; none behind the last: no rows.
+__device__ inline StageTile tileAt(const MatrixStage &s, int at) {
+  return at < s.maxTiles ? s.tiles[int(blockIdx.x) * s.maxTiles + at] : StageTile{};
+}
+
+/// Into the second cache, of what this block's successor in the next stage begins with: a tile for each lane.
+__device__ inline void prefetchStage(const MatrixStage &s, int passTiles, int lane) {
+  if (s.norm && blockIdx.x == 0 && lane == 0)
+    prefetchBytes(s.norm, s.cols * int(sizeof(float)));
+  const int count = __popc(__ballot_sync(allLanes, lane < passTiles && tileAt(s, lane).n0 > 0));
+  const int block = count > 0 ? lane / count : 0;
+  if (lane >= prefetchedTiles || count == 0 || block >= columnBlocks(s))
+    return;
+  const StageTile tile = tileAt(s, lane % count);
+  const int at = block * (tileColumns / stageColumns);
+  prefetchBox(s.weights[tile.w0].maps->box[tile.n0 / 2 - 1], tile.r0, at);
+  if (tile.n1 > 0)
+    prefetchBox(s.weights[tile.w1].maps->box[tile.n1 / 2 - 1], tile.r1, at);
+}
+
+/// All lanes of the producer's warp.
+__device__ inline void produce(const MatrixStage &s, StageShared &shared, uint32_t ring, int slots, int passTiles,
+                               int nextPassTiles) {
+  const int lane = threadIdx.x % warpSize, blocks = columnBlocks(s);
+  const uint64_t policy = evictFirst();
+  const int window = min(tilesUnderWay, slots);
+  Place place{0, 1}, landed; // a fresh barrier counts as ended before
+  int underWay = 0;
+  for (int pass = 0; pass * passTiles < s.maxTiles; ++pass) {
+    const StageTile mine = lane < passTiles ? tileAt(s, pass * passTiles + lane) : StageTile{};
+    const int count = __popc(__ballot_sync(allLanes, mine.n0 > 0));
+    StageTile *tiles = shared.tiles[pass % 2];
+    if (mine.n0 > 0)
+      tiles[lane] = mine;
+    __syncwarp();
+    if (lane == 0) {
+      shared.counts[pass % 2] = count;
+      arrive(&shared.listed[pass % 2]);
+#pragma unroll 1
+      for (int block = 0; block < blocks; ++block)
+#pragma unroll 1
+        for (int i = 0; i < count; ++i) {
+          const StageTile tile = tiles[i];
+          if (underWay == window) {
+            waitBarrier(&shared.full[landed.slot], landed.parity);
+            landed.advance(slots);
+          } else {
+            ++underWay;
+          }
+          waitBarrier(&shared.empty[place.slot], place.parity);
+          uint64_t *full = &shared.full[place.slot];
+          arriveExpecting(full, uint32_t(tile.n0 + tile.n1) * tileColumns * 2);
+          const uint32_t to = ring + place.slot * tileBytes;
+          const int at = block * (tileColumns / stageColumns);
+          copyBox(to, s.weights[tile.w0].maps->box[tile.n0 / 2 - 1], tile.r0, at, full, policy);
+          if (tile.n1 > 0)
+            copyBox(to + halfTileBytes, s.weights[tile.w1].maps->box[tile.n1 / 2 - 1], tile.r1, at, full, policy);
+          place.advance(slots);
+        }
+    }
+    __syncwarp();
+  }
+  if (s.next)
+    prefetchStage(*s.next, nextPassTiles, lane);
+}
+
+} // namespace distc::cuda
