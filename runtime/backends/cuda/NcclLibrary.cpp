@@ -16,19 +16,21 @@ std::string versionText(int version) {
 }
 
 // The file that was loaded, by one of its functions.
-std::string fileOf(void *function) {
+std::string fileOf(void *function, const char *otherwise) {
   Dl_info info;
-  return dladdr(function, &info) != 0 && info.dli_fname ? info.dli_fname : kFile;
+  return dladdr(function, &info) != 0 && info.dli_fname ? info.dli_fname : otherwise;
 }
 
-Result<const Library *> load() {
-  void *handle = dlopen(kFile, RTLD_NOW | RTLD_LOCAL); // for as long as the process lives
+} // namespace
+
+Result<Library> load(const char *file) {
+  void *handle = dlopen(file, RTLD_NOW | RTLD_LOCAL); // for as long as the process lives
   if (!handle)
     return failedPrecondition(
         std::string("ranks on GPUs of their own exchange through NCCL, which cannot be loaded: ") + dlerror() +
         "; install it, or set LD_LIBRARY_PATH to its folder (PyTorch has it in "
         "site-packages/nvidia/nccl/lib)");
-  static Library library;
+  Library library;
   std::string missing;
   auto find = [&](auto &function, const char *name) {
     function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(handle, name));
@@ -47,22 +49,24 @@ Result<const Library *> load() {
   find(library.allGather, "ncclAllGather");
   find(library.send, "ncclSend");
   find(library.recv, "ncclRecv");
+  const std::string advice =
+      versionText(kOldest) + " or newer is needed; install it, or set LD_LIBRARY_PATH to its folder";
+  if (!library.getVersion)
+    return failedPrecondition(std::string(file) + " is not NCCL: it has no ncclGetVersion; NCCL " + advice);
   int version = 0;
-  if (library.getVersion)
-    (void)library.getVersion(&version);
+  (void)library.getVersion(&version);
   if (version >= kOldest && missing.empty())
-    return &library;
-  const std::string file = library.getVersion ? fileOf(reinterpret_cast<void *>(library.getVersion)) : kFile;
-  return failedPrecondition(file + " is NCCL " + versionText(version) +
-                            (version < kOldest ? "" : " without " + missing) + ", and " + versionText(kOldest) +
-                            " or newer is needed; install it, or set LD_LIBRARY_PATH to its folder");
+    return library;
+  return failedPrecondition(fileOf(reinterpret_cast<void *>(library.getVersion), file) + " is NCCL " +
+                            versionText(version) + (version < kOldest ? "" : " without " + missing) + ", and " +
+                            advice);
 }
 
-} // namespace
-
 Result<const Library *> library() {
-  static const Result<const Library *> loaded = load();
-  return loaded;
+  static const Result<Library> loaded = load(kFile);
+  if (!loaded.ok())
+    return loaded.status();
+  return &*loaded;
 }
 
 } // namespace distc::nccl

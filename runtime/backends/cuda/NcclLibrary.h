@@ -46,4 +46,7 @@ struct Library {
 /// Loads libnccl.so.2 when called first. An error says that it is missing, or older than what is declared here.
 Result<const Library *> library();
 
+/// The same of any file.
+Result<Library> load(const char *file);
+
 } // namespace distc::nccl
