@@ -22,6 +22,7 @@ end_to_end() { # NAME COMMAND...
   "$@" uneven-9-3 check_uneven.py $data/uneven-9-3 2x1 4x1 8x1 2x2
   "$@" uneven-14-2 check_uneven.py $data/uneven-14-2 2x1 4x1 8x1 4x2
   "$@" gguf check_gguf.py $data/fixtures/llama3-rope
+  "$@" smollm2 check_smollm2.py build/models/SmolLM2-135M-Instruct.Q4_1.gguf 1x1 3x1 # where scripts/quickstart.sh puts it
 }
 check() { # compile|run NAME SCRIPT ARGUMENTS...
   local half=$1 script=test/e2e/$3

@@ -1,5 +1,6 @@
 """Reads and writes safetensors and GGUF files for tests; what it writes may be as wrong as the caller wants."""
 import json
+import math
 import shutil
 import struct
 from array import array
@@ -154,3 +155,73 @@ def llama_to_gguf(folder, path, dtype="F32", rope_freqs=None, metadata=None, cha
         "llama.context_length": config["max_position_embeddings"],
         "llama.attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
         "llama.rope.freq_base": float(config.get("rope_theta") or config["rope_parameters"]["rope_theta"]), **(metadata or {})}, tensors, change)
+
+
+def _skip_value(data, at, kind):
+    """Where the metadata value of a type that starts at `at` ends."""
+    if kind == 8:
+        return at + 8 + struct.unpack_from("<Q", data, at)[0]
+    if kind == 9:
+        element, count = struct.unpack_from("<IQ", data, at)
+        at += 12
+        for _ in range(count):
+            at = _skip_value(data, at, element)
+        return at
+    return at + {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}[kind]
+
+
+def _bf16(values):
+    """The bits of values in BF16, rounded to F32 first, each time to the nearest, ties to even."""
+    bits = struct.unpack(f"<{len(values)}I", struct.pack(f"<{len(values)}f", *values))
+    return [(x + 0x7FFF + (x >> 16 & 1)) >> 16 for x in bits]
+
+
+def _q8_0_to_bf16(raw):
+    out = bytearray()
+    for begin in range(0, len(raw), 34):
+        scale, *numbers = struct.unpack_from("<e32b", raw, begin)
+        out += struct.pack("<32H", *_bf16([scale * q for q in numbers]))
+    return out
+
+
+def _q4_1_to_bf16(raw):
+    low, high = bytes(i & 15 for i in range(256)), bytes(i >> 4 for i in range(256))
+    out = bytearray(len(raw) // 20 * 64)
+    for block, begin in enumerate(range(0, len(raw), 20)):
+        scale, least = struct.unpack_from("<2e", raw, begin)
+        bits = _bf16([scale * q + least for q in range(16)])
+        packed = raw[begin + 4 : begin + 20]
+        numbers = packed.translate(low) + packed.translate(high)
+        for byte in range(2):
+            table = bytes(b >> 8 * byte & 255 for b in bits) + bytes(240)
+            out[block * 64 + byte : block * 64 + 64 : 2] = numbers.translate(table)
+    return out
+
+
+def gguf_to_bf16(source, target):
+    """A GGUF file with its quantized tensors (Q4_1, Q8_0) in BF16, everything else as it was."""
+    data = Path(source).read_bytes()
+    tensors, pairs = struct.unpack_from("<QQ", data, 8)
+    at = 24
+    for _ in range(pairs):
+        at = _skip_value(data, at, 8)
+        at = _skip_value(data, at + 4, struct.unpack_from("<I", data, at)[0])
+    head, infos = bytearray(data[:at]), []
+    for _ in range(tensors):
+        begin, at = at, _skip_value(data, at, 8)
+        dims = struct.unpack_from("<I", data, at)[0]
+        shape = struct.unpack_from(f"<{dims}Q", data, at + 4)
+        at += 4 + 8 * dims
+        kind, offset = struct.unpack_from("<IQ", data, at)
+        infos.append((data[begin:at], math.prod(shape), kind, offset))
+        at += 12
+    first, bodies, size = -(-at // 32) * 32, [], 0
+    for info, count, kind, offset in infos:
+        block, change = {0: (128, None), 3: (20, _q4_1_to_bf16), 8: (34, _q8_0_to_bf16)}[kind]
+        raw = data[first + offset : first + offset + count // 32 * block]
+        head += info + struct.pack("<IQ", 30 if change else kind, size)
+        bodies.append(change(raw) if change else raw)
+        size += len(bodies[-1])
+    with open(target, "wb") as file:
+        file.write(head + bytes(-len(head) % 32))
+        file.writelines(bodies)
