@@ -1,6 +1,6 @@
 // The CUDA kernels beside the card's limit measured in the same run: microseconds, GB/s of weights or cache, and the
 // share of the bandwidth of plain reads. Each kernel runs many times in a graph, over operands that do not fit the
-// cache; the figure is the median of many replays.
+// cache; the figure is the median of many replays. An argument is a part of the names that are wanted.
 #include "distc/kernels/Cuda.h"
 #include "distc/kernels/CudaStage.h"
 
@@ -56,6 +56,7 @@ struct Bench {
   cudaStream_t stream;
   double limit = 0; // bytes per second
   int sms = 0;
+  std::string wanted;
 
   Bench() {
     CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
@@ -99,6 +100,8 @@ struct Bench {
   }
 
   void report(const std::string &name, double bytes, const std::function<cudaError_t()> &kernel) const {
+    if (name.find(wanted) == std::string::npos)
+      return;
     const double time = seconds(bytes, kernel);
     std::printf("%-44s %9.2f us %8.1f GB/s  share %.3f\n", name.c_str(), time * 1e6, bytes / time * 1e-9,
                 bytes / time / limit);
@@ -118,6 +121,8 @@ struct Bench {
   /// The share is of 786 TFLOP/s, what the library's products of bf16 reach on an H100 at best.
   void reportRate(const std::string &name, double bytes, double operations,
                   const std::function<cudaError_t()> &kernel) const {
+    if (name.find(wanted) == std::string::npos)
+      return;
     const double time = seconds(bytes, kernel);
     std::printf("%-44s %9.2f us %8.1f TFLOP/s share %.3f\n", name.c_str(), time * 1e6, operations / time * 1e-12,
                 operations / time / 786e12);
@@ -242,34 +247,35 @@ struct Bench {
     });
   }
 
-  void sampling(float temperature) {
+  void sampling(float temperature, int64_t rows) {
     const int64_t vocabulary = 128256, count = 256;
-    const SamplingRow row{temperature, 0.9f, 0, 1, 0};
-    auto *request = deviceMemory<SamplingRow>(1);
-    char *logits = pool.next(vocabulary * 4);
-    CHECK(cuda::randomWeights(cuda::Init::Uniform, 3.0f, 2, 0, vocabulary, {logits, Type::F32}, nullptr));
-    float *out = reinterpret_cast<float *>(pool.next((count + 2) * 8));
-    auto *id = reinterpret_cast<int32_t *>(pool.next(4));
-    CHECK(cudaMemcpy(request, &row, sizeof(row), cudaMemcpyDefault));
-    report(temperature > 0 ? "topCandidates 128256, 256 of them" : "topCandidates 128256 greedy", vocabulary * 4.0,
-           [&] {
-             return cuda::topCandidates(reinterpret_cast<float *>(logits), 1, vocabulary, vocabulary, 0, count, request,
-                                        out, stream);
-           });
-    report(temperature > 0 ? "sample from 256" : "sample greedy", (count + 2) * 8.0,
-           [&] { return cuda::sample(out, 1, 1, count, request, id, stream); });
-    CHECK(cudaFree(request));
+    const std::vector<SamplingRow> host(rows, {temperature, 0.9f, 0, 1, 0});
+    auto *requests = deviceMemory<SamplingRow>(rows);
+    char *logits = pool.next(rows * vocabulary * 4);
+    CHECK(cuda::randomWeights(cuda::Init::Uniform, 3.0f, 2, 0, rows * vocabulary, {logits, Type::F32}, nullptr));
+    float *out = reinterpret_cast<float *>(pool.next(rows * (count + 2) * 8));
+    auto *ids = reinterpret_cast<int32_t *>(pool.next(rows * 4));
+    CHECK(cudaMemcpy(requests, host.data(), rows * sizeof(SamplingRow), cudaMemcpyDefault));
+    const std::string kind = (temperature > 0 ? "256 of 128256" : "128256 greedy") + (" rows " + std::to_string(rows));
+    report("topCandidates " + kind, double(rows * vocabulary) * 4, [&] {
+      return cuda::topCandidates(reinterpret_cast<float *>(logits), rows, vocabulary, vocabulary, 0, count, requests,
+                                 out, stream);
+    });
+    report("sample " + kind, double(rows * (count + 2)) * 8,
+           [&] { return cuda::sample(out, 1, rows, count, requests, ids, stream); });
+    CHECK(cudaFree(requests));
   }
 };
 
 } // namespace
 
-int main() {
+int main(int argc, char **argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   cudaDeviceProp properties;
   CHECK(cudaGetDeviceProperties(&properties, 0));
   Bench bench;
   bench.sms = properties.multiProcessorCount;
+  bench.wanted = argc > 1 ? argv[1] : "";
   bench.limit = double(Pool::bytes) /
                 bench.seconds(Pool::bytes, [&] { return cuda::readAll(bench.pool.memory, Pool::bytes, bench.stream); });
   std::printf("%s, %d multiprocessors; plain reads %.1f GB/s\n", properties.name, properties.multiProcessorCount,
@@ -312,7 +318,9 @@ int main() {
   bench.attention(512, 1, 1, true, 64);
   bench.rmsNorm(4096, 1);
   bench.rmsNorm(4096, 4096);
-  bench.sampling(0.0f);
-  bench.sampling(0.8f);
+  for (int64_t rows : {1, 32}) {
+    bench.sampling(0.0f, rows);
+    bench.sampling(0.8f, rows);
+  }
   return 0;
 }

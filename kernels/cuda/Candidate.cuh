@@ -14,34 +14,26 @@ static_assert(sizeof(Candidate) == 2 * sizeof(float));
 
 __device__ constexpr Candidate noCandidate{-INFINITY, -1.0f};
 
-/// The order of candidates: larger values first, of equal ones the lower id. No value is NaN.
-__device__ inline bool precedes(const Candidate &a, const Candidate &b) {
-  return a.value > b.value || (a.value == b.value && a.id < b.id);
+/// In the order of the floats; -0 counts as 0.
+__device__ inline uint32_t ordered(float value) {
+  const uint32_t bits = __float_as_uint(value + 0.0f);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
 constexpr int valueBits = 32, columnBits = 24; // firstId + valid <= 2^24
 
-/// Unique, and larger for what comes first in the order of candidates.
+/// Unique, and larger for what comes first in the order of candidates: larger values first, of equal ones the lower
+/// column. 0 is no key: no value is NaN.
 __device__ inline uint64_t keyOf(int64_t column, float logit) {
-  const uint32_t bits = __float_as_uint(logit + 0.0f); // -0 counts as 0
-  const uint32_t ordered = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return uint64_t(ordered) << columnBits | (((1u << columnBits) - 1) - uint32_t(column));
+  return uint64_t(ordered(logit)) << columnBits | (((1u << columnBits) - 1) - uint32_t(column));
 }
 __device__ inline int64_t columnOf(uint64_t key) {
   return ((1 << columnBits) - 1) - int64_t(key & ((1u << columnBits) - 1));
 }
 
-/// The better of two that may be none.
-__device__ inline Candidate better(const Candidate &a, const Candidate &b) {
-  return b.id >= 0 && (a.id < 0 || precedes(b, a)) ? b : a;
-}
-
-/// The best of the warp's, in every lane.
-__device__ inline Candidate bestOfWarp(Candidate best) {
-  for (int offset = warpSize / 2; offset > 0; offset /= 2)
-    best = better(best,
-                  Candidate{__shfl_xor_sync(allLanes, best.value, offset), __shfl_xor_sync(allLanes, best.id, offset)});
-  return best;
+__device__ inline float valueOf(uint64_t key) {
+  const uint32_t bits = uint32_t(key >> columnBits);
+  return __uint_as_float(bits & 0x80000000u ? bits & 0x7FFFFFFFu : ~bits);
 }
 
 __device__ inline bool isGreedy(const SamplingRow &row) { return !(row.temperature >= greedyTemperature); }
@@ -56,11 +48,20 @@ struct GumbelNoise {
     high = uint32_t(key >> 32);
   }
 
-  /// "lowbias32" of C. Wellons' search for integer hashes (2018).
-  static __device__ uint32_t mix32(uint32_t x) {
+  /// "lowbias32" of C. Wellons' search for integer hashes (2018), but for its last step, which changes the lower half.
+  static __device__ uint32_t mixUpper(uint32_t x) {
     x = (x ^ (x >> 16)) * 0x7FEB352Du;
-    x = (x ^ (x >> 15)) * 0x846CA68Bu;
+    return (x ^ (x >> 15)) * 0x846CA68Bu;
+  }
+  static __device__ uint32_t mix32(uint32_t x) {
+    x = mixUpper(x);
     return x ^ (x >> 16);
+  }
+
+  /// Whether v may be at most chance * 2^-32, as far as the upper half of the hash says. The noise of v,
+  /// -log(-log1p(-v)), is less than -log(v).
+  __device__ bool mayBeBelow(uint32_t id, uint32_t chance) const {
+    return mixUpper(mix32(id ^ low) + high) <= (chance | 0xFFFFu);
   }
 
   __device__ float operator()(uint32_t id) const {
