@@ -44,18 +44,18 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
   const int slots = slotsOf(stage, input, Groups), scratchSize = scratchBytes(stage, input, Groups);
   float *scratch = reinterpret_cast<float *>(dynamic + slots * tileBytes);
   StageShared &shared = *reinterpret_cast<StageShared *>(dynamic + slots * tileBytes + scratchSize);
+  if (int(threadIdx.x) < slots) {
+    initBarrier(&shared.full[threadIdx.x], 1);
+    initBarrier(&shared.empty[threadIdx.x], stageWarps);
+  }
   if (threadIdx.x == 0) {
-    for (int i = 0; i < slots; ++i) {
-      initBarrier(&shared.full[i], 1);
-      initBarrier(&shared.empty[i], stageWarps);
-    }
     initBarrier(&shared.norm, 1);
     initBarrier(&shared.listed[0], 1);
     initBarrier(&shared.listed[1], 1);
-    fenceBarriers();
-    if (P != Prologue::None)
-      loadNorm(stage, shared, scratch); // first of all: the ring would delay it
   }
+  fenceBarriers();
+  if (P != Prologue::None && threadIdx.x == 0)
+    loadNorm(stage, shared, scratch); // first of all: the ring would delay it
   __syncthreads();
   if (threadIdx.x >= stageConsumers) {
     if constexpr (Groups > 1)

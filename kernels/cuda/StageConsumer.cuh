@@ -45,7 +45,8 @@ public:
                            float *scratch, int scratchBytes)
       : s(s), in(in), shared(shared), ring(ring), slots(slots), scratch(scratch), scratchBytes(scratchBytes),
         lane(threadIdx.x % warpSize), warp(threadIdx.x / warpSize), group(lane / 4), quad(lane % 4),
-        inputs(sharedAddress(scratch) + normBytes(s) + warp * depth * inputBytes() + lane * 16) {}
+        inputs(sharedAddress(scratch) + normBytes(s) + warp * depth * inputBytes() + lane * 16),
+        perToken(1.0f / float(in.tokens)) {}
 
   __device__ void run() {
     const int blocks = columnBlocks(s);
@@ -210,6 +211,8 @@ private:
 #pragma unroll 1
     for (int begin = 0; begin < count; begin += perRound) {
       syncConsumers(); // what the scratch held has been read
+      if (withNorm && begin == 0 && int(threadIdx.x) < tokens)
+        makeScale(int(threadIdx.x));
 #pragma unroll
       for (int i = 0; i < PassTiles; ++i)
         if (i >= begin && i < min(count, begin + perRound)) {
@@ -242,21 +245,21 @@ private:
       sum += from[w * in.tokens * tileRows];
     return sum;
   }
-  __device__ float scaleOf(int token) const {
-    if constexpr (!withNorm)
-      return 1.0f;
+  /// 1 / RMS of a token, from all warps' sums of squares.
+  __device__ void makeScale(int token) {
     float squares = 0;
 #pragma unroll
     for (int w = 0; w < stageWarps; ++w)
       squares += shared.squares[w][token];
-    return rsqrtf(squares / float(s.cols) + s.eps) * (1.0f / inputScale);
+    shared.scales[token] = rsqrtf(squares / float(s.cols) + s.eps) * (1.0f / inputScale);
   }
+  __device__ float scaleOf(int token) const { return withNorm ? shared.scales[token] : 1.0f; }
 
   /// Result `item` of the pass: result `at` of tile `tile` for a token. False: there is none.
   __device__ bool locate(int item, int &tile, int &token, int &at) const {
     at = item % results;
-    token = int(unsigned(item / results) % unsigned(in.tokens));
-    tile = int(unsigned(item / results) / unsigned(in.tokens));
+    tile = int((float(item / results) + 0.5f) * perToken); // exact: there are few items
+    token = item / results - tile * in.tokens;
     if (tile >= count)
       return false;
     const StageTile &t = tiles[tile];
@@ -398,6 +401,7 @@ private:
   const int scratchBytes;
   const int lane, warp, group, quad;
   const uint32_t inputs; // of this lane
+  const float perToken;
   const StageTile *tiles = nullptr;
   int count = 0;
   Place place;

@@ -23,7 +23,7 @@ struct StageShared {
   uint64_t full[maxRingSlots], empty[maxRingSlots], norm, listed[2];
   StageTile tiles[2][maxPassTiles]; // of this pass and the next
   int counts[2];
-  float squares[stageWarps][stageTokens];
+  float squares[stageWarps][stageTokens], scales[stageTokens];
   unsigned long long best[stageTokens];
 };
 
