@@ -15,7 +15,7 @@ constexpr int stageWarps = tileColumns / stageColumns; // of consumers
 constexpr int groupRows = tileRows / 2;
 constexpr int halfTileBytes = tileBytes / 2;
 constexpr int maxRingSlots = maxRingBytes / tileBytes;
-constexpr int tilesUnderWay = 8;   // 4 keep memory busy; with 13, x comes late
+constexpr int tilesUnderWay = 6;   // 4 keep memory busy; with 13, x comes late
 constexpr int prefetchedTiles = 4; // of the next stage, for each multiprocessor
 constexpr int maxPassTiles = 14;   // tiles whose sums a block keeps at a time: no more without spills
 
