@@ -392,10 +392,8 @@ __global__ void __launch_bounds__(threads, 1) attentionPrefillKernel(const __gri
 }
 
 template <class T, int D> cudaError_t launchTiles(const Arguments &a, cudaStream_t stream) {
-  static const cudaError_t allowed =
-      cudaFuncSetAttribute(attentionPrefillKernel<T, D>, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes<D>);
-  if (allowed != cudaSuccess)
-    return allowed;
+  if (const cudaError_t error = allowShared<attentionPrefillKernel<T, D>>(sharedBytes<D>); error != cudaSuccess)
+    return error;
   const int64_t blocks = std::min<int64_t>(a.tiles * a.cache.heads, multiprocessors());
   return launchOverlapped(stream, attentionPrefillKernel<T, D>, dim3(unsigned(blocks)), threads, sharedBytes<D>, 1, a);
 }

@@ -7,6 +7,7 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <atomic>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -168,6 +169,20 @@ template <class... P> bool wholePacks(int64_t n, P... pointers) {
 }
 
 constexpr int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/// More shared memory than every kernel may use: asked for on each device once.
+template <auto Kernel> cudaError_t allowShared(size_t bytes) {
+  static std::atomic<uint64_t> allowed; // a bit for each device
+  int device = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  const uint64_t bit = uint64_t(1) << (device % 64);
+  if (error != cudaSuccess || (allowed.load(std::memory_order_acquire) & bit))
+    return error;
+  error = cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  if (error == cudaSuccess)
+    allowed.fetch_or(bit, std::memory_order_release);
+  return error;
+}
 
 /// Launches `blocks` blocks in clusters of `clusterBlocks`; no blocks, no launch.
 template <class... Parameters, class... Arguments>

@@ -249,10 +249,8 @@ template <class T, int N, bool Gated> cudaError_t launchTiles(Arguments &a, cons
   constexpr size_t bytes = alignment + size_t(stagesOf<N>) * stageBytes<N> + allStagingBytes;
   if (const cudaError_t error = mapMatrix(w, N / 2, a.w); error != cudaSuccess)
     return error;
-  static const cudaError_t allowed =
-      cudaFuncSetAttribute(productKernel<T, N, Gated>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
-  if (allowed != cudaSuccess)
-    return allowed;
+  if (const cudaError_t error = allowShared<productKernel<T, N, Gated>>(bytes); error != cudaSuccess)
+    return error;
   a.tilesAcross = int(divideUp(a.columns, Gated ? N / 2 : N));
   const int64_t items = divideUp(a.tilesDown, clusterBlocks) * a.tilesAcross;
   const auto blocks = unsigned(std::min<int64_t>(items, multiprocessors() / clusterBlocks) * clusterBlocks);
