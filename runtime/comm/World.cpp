@@ -29,9 +29,24 @@ Status World::failure() const {
 
 void World::record(const Status &status) {
   std::lock_guard lock(mutex_);
-  if (first_.ok())
-    first_ = status;
+  if (!first_.ok())
+    return;
+  first_ = status;
   failed_.store(true, std::memory_order_release);
+  for (const auto &[who, tell] : told_)
+    tell();
+}
+
+void World::whenFailed(const void *who, std::function<void()> tell) {
+  std::lock_guard lock(mutex_);
+  if (!first_.ok())
+    tell();
+  told_[who] = std::move(tell);
+}
+
+void World::forget(const void *who) {
+  std::lock_guard lock(mutex_);
+  told_.erase(who);
 }
 
 std::string World::waited() const {

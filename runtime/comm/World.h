@@ -7,6 +7,8 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
+#include <map>
 #include <mutex>
 
 namespace distc {
@@ -29,6 +31,11 @@ public:
   /// Keeps the first failure. The waiters are not woken: the caller may hold the mutex of one of them. Where ranks are
   /// processes, the others are told (ControlPlane.h).
   virtual void record(const Status &status);
+
+  /// `tell` is called once when there is a failure, by the thread that records it, even if all others are stuck; at
+  /// once if there is one. It must not wait, nor call this. Not after `forget` has returned.
+  void whenFailed(const void *who, std::function<void()> tell);
+  void forget(const void *who);
 
   /// Blocks until `ready()`; else returns the failure that ended the wait, with `what()` telling what was waited for.
   /// `lock` is held whenever `ready` runs. Ready wins over a failure that comes at the same time: see Rendezvous.
@@ -61,6 +68,7 @@ private:
   std::atomic<bool> failed_{false};
   mutable std::mutex mutex_;
   Status first_;
+  std::map<const void *, std::function<void()>> told_;
 };
 
 } // namespace distc

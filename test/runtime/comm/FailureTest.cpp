@@ -1,4 +1,5 @@
 #include "Ranks.h"
+#include "runtime/comm/World.h"
 
 #include <gmock/gmock.h>
 
@@ -37,6 +38,21 @@ TEST(CommFailure, ARankThatNeverComesIsNamed) {
               AllOf(HasSubstr("instruction 17 (layers.3.attention.o): all_reduce #7 of group all"),
                     HasSubstr("waited 0.1 s for rank 1"), ::testing::StartsWith("rank ")));
   }
+}
+
+TEST(CommFailure, WhoAskedIsToldOfTheFirstFailure) {
+  World world({});
+  int early = 0, late = 0, forgotten = 0;
+  world.whenFailed(&early, [&] { early += world.failed(); });
+  world.whenFailed(&forgotten, [&] { ++forgotten; });
+  world.forget(&forgotten);
+  world.record(internal("the first"));
+  world.record(internal("a later one"));
+  world.whenFailed(&late, [&] { ++late; });
+  EXPECT_EQ(early, 1);
+  EXPECT_EQ(late, 1);
+  EXPECT_EQ(forgotten, 0);
+  EXPECT_EQ(world.failure().message(), "the first");
 }
 
 TEST(CommFailure, AReceiverNamesTheSenderThatNeverComes) {
