@@ -68,6 +68,13 @@ public:
   virtual Status connect() { return {}; }
   virtual void disconnect() {}
 
+  /// On a device: whether a collective of so many elements of each member (`in`) may be queued on a stream that is
+  /// captured into a graph, to be replayed: then the device does it alone.
+  virtual bool isReplayable([[maybe_unused]] plan::Op op, [[maybe_unused]] uint32_t group,
+                            [[maybe_unused]] size_t count, [[maybe_unused]] plan::DType dtype) const {
+    return false;
+  }
+
   /// The end of a step: returns when every call has been carried out, on `stream` too where peers may keep it from
   /// ending.
   virtual Status settle([[maybe_unused]] void *stream) { return {}; }

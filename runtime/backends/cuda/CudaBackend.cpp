@@ -149,13 +149,11 @@ Status CudaBackend::chooseMode(uint32_t program) {
   mode_ = Mode::Launch;
   if (cuda::synchronous()) // an instruction's fault is to be seen as it ends
     return {};
-  // What ranks exchange is ordered by the host, and logits go to where the host says. With NCCL a step could be
-  // captured too; its graph must then go before the communicator does, and say which communication hangs
-  // (Communicator::settle).
+  // Logits go to where the host says, and not all that ranks exchange can be left to the device.
   const size_t tokens = input_->batch->tokens.size(), outputs = input_->batch->outputs.size();
   // Of prefill's many sizes the full step alone comes again and again.
   const bool isCommon = program_->regime() == plan::Regime::Decode || tokens == program_->max_tokens();
-  if (!isCommon || plan_.mesh()->tp() * plan_.mesh()->pp() != 1 || output_->logits)
+  if (!isCommon || output_->logits || !isReplayable())
     return {};
   graph_ = &graphs_[{program, tokens, outputs}];
   if (graph_->steps++ == 0) // kernels are loaded when they are launched first, which a capture does not allow
@@ -164,6 +162,35 @@ Status CudaBackend::chooseMode(uint32_t program) {
   if (mode_ == Mode::Capture)
     return cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture the step");
   return {};
+}
+
+bool CudaBackend::isReplayable() const {
+  auto leaves = [&](plan::Op op, uint32_t group, uint32_t input) {
+    const View x = buffer(input);
+    return communicator_.isReplayable(op, group, static_cast<size_t>(x.elements()), x.dtype);
+  };
+  for (const plan::Instruction *instruction : *program_->instructions())
+    switch (instruction->op_type()) {
+    case plan::Op::AllReduce: {
+      const auto &o = *instruction->op_as_AllReduce();
+      if (!leaves(plan::Op::AllReduce, o.group(), o.input()))
+        return false;
+      break;
+    }
+    case plan::Op::AllGather: {
+      const auto &o = *instruction->op_as_AllGather();
+      if (!leaves(plan::Op::AllGather, o.group(), o.input()))
+        return false;
+      break;
+    }
+    case plan::Op::ReduceScatter:
+    case plan::Op::Send:
+    case plan::Op::Recv:
+      return false;
+    default:
+      break;
+    }
+  return true;
 }
 
 Status CudaBackend::end() {

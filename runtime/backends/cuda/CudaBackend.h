@@ -1,9 +1,9 @@
 // The CUDA backend: one rank's memory on a device, and the instructions of a step as kernels on one stream. Both queues
 // of a plan share the stream, in the order of the program, which is a valid order. A decode step of few tokens runs its
 // program's stages (Stages.h) in place of their instructions; in prefill some successive instructions are done together
-// (Fusion.h). A step of a single rank, of decode or of as many tokens as the prefill program takes, is captured into a
-// CUDA graph when its kind of batch comes for the second time, and replayed from then on: everything that changes from
-// step to step is in device memory.
+// (Fusion.h). A step of decode, or of as many tokens as the prefill program takes, is captured into a CUDA graph when
+// its kind of batch comes for the second time, and replayed from then on, if the device can do all its communication
+// alone (Communicator::isReplayable): everything that changes from step to step is in device memory.
 #pragma once
 
 #include "distc/kernels/Cuda.h"
@@ -107,6 +107,8 @@ private:
   };
 
   Status chooseMode(uint32_t program);
+  /// Whether all communication of this step can be captured.
+  bool isReplayable() const;
 
   Status emitIds(const Instruction &instruction);
   Status emitLogits(const Instruction &instruction);

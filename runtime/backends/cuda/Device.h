@@ -35,6 +35,8 @@ public:
   ~Memory();
 
   std::byte *data() const { return data_; }
+  /// No longer owned: it stays until the process ends.
+  void release() { data_ = nullptr; }
 
 private:
   Kind kind_ = Kind::Device;

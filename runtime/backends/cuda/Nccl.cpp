@@ -4,6 +4,8 @@
 #include "runtime/backends/cuda/CudaBackend.h"
 #include "runtime/backends/cuda/NcclChannels.h"
 #include "runtime/backends/cuda/NcclLibrary.h"
+#include "runtime/backends/cuda/PeerExchange.h"
+#include "runtime/base/Log.h"
 #include "runtime/comm/Membership.h"
 #include "runtime/comm/Socket.h"
 #include "runtime/schema/PlanFile.h"
@@ -69,6 +71,16 @@ public:
         outbox.bytes = bytes;
         DISTC_TRY(outbox.stream.create());
       }
+      exchanges_.resize(groups_.all().size());
+      for (const Channel &channel : channels_) // in an order that is everyone's
+        for (uint32_t g = 0; g < exchanges_.size(); ++g)
+          if (!channel.group.empty() && channel == Channel{groups_.all()[g].name, groups_.all()[g].ranks})
+            DISTC_TRY(connectPeers(g));
+      // Whoever learns of a failure ends the waits on the device: this rank's thread may be stuck behind one.
+      world_->whenFailed(this, [this] {
+        for (cuda::PeerExchange &exchange : exchanges_)
+          exchange.abort();
+      });
       return {};
     });
   }
@@ -76,6 +88,11 @@ public:
   // Also when all went well: what is left to do is to free, and that asks nothing of the peers.
   void disconnect() override {
     abandon();
+    world_->forget(this);
+    (void)cudaDeviceSynchronize(); // what has been abandoned ends
+    for (cuda::PeerExchange &exchange : exchanges_)
+      exchange.close(world_->failure().ok());
+    exchanges_.clear();
     for (cudaEvent_t event : events_)
       (void)cudaEventDestroy(event);
     events_.clear();
@@ -85,6 +102,8 @@ public:
 
   Status allReduce(const CommCall &call, const void *in, void *out, size_t count, plan::DType dtype,
                    plan::ReduceOp op) override {
+    if (isReplayable(plan::Op::AllReduce, call.group, count, dtype))
+      return onDevice([&] { return exchanges_[call.group].allReduce(call, in, out, count, dtype, op); });
     return queued(call, "all_reduce", call.stream, [&]() -> Status {
       DISTC_TRY(groups_.check(call, "all_reduce"));
       const size_t size = dtypeBytes(dtype), members = groups_.group(call).ranks.size();
@@ -119,6 +138,11 @@ public:
 
   Status allGather(const CommCall &call, const void *in, size_t inCount, void *out, size_t outCount,
                    plan::DType dtype) override {
+    if (isReplayable(plan::Op::AllGather, call.group, inCount, dtype))
+      return onDevice([&]() -> Status {
+        DISTC_TRY(groups_.checkCounts(call, "all_gather", inCount, outCount));
+        return exchanges_[call.group].allGather(call, in, inCount, out, outCount);
+      });
     return queued(call, "all_gather", call.stream, [&]() -> Status {
       DISTC_TRY(groups_.checkCounts(call, "all_gather", inCount, outCount));
       const size_t size = dtypeBytes(dtype), members = groups_.group(call).ranks.size();
@@ -196,13 +220,22 @@ public:
     });
   }
 
+  bool isReplayable(plan::Op op, uint32_t group, size_t count, plan::DType dtype) const override {
+    return group < exchanges_.size() && exchanges_[group].takes(op, count, dtype);
+  }
+
   // The host runs ahead of the device; here it learns how far the device has come. The time limit is that of one call:
   // it begins anew whenever one is done.
   Status settle(void *stream) override {
     return ended([&]() -> Status {
       DISTC_TRY(world_->failure());
       size_t done = 0;
-      auto where = [&] { return done < watched_.size() ? describe(watched_[done].call, watched_[done].op) : name(); };
+      const cuda::PeerExchange::Made *waiting = nullptr; // on the device
+      auto where = [&] {
+        return waiting                  ? describe(waiting->call, waiting->op)
+               : done < watched_.size() ? describe(watched_[done].call, watched_[done].op)
+                                        : name();
+      };
       auto finished = [&](cudaError_t error) -> Result<bool> {
         if (error == cudaErrorNotReady) {
           (void)cudaGetLastError();
@@ -230,6 +263,10 @@ public:
         DISTC_TRY(world_->failure());
         if (patience.stopped())
           return cancelled("interrupted");
+        if (const auto *now = waitingOnDevice(); now != waiting) {
+          waiting = now;
+          patience = fresh();
+        }
         if (patience.over())
           return deadlineExceeded(where() + world_->waited() + "its peers");
         constexpr uint32_t kRoundsToCheck = 256;
@@ -237,6 +274,7 @@ public:
           DISTC_TRY(asyncErrors().context(where()));
         std::this_thread::yield();
       }
+      DISTC_TRY(world_->failure()); // which may have ended a wait on the device
       watched_.clear();
       usedEvents_ = 0;
       for (auto &[peer, outbox] : outboxes_)
@@ -305,6 +343,46 @@ private:
       watched_.push_back({call, op, event});
       return cuda::check(cudaEventRecord(event, static_cast<cudaStream_t>(stream)), "record an event");
     });
+  }
+
+  // A call that waits on the device, if it must: nothing of it is watched, so that kernels overlap across it.
+  template <typename Work> Status onDevice(Work work) {
+    return ended([&]() -> Status {
+      DISTC_TRY(world_->failure());
+      return work();
+    });
+  }
+
+  const cuda::PeerExchange::Made *waitingOnDevice() const {
+    for (const cuda::PeerExchange &exchange : exchanges_)
+      if (const auto *made = exchange.waiting())
+        return made;
+    return nullptr;
+  }
+
+  Status connectPeers(uint32_t group) {
+    const CommGroup &all = groups_.all()[group];
+    cuda::Stream stream;
+    DISTC_TRY(stream.create());
+    const CommCall call{group, 0, 0, 0, "memory of peers", static_cast<cudaStream_t>(stream)};
+    auto tell = [&](std::span<const std::byte> mine) -> Result<std::vector<std::byte>> {
+      std::vector<std::byte> result(mine.size() * all.ranks.size());
+      DISTC_ASSIGN(
+          const cuda::Memory memory,
+          cuda::Memory::allocate(cuda::Memory::Kind::Device, mine.size() + result.size(), name() + ": messages"));
+      DISTC_TRY(cuda::check(cudaMemcpy(memory.data(), mine.data(), mine.size(), cudaMemcpyHostToDevice), "copy"));
+      DISTC_TRY(allGather(call, memory.data(), mine.size() / sizeof(float), memory.data() + mine.size(),
+                          result.size() / sizeof(float), plan::DType::F32));
+      DISTC_TRY(settle(stream));
+      DISTC_TRY(cuda::check(
+          cudaMemcpy(result.data(), memory.data() + mine.size(), result.size(), cudaMemcpyDeviceToHost), "copy"));
+      return result;
+    };
+    const auto size = static_cast<uint32_t>(all.ranks.size());
+    DISTC_ASSIGN(exchanges_[group], cuda::PeerExchange::connect(size, groups_.member(call), tell, name()));
+    log(LogLevel::Info, name() + ": group " + all.name + ": short messages go " +
+                            (exchanges_[group].isUsable() ? "through the memory of peers" : "through NCCL"));
+    return {};
   }
 
   // Every other member's piece to it, and its own here, as one operation of NCCL.
@@ -426,7 +504,8 @@ private:
   const nccl::Library *nccl_ = nullptr;
   std::vector<nccl::Comm> comms_; // by channel; null: not of this rank
   cuda::Memory parts_;
-  std::map<uint32_t, Outbox> outboxes_; // by receiver
+  std::vector<cuda::PeerExchange> exchanges_; // by group
+  std::map<uint32_t, Outbox> outboxes_;       // by receiver
 
   // Of the step under way.
   std::vector<Watched> watched_;
