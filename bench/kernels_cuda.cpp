@@ -1,6 +1,8 @@
 // The CUDA kernels beside the card's limit measured in the same run: microseconds, GB/s of weights or cache, and the
 // share of the bandwidth of plain reads. Each kernel runs many times in a graph, over operands that do not fit the
-// cache; the figure is the median of many replays. An argument is a part of the names that are wanted.
+// cache; the figure is the median of many replays. An argument is a part of the names that are wanted; with `exchange`:
+// all-reduces on two devices alone.
+#include "bench/exchange_cuda.h"
 #include "distc/kernels/Cuda.h"
 #include "distc/kernels/CudaStage.h"
 
@@ -11,6 +13,7 @@
 #include <functional>
 #include <numeric>
 #include <string>
+#include <string_view>
 #include <vector>
 
 using namespace distc;
@@ -271,6 +274,9 @@ struct Bench {
 
 int main(int argc, char **argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
+  bench::allReduces();
+  if (argc > 1 && std::string_view(argv[1]) == "exchange")
+    return 0;
   cudaDeviceProp properties;
   CHECK(cudaGetDeviceProperties(&properties, 0));
   Bench bench;

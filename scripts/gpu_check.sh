@@ -116,6 +116,7 @@ for set in llama-gqa.tp2pp1 llama-gqa.tp1pp2 mistral.tp2pp1 llama-3-1b.tp2pp1 ll
   fi
 done
 if ((gpus > 1)); then
+  run "all-reduce on 2 GPUs" "$out/bin/kernels-cuda-bench" exchange
   run "bench llama-3-1b on 2 GPUs" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "decode ms"' sh \
     "$out/plans/llama-3-1b.tp2pp1" --ranks gpus --random-weights 1 --prompt-tokens 512 --new-tokens 64 --batch 1 --repeat 3
 fi
