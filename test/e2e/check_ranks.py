@@ -1,16 +1,21 @@
 #!/usr/bin/env python3
-"""usage: check_ranks.py PLANS ; a plan set for several GPUs gives the same bits on one GPU, on one each, and in processes."""
+"""usage: check_ranks.py PLANS ; a plan set for several GPUs gives the same bits on one GPU, on one each, and in processes.
+Where the answer is long, processes also end together when one is killed or stopped in the middle of it."""
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 plans = Path(sys.argv[1])
 ranks = len(list(plans.glob("rank*.plan")))
 flags = ["--random-weights", "1"] if plans.name.startswith("llama-3-") else []  # compiled without a checkpoint
 SECONDS = 120
+LIMIT = 5  # seconds in which all processes must have ended, once one has
 
 
 def finished(processes, what):
@@ -20,30 +25,59 @@ def finished(processes, what):
     return results[0][0].decode()
 
 
-def run(kind, command, *arguments):
+def start(kind, command, *arguments):
     line = ["distrun", command, plans, *flags, *arguments, "--ranks", kind]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
     if kind != "env":
-        return finished([subprocess.Popen(line, **pipes)], kind)
+        return [subprocess.Popen(line, **pipes)]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     shared = {**os.environ, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return finished([subprocess.Popen(line, env={**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, **pipes)
-                     for r in range(ranks)], kind)
+    return [subprocess.Popen(line, env={**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, **pipes) for r in range(ranks)]
+
+
+def run(kind, *arguments):
+    return finished(start(kind, *arguments), kind)
+
+
+def end(number, *arguments):
+    """Sends the signal to the last rank in the middle of an answer; what the others said, and in how many seconds."""
+    job = start("env", "generate", "--tokens", "1,2,3", "--ignore-eos", "--print-ids", "--max-new-tokens", "2000", *arguments)
+    assert job[0].stdout.read(20), job[0].communicate()
+    begin = time.monotonic()
+    job[-1].send_signal(number)
+    results = [process.communicate(timeout=SECONDS) for process in job[:-1]]
+    seconds = time.monotonic() - begin
+    assert {process.returncode for process in job[:-1]} == {1}, results
+    job[-1].send_signal(signal.SIGCONT)
+    job[-1].communicate(timeout=SECONDS)
+    assert job[-1].returncode in (1, -signal.SIGKILL), job[-1].returncode
+    return "".join(err.decode() for _, err in results), seconds
 
 
 # The prompts are longer than a step, and where the model is large, than what is reduced in one exchange.
 tokens = ",".join(str(i * 7 % 90 + 1) for i in range(600 if flags else 40))
 kinds, outcomes = ("device", "gpus", "env"), []
+sampled = ["--temperature", "0.8", "--top-p", "0.9", "--seed", "5"]
 with tempfile.TemporaryDirectory() as folder:
     for kind in kinds:
         ids = run(kind, "generate", "--tokens", tokens, "--ignore-eos", "--print-ids", "--max-new-tokens", "40")
         assert len(ids.split()) == 40, (kind, ids)
+        ids += run(kind, "generate", "--tokens", "5,6,7", "--ignore-eos", "--print-ids", "--max-new-tokens", "40", *sampled)
         file = Path(folder) / kind
         run(kind, "logits", "--tokens", tokens[:100].rsplit(",", 1)[0], "-o", file)
         outcomes.append((ids, file.read_bytes()))
 for kind, outcome in zip(kinds[1:], outcomes[1:]):
     assert outcome[0] == outcomes[0][0], f"{plans}: {kind} gives other ids than {kinds[0]}"
     assert outcome[1] == outcomes[0][1], f"{plans}: {kind} gives other logits than {kinds[0]}"
-print(f"{ranks} ranks, ids and logits the same to the bit: {', '.join(kinds)}")
+said = f"{ranks} ranks, ids and logits the same to the bit: {', '.join(kinds)}"
+if flags:
+    err, seconds = end(signal.SIGKILL)
+    assert f"rank {ranks - 1} is lost" in err and seconds < LIMIT, (err, seconds)
+    said += f"; a killed process ends all in {seconds:.1f} s"
+    # Found out by silence, or where another waits for it.
+    err, seconds = end(signal.SIGSTOP, "--timeout", "2")
+    assert re.search(f"waited 2 s for (rank {ranks - 1}|its peers)", err) and seconds < 2 + LIMIT, (err, seconds)
+    said += f"; a stopped one is found out: {err.strip().splitlines()[0]}"
+print(said)
