@@ -53,16 +53,6 @@ struct Shared {
   float parts[queriesPerPass * maxHeadDim + maxCluster];
 };
 
-/// Four 8 x 8 matrices of 16-bit elements, transposed; lane i gives the address of row i % 8 of matrix i / 8.
-__device__ inline uint4 loadTransposed(uint32_t address) {
-  uint4 v;
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "r"(address)
-               : "memory");
-  return v;
-}
-
 /// Of eight positions, column i of a product is position positionOf(i): so the rows that lanes read at once have their
 /// swizzled chunks in different banks.
 __device__ inline int positionOf(int i) { return i % 2 * 4 + i / 2; }
@@ -72,10 +62,10 @@ template <class T, int Boxes>
 __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid_constant__ Arguments a) {
   constexpr int positions = tilePositions<Boxes>, groups = positions / 8, copies = positions / copied<Boxes>;
   constexpr int planeBytes = Boxes * positions * rowBytes, slotBytes = 2 * planeBytes;
-  constexpr int chunks = Boxes * 2;     // of 32 elements
-  constexpr int valueTiles = Boxes * 4; // of 16 elements
-  extern __shared__ __align__(1024) unsigned char ring[];
-  __shared__ Shared shared;
+  constexpr int chunks = Boxes * 2;      // of 32 elements
+  constexpr int valueTiles = Boxes * 4;  // of 16 elements
+  unsigned char *ring = dynamicShared(); // then Shared
+  Shared &shared = *reinterpret_cast<Shared *>(ring + warps * a.slots * slotBytes);
   letNextStart();
   const cg::cluster_group cluster = cg::this_cluster();
   auto started = cluster.barrier_arrive();
@@ -290,10 +280,11 @@ template <class T, int Boxes> cudaError_t launchBoxes(Arguments a, int64_t rows,
     blocks /= 2;
   a.slots = ringBytes / warps / slotBytes < maxSlots ? ringBytes / warps / slotBytes : maxSlots;
   const auto kernel = decodeAttentionKernel<T, Boxes>;
-  if (const cudaError_t error = prepareStage<decodeAttentionKernel<T, Boxes>>(ringBytes); error != cudaSuccess)
+  if (const cudaError_t error = prepareStage<decodeAttentionKernel<T, Boxes>>(ringBytes + int(sizeof(Shared)));
+      error != cudaSuccess)
     return error;
   return launchOverlapped(stream, kernel, dim3(unsigned(clusters * blocks)), threads,
-                          size_t(warps) * a.slots * slotBytes, blocks, a);
+                          size_t(warps) * a.slots * slotBytes + sizeof(Shared), blocks, a);
 }
 
 } // namespace

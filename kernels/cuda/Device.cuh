@@ -30,6 +30,31 @@ template <class T> __device__ inline T fromFloat(float v) {
     return __float2bfloat16_rn(v);
 }
 
+/// Two elements in a word.
+template <class T> struct Pair;
+template <> struct Pair<__half> {
+  static __device__ float2 toFloats(uint32_t v) {
+    __half2 h;
+    memcpy(&h, &v, sizeof(h));
+    return __half22float2(h);
+  }
+  static __device__ uint32_t fromFloats(float a, float b) {
+    const __half2 h = __floats2half2_rn(a, b);
+    uint32_t v;
+    memcpy(&v, &h, sizeof(v));
+    return v;
+  }
+};
+template <> struct Pair<__nv_bfloat16> {
+  static __device__ float2 toFloats(uint32_t v) { return {__uint_as_float(v << 16), __uint_as_float(v & 0xFFFF0000u)}; }
+  static __device__ uint32_t fromFloats(float a, float b) {
+    const __nv_bfloat162 h = __floats2bfloat162_rn(a, b);
+    uint32_t v;
+    memcpy(&v, &h, sizeof(v));
+    return v;
+  }
+};
+
 /// Eight elements as they are stored: one 16-byte access, or two.
 constexpr int packElements = 8;
 template <class T> struct alignas(16) Pack {

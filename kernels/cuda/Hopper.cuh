@@ -24,6 +24,12 @@ inline int multiprocessors() {
   return count;
 }
 
+/// What the launch gave to the block, at a multiple of 1024 bytes where the kernel has no other shared memory.
+__device__ inline unsigned char *dynamicShared() {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  return memory;
+}
+
 // ------------------------------------------------------------------------------------------- barriers of shared memory
 
 __device__ inline void initBarrier(uint64_t *barrier, int arrivals) {

@@ -39,7 +39,7 @@ __host__ __device__ inline int slotsOf(const MatrixStage &s, const StageInput &i
 template <class T, StageForm Form, Prologue P, int Groups, int PassTiles>
 __global__ void __launch_bounds__(threadsOf(Groups), 1)
     matrixStageKernel(const __grid_constant__ MatrixStage stage, const __grid_constant__ StageInput input) {
-  extern __shared__ __align__(1024) unsigned char dynamic[]; // the ring, the scratch, StageShared
+  unsigned char *dynamic = dynamicShared(); // the ring, the scratch, StageShared
   letNextStart();
   const int slots = slotsOf(stage, input, Groups), scratchSize = scratchBytes(stage, input, Groups);
   float *scratch = reinterpret_cast<float *>(dynamic + slots * tileBytes);
@@ -50,8 +50,10 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
   }
   if (threadIdx.x == 0) {
     initBarrier(&shared.norm, 1);
-    initBarrier(&shared.listed[0], 1);
-    initBarrier(&shared.listed[1], 1);
+    for (int i = 0; i < 2; ++i) {
+      initBarrier(&shared.listed[i], 1);
+      initBarrier(&shared.done[i], stageWarps);
+    }
   }
   fenceBarriers();
   if (P != Prologue::None && threadIdx.x == 0)

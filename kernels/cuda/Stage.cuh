@@ -52,6 +52,16 @@ template <int Left> __device__ inline void waitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Left) : "memory");
 }
 
+/// Four 8 x 8 matrices of 16-bit elements, transposed; lane i gives the address of row i % 8 of matrix i / 8.
+__device__ inline uint4 loadTransposed(uint32_t address) {
+  uint4 v;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+
 /// 16 bytes from the second cache: the first may hold what was there before another kernel wrote.
 __device__ inline uint4 loadFresh16(const void *p) {
   uint4 v;
@@ -62,29 +72,13 @@ __device__ inline uint4 loadFresh16(const void *p) {
   return v;
 }
 
-template <class T> struct Pair;
-template <> struct Pair<__half> {
-  static __device__ float2 toFloats(uint32_t v) {
-    __half2 h;
-    memcpy(&h, &v, sizeof(h));
-    return __half22float2(h);
-  }
-  static __device__ uint32_t fromFloats(float a, float b) {
-    const __half2 h = __floats2half2_rn(a, b);
-    uint32_t v;
-    memcpy(&v, &h, sizeof(v));
-    return v;
-  }
-};
-template <> struct Pair<__nv_bfloat16> {
-  static __device__ float2 toFloats(uint32_t v) { return {__uint_as_float(v << 16), __uint_as_float(v & 0xFFFF0000u)}; }
-  static __device__ uint32_t fromFloats(float a, float b) {
-    const __nv_bfloat162 h = __floats2bfloat162_rn(a, b);
-    uint32_t v;
-    memcpy(&v, &h, sizeof(v));
-    return v;
-  }
-};
+template <class T> __device__ inline T loadFresh(const T *p) {
+  unsigned short bits;
+  asm volatile("ld.global.cg.u16 %0, [%1];" : "=h"(bits) : "l"(p) : "memory");
+  T v;
+  memcpy(&v, &bits, sizeof(v));
+  return v;
+}
 
 /// c += a b with a of 16 rows, b of 8 columns, 16 in between.
 template <class T>

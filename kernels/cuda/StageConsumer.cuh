@@ -99,6 +99,9 @@ public:
         }
       }
       finish(sums, first);
+      __syncwarp();
+      if (lane == 0)
+        arrive(&shared.done[pass % 2]);
     }
     syncConsumers();
     if (Form == StageForm::Rows && s.best && int(threadIdx.x) < in.tokens)
@@ -280,7 +283,7 @@ private:
       if (w.bias.data)
         o.a = static_cast<const float *>(w.bias.data)[row];
       if (w.residual.data) // fresh: it may be what a stage before has written
-        o.b = toFloat(fresh(static_cast<const T *>(w.residual.data) + token * w.yStride + row));
+        o.b = toFloat(loadFresh(static_cast<const T *>(w.residual.data) + token * w.yStride + row));
     } else if constexpr (Form == StageForm::Glu) {
       if (w.bias.data)
         o.a = static_cast<const float *>(w.bias.data)[t.r0 + at];
@@ -306,13 +309,6 @@ private:
       }
     }
     return o;
-  }
-  __device__ static T fresh(const T *p) {
-    unsigned short bits;
-    asm volatile("ld.global.cg.u16 %0, [%1];" : "=h"(bits) : "l"(p) : "memory");
-    T v;
-    memcpy(&v, &bits, sizeof(v));
-    return v;
   }
 
   /// Finishes a result. All lanes come here; those without one take part in shuffles alone.

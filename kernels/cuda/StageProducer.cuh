@@ -20,7 +20,7 @@ constexpr int prefetchedTiles = 4; // of the next stage, for each multiprocessor
 constexpr int maxPassTiles = 14;   // tiles whose sums a block keeps at a time: no more without spills
 
 struct StageShared {
-  uint64_t full[maxRingSlots], empty[maxRingSlots], norm, listed[2];
+  uint64_t full[maxRingSlots], empty[maxRingSlots], norm, listed[2], done[2];
   StageTile tiles[2][maxPassTiles]; // of this pass and the next
   int counts[2];
   float squares[stageWarps][stageTokens], scales[stageTokens];
@@ -81,6 +81,7 @@ __device__ inline void produce(const MatrixStage &s, StageShared &shared, uint32
     const StageTile mine = lane < passTiles ? tileAt(s, pass * passTiles + lane) : StageTile{};
     const int count = __popc(__ballot_sync(allLanes, mine.n0 > 0));
     StageTile *tiles = shared.tiles[pass % 2];
+    waitBarrier(&shared.done[pass % 2], (pass / 2 + 1) % 2); // with the list of two passes before
     if (mine.n0 > 0)
       tiles[lane] = mine;
     __syncwarp();

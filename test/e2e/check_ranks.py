@@ -78,6 +78,7 @@ if flags:
     said += f"; a killed process ends all in {seconds:.1f} s"
     # Found out by silence, or where another waits for it.
     err, seconds = end(signal.SIGSTOP, "--timeout", "5")
-    assert re.search(f"waited 5 s for (rank {ranks - 1}|its peers)", err) and seconds < 5 + LIMIT, (err, seconds)
+    found = f"waited 5 s for (rank {ranks - 1}|its peers)|rank {ranks - 1} is lost"
+    assert re.search(found, err) and seconds < 5 + LIMIT, (err, seconds)
     said += f"; a stopped one is found out: {err.strip().splitlines()[0]}"
 print(said)

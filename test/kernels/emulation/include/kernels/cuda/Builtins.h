@@ -1,0 +1,65 @@
+// What the CUDA compiler knows by itself, for emulation.
+#pragma once
+
+#include "Emulator.h"
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#define __launch_bounds__(...)
+
+namespace distc::cuda {
+
+using emulation::blockDim, emulation::blockIdx, emulation::gridDim, emulation::threadIdx;
+using std::isnan, std::max, std::min;
+
+inline void __syncthreads() { emulation::meetBlock(0, int(blockDim.x)); }
+inline void __syncwarp() {
+  emulation::meetWarp("syncwarp", nullptr, [](auto) {});
+}
+template <class T> T __shfl_sync(unsigned, T v, int from) {
+  struct Both {
+    T v;
+    int from;
+    T result;
+  } both{v, from, {}};
+  emulation::meetWarp("shfl", &both, [](std::span<void *const> lanes) {
+    for (void *lane : lanes) {
+      Both &b = *static_cast<Both *>(lane);
+      b.result = static_cast<Both *>(lanes[size_t(b.from) % lanes.size()])->v;
+    }
+  });
+  return both.result;
+}
+template <class T> T __shfl_xor_sync(unsigned mask, T v, int offset) {
+  return __shfl_sync(mask, v, int(threadIdx.x) % emulation::lanes ^ offset);
+}
+inline unsigned __ballot_sync(unsigned, bool predicate) {
+  struct Both {
+    bool predicate;
+    unsigned result;
+  } both{predicate, 0};
+  emulation::meetWarp("ballot", &both, [](std::span<void *const> lanes) {
+    unsigned bits = 0;
+    for (size_t i = 0; i < lanes.size(); ++i)
+      bits |= unsigned(static_cast<Both *>(lanes[i])->predicate) << i;
+    for (void *lane : lanes)
+      static_cast<Both *>(lane)->result = bits;
+  });
+  return both.result;
+}
+inline int __popc(unsigned v) { return std::popcount(v); }
+inline float __uint_as_float(uint32_t v) { return std::bit_cast<float>(v); }
+inline uint32_t __float_as_uint(float v) { return std::bit_cast<uint32_t>(v); }
+inline float rsqrtf(float v) { return 1.0f / std::sqrt(v); }
+inline float __expf(float v) { return std::exp(v); }
+inline float __fdividef(float a, float b) { return a / b; }
+inline void atomicMax(unsigned long long *p, unsigned long long v) { *p = std::max(*p, v); }
+
+} // namespace distc::cuda
