@@ -183,10 +183,14 @@ bool isSupported(const Exchange &e, int64_t bytes, uint32_t note) {
          note != 0;
 }
 
+template <class T, bool Aligned, class Take> cudaError_t prepare() {
+  return prepareStage<exchangeKernel<T, Aligned, Take>>(0);
+}
+
 template <class T, bool Aligned, class Take>
 cudaError_t launchExchange(const Exchange &e, ExchangePart part, const void *in, int64_t n, Take take, uint32_t note,
                            cudaStream_t stream) {
-  if (const cudaError_t error = prepareStage<exchangeKernel<T, Aligned, Take>>(0); error != cudaSuccess)
+  if (const cudaError_t error = prepare<T, Aligned, Take>(); error != cudaSuccess)
     return error;
   const int64_t blocks = divideUp(n, threads * pieceElements<T>);
   return launchOverlapped(stream, exchangeKernel<T, Aligned, Take>,
@@ -200,6 +204,24 @@ template <class T, class... P> bool wholePieces(int64_t n, P... pointers) {
 }
 
 } // namespace
+
+cudaError_t prepareExchange() {
+  for (const bool isWhole : {false, true}) {
+    const cudaError_t error = withBool(isWhole, [](auto whole) {
+      cudaError_t failed = prepare<uint32_t, whole.value, Gathering>();
+      for (const Type type : {Type::F32, Type::F16, Type::BF16})
+        if (failed == cudaSuccess)
+          failed = withType(type, [&](auto element) {
+            using T = decltype(element);
+            return prepare<T, whole.value, Reduction<T, whole.value>>();
+          });
+      return failed;
+    });
+    if (error != cudaSuccess)
+      return error;
+  }
+  return cudaSuccess;
+}
 
 cudaError_t exchangeReduce(const Exchange &e, ExchangePart part, ReduceOp op, In in, int64_t n, Out out, uint32_t note,
                            cudaStream_t stream) {

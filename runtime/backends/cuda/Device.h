@@ -34,6 +34,12 @@ public:
   }
   ~Memory();
 
+  /// What cudaFree is to free.
+  static Memory adopt(void *data) {
+    Memory memory;
+    memory.data_ = static_cast<std::byte *>(data);
+    return memory;
+  }
   std::byte *data() const { return data_; }
   /// No longer owned: it stays until the process ends.
   void release() { data_ = nullptr; }

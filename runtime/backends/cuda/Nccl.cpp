@@ -102,7 +102,7 @@ public:
 
   Status allReduce(const CommCall &call, const void *in, void *out, size_t count, plan::DType dtype,
                    plan::ReduceOp op) override {
-    if (isReplayable(plan::Op::AllReduce, call.group, count, dtype))
+    if (goesByPeers(plan::Op::AllReduce, call, count, dtype))
       return onDevice([&] { return exchanges_[call.group].allReduce(call, in, out, count, dtype, op); });
     return queued(call, "all_reduce", call.stream, [&]() -> Status {
       DISTC_TRY(groups_.check(call, "all_reduce"));
@@ -138,7 +138,7 @@ public:
 
   Status allGather(const CommCall &call, const void *in, size_t inCount, void *out, size_t outCount,
                    plan::DType dtype) override {
-    if (isReplayable(plan::Op::AllGather, call.group, inCount, dtype))
+    if (goesByPeers(plan::Op::AllGather, call, inCount, dtype))
       return onDevice([&]() -> Status {
         DISTC_TRY(groups_.checkCounts(call, "all_gather", inCount, outCount));
         return exchanges_[call.group].allGather(call, in, inCount, out, outCount);
@@ -345,6 +345,10 @@ private:
     });
   }
 
+  bool goesByPeers(plan::Op op, const CommCall &call, size_t count, plan::DType dtype) const {
+    return isReplayable(op, call.group, count, dtype) && exchanges_[call.group].mayQueue(call.stream);
+  }
+
   // A call that waits on the device, if it must: nothing of it is watched, so that kernels overlap across it.
   template <typename Work> Status onDevice(Work work) {
     return ended([&]() -> Status {
@@ -379,7 +383,7 @@ private:
       return result;
     };
     const auto size = static_cast<uint32_t>(all.ranks.size());
-    DISTC_ASSIGN(exchanges_[group], cuda::PeerExchange::connect(size, groups_.member(call), tell, name()));
+    DISTC_ASSIGN(exchanges_[group], cuda::PeerExchange::connect(size, groups_.member(call), device_, tell, name()));
     log(LogLevel::Info, name() + ": group " + all.name + ": short messages go " +
                             (exchanges_[group].isUsable() ? "through the memory of peers" : "through NCCL"));
     return {};

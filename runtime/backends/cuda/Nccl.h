@@ -4,7 +4,7 @@
 // where the length is another. Here a short vector goes whole to everyone, and each adds in member order, in f32; of a
 // long one each member adds its share, and hands it to all. So the bits are those of ranks that share one GPU.
 //
-// The short messages of a group of processes that can map each other's memory need no NCCL: PeerExchange.h.
+// The short messages of a group whose members can map each other's memory need no NCCL: PeerExchange.h.
 //
 // Collectives have a communicator of NCCL for each group. A send must not wait for its receiver (Communicator.h), while
 // NCCL's waits on its stream: so each pair of sender and receiver has a communicator too, and sends leave from a copy,

@@ -4,22 +4,29 @@
 #include "runtime/comm/Socket.h"
 #include "runtime/schema/PlanFile.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <random>
+#include <set>
 
 namespace distc::cuda {
 
 namespace {
 
-// What a member tells of its memory.
-struct Card {
+// What a member tells of itself, then of its memory, then of what it can reach.
+struct Place {
   uint64_t process; // the same in all ranks of one, and in no other
+  uint64_t device;  // of the process
   char host[256];
-  uint64_t exported;
-  cudaIpcMemHandle_t handle;
 };
-static_assert(sizeof(Card) % sizeof(float) == 0); // it travels as those
+struct Card {
+  void *inbox;
+  cudaIpcMemHandle_t handle;
+  uint64_t isShared;
+};
+template <typename T> constexpr bool travels = sizeof(T) % sizeof(float) == 0; // as those
+static_assert(travels<Place> && travels<Card>);
 
 uint64_t thisProcess() {
   static const uint64_t number = [] {
@@ -36,63 +43,111 @@ bool succeeded(cudaError_t error) {
   return error == cudaSuccess;
 }
 
-template <typename T> std::span<const std::byte> bytesOf(const T &value) { return std::as_bytes(std::span(&value, 1)); }
+template <typename T> Result<std::vector<T>> tellAll(const PeerExchange::Tell &tell, const T &mine) {
+  DISTC_ASSIGN(const std::vector<std::byte> bytes, tell(std::as_bytes(std::span(&mine, 1))));
+  std::vector<T> all(bytes.size() / sizeof(T));
+  std::memcpy(all.data(), bytes.data(), bytes.size());
+  return all;
+}
+
+// Memory of the thread's device that other devices of the process can use, none of whose other memory they can: that
+// would tie together all that is done on them. Null: it cannot be had.
+Memory allocateFor(uint64_t device, std::span<const Place> places, size_t bytes) {
+  cudaMemPoolProps properties{};
+  properties.allocType = cudaMemAllocationTypePinned;
+  properties.location.type = cudaMemLocationTypeDevice;
+  properties.location.id = static_cast<int>(device);
+  std::vector<cudaMemAccessDesc> others;
+  for (const Place &place : places)
+    if (place.device != device) {
+      cudaMemAccessDesc &other = others.emplace_back();
+      other.location.type = cudaMemLocationTypeDevice;
+      other.location.id = static_cast<int>(place.device);
+      other.flags = cudaMemAccessFlagsProtReadWrite;
+    }
+  cudaMemPool_t pool = nullptr;
+  if (!succeeded(cudaMemPoolCreate(&pool, &properties)))
+    return {};
+  void *data = nullptr;
+  Stream stream;
+  if (succeeded(cudaMemPoolSetAccess(pool, others.data(), others.size())) && stream.create().ok() &&
+      succeeded(cudaMallocFromPoolAsync(&data, bytes, pool, stream)))
+    (void)succeeded(cudaStreamSynchronize(stream));
+  (void)succeeded(cudaMemPoolDestroy(pool)); // once the memory is freed
+  return Memory::adopt(data);
+}
 
 ExchangeHost &hostOf(const Memory &memory) { return *reinterpret_cast<ExchangeHost *>(memory.data()); }
 
 } // namespace
 
-Result<PeerExchange> PeerExchange::connect(uint32_t members, uint32_t self, const Tell &tell, const std::string &what) {
+Result<PeerExchange> PeerExchange::connect(uint32_t members, uint32_t self, uint32_t device, const Tell &tell,
+                                           const std::string &what) {
   PeerExchange result;
-  Exchange exchange{};
   if (members > maxPeers)
     return result;
+  Place here{thisProcess(), device, {}};
+  hostName().copy(here.host, sizeof(here.host) - 1);
+  DISTC_ASSIGN(const std::vector<Place> places, tellAll(tell, here));
+  std::set<uint64_t> processes;
+  for (const Place &place : places) {
+    processes.insert(place.process);
+    if (std::strncmp(place.host, here.host, sizeof(here.host)) != 0)
+      return result;
+  }
+  result.sharesProcess_ = processes.size() == 1;
+  if (!result.sharesProcess_ && processes.size() != members)
+    return result;
+
+  Exchange exchange{};
   exchange.members = static_cast<int>(members);
   exchange.self = static_cast<int>(self);
   // A page of the device at least: a handle gives others all of the page that it is in.
   constexpr size_t kPage = 2 << 20, kCounts = 256;
   const size_t inbox = static_cast<size_t>(inboxBytes(exchange.members)),
                bytes = (inbox + kCounts + kPage - 1) / kPage * kPage;
-  DISTC_ASSIGN(result.inbox_, Memory::allocate(Memory::Kind::Device, bytes, what + ": messages of peers"));
+  if (result.sharesProcess_) {
+    result.inbox_ = allocateFor(device, places, bytes);
+  } else {
+    DISTC_ASSIGN(result.inbox_, Memory::allocate(Memory::Kind::Device, bytes, what + ": messages of peers"));
+  }
+  Card mine{};
+  mine.inbox = result.inbox_.data();
+  if (mine.inbox) {
+    DISTC_TRY(check(cudaMemset(mine.inbox, 0, bytes), "clear the messages of peers"));
+    DISTC_TRY(check(cudaDeviceSynchronize(), "clear the messages of peers"));
+    DISTC_TRY(check(prepareExchange(), "load the kernels of exchange"));
+    mine.isShared = result.sharesProcess_ || succeeded(cudaIpcGetMemHandle(&mine.handle, mine.inbox));
+  }
+  exchange.calls = reinterpret_cast<uint32_t *>(result.inbox_.data() + inbox);
   DISTC_ASSIGN(result.host_,
                Memory::allocate(Memory::Kind::Pinned, sizeof(ExchangeHost), what + ": messages of peers"));
   hostOf(result.host_) = {};
   exchange.host = &hostOf(result.host_);
-  exchange.calls = reinterpret_cast<uint32_t *>(result.inbox_.data() + inbox);
-  DISTC_TRY(check(cudaMemset(result.inbox_.data(), 0, bytes), "clear the messages of peers"));
-  DISTC_TRY(check(cudaDeviceSynchronize(), "clear the messages of peers"));
-
-  Card mine{};
-  mine.process = thisProcess();
-  hostName().copy(mine.host, sizeof(mine.host) - 1);
-  mine.exported = succeeded(cudaIpcGetMemHandle(&mine.handle, result.inbox_.data()));
-  DISTC_ASSIGN(const std::vector<std::byte> cards, tell(bytesOf(mine)));
+  DISTC_ASSIGN(const std::vector<Card> cards, tellAll(tell, mine));
 
   uint32_t reached = 1;
   for (uint32_t m = 0; m < members && reached; ++m) {
-    Card card;
-    std::memcpy(&card, cards.data() + m * sizeof(card), sizeof(card));
     void *at = nullptr;
-    if (m == self)
-      at = result.inbox_.data();
-    else if (card.process != mine.process && card.exported &&
-             std::strncmp(card.host, mine.host, sizeof(card.host)) == 0 &&
-             succeeded(cudaIpcOpenMemHandle(&at, card.handle, cudaIpcMemLazyEnablePeerAccess)))
+    if (cards[m].isShared && (m == self || result.sharesProcess_))
+      at = cards[m].inbox;
+    else if (cards[m].isShared && succeeded(cudaIpcOpenMemHandle(&at, cards[m].handle, cudaIpcMemLazyEnablePeerAccess)))
       result.opened_.push_back(at);
     exchange.inboxes[m] = at;
     reached = at != nullptr;
   }
-  DISTC_ASSIGN(const std::vector<std::byte> answers, tell(bytesOf(reached)));
-  for (uint32_t m = 0; m < members; ++m) {
-    uint32_t answer;
-    std::memcpy(&answer, answers.data() + m * sizeof(answer), sizeof(answer));
-    reached = reached && answer;
-  }
-  if (reached)
+  DISTC_ASSIGN(const std::vector<uint32_t> answers, tellAll(tell, reached));
+  if (std::ranges::count(answers, 0u) == 0)
     result.exchange_ = exchange;
   else
     result.close(true); // nobody writes
   return result;
+}
+
+bool PeerExchange::mayQueue(void *stream) const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return !sharesProcess_ || (cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status) == cudaSuccess &&
+                             status == cudaStreamCaptureStatusActive);
 }
 
 bool PeerExchange::takes(plan::Op op, size_t count, plan::DType dtype) const {

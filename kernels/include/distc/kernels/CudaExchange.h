@@ -37,6 +37,10 @@ constexpr int64_t inboxBytes(int members) { return 2 * members * 2 * maxExchange
 /// all push before the first receives.
 enum class ExchangePart : uint8_t { Push = 1, Receive = 2, Both = 3 };
 
+/// Loads the kernels on the current device, which a launch would do else: not into a capture, and not safely while
+/// another of the process waits there for a peer.
+cudaError_t prepareExchange();
+
 /// out[i] = the sum, or the largest, of in[i] of all members, added up in their order in f32: the bits of reduce(). in
 /// and out are of one type; out may be in. `note`, not 0, is what ExchangeHost tells of the call.
 cudaError_t exchangeReduce(const Exchange &exchange, ExchangePart part, ReduceOp op, In in, int64_t n, Out out,
