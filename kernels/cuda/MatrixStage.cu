@@ -106,7 +106,9 @@ cudaError_t launchForm(const MatrixStage &stage, const StageInput &input, cudaSt
                       : launchPrologue<T, Form, Prologue::Norm>(stage, input, stream);
 }
 
-bool isSupported(const MatrixStage &s, const StageInput &in) {
+} // namespace
+
+bool matrixStageSuits(const MatrixStage &s, const StageInput &in) {
   if (s.type == Type::F32 || s.cols <= 0 || s.cols % stageColumns != 0 || s.sms <= 0 || s.maxTiles < 0 ||
       s.weightCount < 1 || s.weightCount > 3 || (s.norm && s.cols > maxNormColumns) ||
       slotsOf(s, in, in.tokens <= 8 ? 1 : maxGroups) < 2 || s.ringBytes > maxRingBytes ||
@@ -121,12 +123,10 @@ bool isSupported(const MatrixStage &s, const StageInput &in) {
   return aligned16(in.x, s.norm) && (!in.addend || aligned16(in.addend, in.sum));
 }
 
-} // namespace
-
 cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream) {
   if (input.tokens == 0)
     return cudaSuccess;
-  if (!isSupported(stage, input))
+  if (!matrixStageSuits(stage, input))
     return cudaErrorInvalidValue;
   return withType(stage.type, [&](auto element) {
     using T = decltype(element);

@@ -122,7 +122,7 @@ Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &
   output_ = &output;
   const Batch &batch = *input.batch;
   const std::optional<CudaStages> &stages = programStages_[program];
-  stages_ = stages && batch.tokens.size() <= size_t(cuda::stageTokens) ? &*stages : nullptr;
+  stages_ = stages && batch.tokens.size() <= stages->maxTokens() ? &*stages : nullptr;
   // The step before has ended, so the pinned copy is free.
   const BatchArrays host = layBatch(*program_, batchHost_.data());
   device_ = layBatch(*program_, batch_.data());

@@ -66,6 +66,15 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
   }
   const plan::TopCandidates *top = soleCandidates(program);
   DISTC_TRY(result.copyTables(tables, plan, top));
+  auto suits = [&](const Kernel &kernel, size_t tokens) {
+    return kernel.stage.attention ||
+           cuda::matrixStageSuits(kernel.matrix, result.inputOf(kernel, static_cast<int64_t>(tokens), {}));
+  };
+  auto allSuit = [&](size_t tokens) {
+    return std::ranges::all_of(result.kernels_, [&](const Kernel &kernel) { return suits(kernel, tokens); });
+  };
+  while (result.maxTokens_ < kStageTokens && allSuit(result.maxTokens_ + 1))
+    ++result.maxTokens_;
   return result;
 }
 
@@ -177,6 +186,16 @@ const uint64_t *CudaStages::bestKeys() const {
   return reinterpret_cast<const uint64_t *>(memory_.data() + bestOffset_);
 }
 
+cuda::StageInput CudaStages::inputOf(const Kernel &kernel, int64_t tokens, const cuda::BatchView &batch) const {
+  cuda::StageInput input;
+  input.x = kernel.x;
+  input.addend = kernel.addend;
+  input.sum = kernel.sum;
+  input.tokens = static_cast<int>(tokens);
+  input.batch = batch;
+  return input;
+}
+
 Status CudaStages::launch(uint32_t index, int64_t tokens, const cuda::BatchView &batch, cudaStream_t stream) const {
   const Kernel &kernel = kernels_[static_cast<size_t>(stageOf_[index])];
   if (index != kernel.stage.first)
@@ -185,13 +204,7 @@ Status CudaStages::launch(uint32_t index, int64_t tokens, const cuda::BatchView 
     return cuda::check(cuda::decodeAttention({kernel.x, kernel.matrix.type}, tokens, kernel.cache, kernel.params, batch,
                                              static_cast<int>(sms_), {kernel.out, kernel.matrix.type}, stream),
                        "launch the attention stage");
-  cuda::StageInput input;
-  input.x = kernel.x;
-  input.addend = kernel.addend;
-  input.sum = kernel.sum;
-  input.tokens = static_cast<int>(tokens);
-  input.batch = batch;
-  return cuda::check(cuda::matrixStage(kernel.matrix, input, stream), "launch the stage");
+  return cuda::check(cuda::matrixStage(kernel.matrix, inputOf(kernel, tokens, batch), stream), "launch the stage");
 }
 
 } // namespace distc

@@ -33,6 +33,8 @@ public:
   /// The largest logits, for TopCandidates of the buffer that the last products went to; null: of another one.
   const uint64_t *best(uint32_t logits) const { return logits == bestOf_ ? bestKeys() : nullptr; }
   int64_t sms() const { return sms_; }
+  /// Steps of more run without stages.
+  size_t maxTokens() const { return maxTokens_; }
 
 private:
   struct Kernel {
@@ -55,10 +57,12 @@ private:
                    const plan::StageTiles &tiles, Kernel &kernel, StageTables &tables);
   Status copyTables(const StageTables &tables, const plan::Plan &plan, const plan::TopCandidates *top);
   const uint64_t *bestKeys() const;
+  cuda::StageInput inputOf(const Kernel &kernel, int64_t tokens, const cuda::BatchView &batch) const;
 
   std::vector<int64_t> stageOf_; // by instruction
   std::vector<Kernel> kernels_;
   cuda::Memory memory_; // StageTables, the stages, the largest logits of each multiprocessor and token
+  size_t maxTokens_ = 0;
   int64_t sms_ = 0, bestOffset_ = 0, bestOf_ = -1;
 };
 

@@ -370,6 +370,17 @@ TEST_F(CudaStageTest, RefusesWhatItCannotDo) {
   stage.ringBytes = 2 * tileBytes;
   in.tokens = stageTokens + 1;
   EXPECT_EQ(matrixStage(stage, in, nullptr), cudaErrorInvalidValue);
+  // A wide norm, x and its addend of many tokens leave no room for the ring.
+  const DeviceValues values(16384, Type::F32);
+  stage.cols = 16384;
+  stage.ringBytes = maxRingBytes;
+  stage.norm = values.floats();
+  in.x = in.addend = values.data();
+  in.sum = values.data();
+  in.tokens = 8;
+  EXPECT_TRUE(matrixStageSuits(stage, in));
+  in.tokens = 32;
+  EXPECT_FALSE(matrixStageSuits(stage, in));
   TileMaps maps;
   EXPECT_EQ(encodeTileMaps({w.device.data(), Type::F32, 32, 64, 64}, maps), cudaErrorInvalidValue);
   EXPECT_EQ(encodeTileMaps({w.device.data(), Type::BF16, 32, 96, 96}, maps), cudaErrorInvalidValue);

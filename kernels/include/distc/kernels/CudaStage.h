@@ -93,6 +93,8 @@ struct StageInput {
   BatchView batch{};             // Qkv
 };
 
+/// False: of so many tokens the kernel has no form, or what it keeps of them leaves no room for the ring.
+bool matrixStageSuits(const MatrixStage &stage, const StageInput &input);
 cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream);
 
 /// attention() for decode: a row for each sequence, of one type with the cache (F16, BF16); headDim a multiple of 8 up
