@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <initializer_list>
 #include <type_traits>
 #include <utility>
 
@@ -195,18 +196,25 @@ template <class... P> bool wholePacks(int64_t n, P... pointers) {
 
 constexpr int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// More shared memory than every kernel may use: asked for on each device once.
-template <auto Kernel> cudaError_t allowShared(size_t bytes) {
-  static std::atomic<uint64_t> allowed; // a bit for each device
+/// What a kernel asks for before its first launch, on each device once.
+template <auto Kernel> cudaError_t setOnce(std::initializer_list<std::pair<cudaFuncAttribute, int>> attributes) {
+  static std::atomic<uint64_t> devices; // a bit for each that has been told
   int device = 0;
   cudaError_t error = cudaGetDevice(&device);
   const uint64_t bit = uint64_t(1) << (device % 64);
-  if (error != cudaSuccess || (allowed.load(std::memory_order_acquire) & bit))
+  if (error != cudaSuccess || (devices.load(std::memory_order_acquire) & bit))
     return error;
-  error = cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+  for (const auto &[attribute, value] : attributes)
+    if (error == cudaSuccess)
+      error = cudaFuncSetAttribute(Kernel, attribute, value);
   if (error == cudaSuccess)
-    allowed.fetch_or(bit, std::memory_order_release);
+    devices.fetch_or(bit, std::memory_order_release);
   return error;
+}
+
+/// More shared memory than every kernel may use.
+template <auto Kernel> cudaError_t allowShared(size_t bytes) {
+  return setOnce<Kernel>({{cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)}});
 }
 
 /// Launches `blocks` blocks in clusters of `clusterBlocks`; no blocks, no launch.

@@ -3,8 +3,6 @@
 
 #include "kernels/cuda/Hopper.cuh"
 
-#include <atomic>
-
 namespace distc::cuda {
 
 /// Weights are read once in a step: they should not push out of the cache what is read by all.
@@ -96,22 +94,11 @@ __device__ inline void multiply(float (&c)[4], uint32_t a0, uint32_t a1, uint32_
                  : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-/// Before a kernel's launches, on each device once. All stages ask for the same division of a multiprocessor's memory,
-/// all of it shared: to divide it anew the multiprocessor would have to run empty between them.
+/// Before a stage's launches. All stages ask for the same division of a multiprocessor's memory, all of it shared: to
+/// divide it anew the multiprocessor would have to run empty between them.
 template <auto Kernel> cudaError_t prepareStage(int sharedBytes) {
-  static std::atomic<uint64_t> prepared; // a bit for each device
-  int device = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  const uint64_t bit = uint64_t(1) << (device % 64);
-  if (error != cudaSuccess || (prepared.load(std::memory_order_acquire) & bit))
-    return error;
-  error = cudaFuncSetAttribute(Kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes);
-  if (error == cudaSuccess)
-    error =
-        cudaFuncSetAttribute(Kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-  if (error == cudaSuccess)
-    prepared.fetch_or(bit, std::memory_order_release);
-  return error;
+  return setOnce<Kernel>({{cudaFuncAttributeMaxDynamicSharedMemorySize, sharedBytes},
+                          {cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared}});
 }
 
 } // namespace distc::cuda
