@@ -24,9 +24,10 @@ constexpr int threads = warps * warpSize;
 constexpr int maxCluster = 8;
 constexpr int queriesPerPass = 8;
 constexpr int maxHeadDim = 256;
-constexpr int maxSlots = 8;           // of a warp's ring
-constexpr int ringBytes = 192 * 1024; // of all warps, at most
-constexpr int rowBytes = 128;         // of a box: 64 elements, swizzled
+constexpr int rowBytes = 128;       // of a box: 64 elements, swizzled
+constexpr int slotBytes = 8 * 1024; // a tile's keys and values, of every form
+constexpr int slots = 3;            // of a warp's ring
+constexpr int ringBytes = warps * slots * slotBytes;
 constexpr int boxElements = rowBytes / 2;
 
 /// Positions of a tile: many, so that one's latencies hide another's; of long heads fewer, so that the ring still has
@@ -42,11 +43,10 @@ struct Arguments {
   BatchView batch;
   void *out;
   int passes; // clusters for the query heads of one KV head
-  int slots;
 };
 
 struct Shared {
-  uint64_t full[warps][maxSlots];
+  uint64_t full[warps][slots];
   float maxima[warps][queriesPerPass], totals[warps][queriesPerPass];
   // From all blocks of the cluster
   float2 states[maxCluster][queriesPerPass]; // maximum, total
@@ -61,11 +61,12 @@ __device__ inline int positionOf(int i) { return i % 2 * 4 + i / 2; }
 template <class T, int Boxes>
 __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid_constant__ Arguments a) {
   constexpr int positions = tilePositions<Boxes>, groups = positions / 8, copies = positions / copied<Boxes>;
-  constexpr int planeBytes = Boxes * positions * rowBytes, slotBytes = 2 * planeBytes;
+  constexpr int planeBytes = Boxes * positions * rowBytes;
+  static_assert(2 * planeBytes == slotBytes);
   constexpr int chunks = Boxes * 2;      // of 32 elements
   constexpr int valueTiles = Boxes * 4;  // of 16 elements
   unsigned char *ring = dynamicShared(); // then Shared
-  Shared &shared = *reinterpret_cast<Shared *>(ring + warps * a.slots * slotBytes);
+  Shared &shared = *reinterpret_cast<Shared *>(ring + ringBytes);
   letNextStart();
   const cg::cluster_group cluster = cg::this_cluster();
   auto started = cluster.barrier_arrive();
@@ -84,9 +85,9 @@ __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid
   const int firstTile = first / positions + rank * warps + warp;
   const int count = firstTile > lastTile ? 0 : (lastTile - firstTile) / stride + 1; // of this warp
   const int blockTokens = int(a.cache.blockTokens);
-  const uint32_t own = sharedAddress(ring) + warp * a.slots * slotBytes;
+  const uint32_t own = sharedAddress(ring) + warp * slots * slotBytes;
   if (lane == 0) {
-    for (int i = 0; i < a.slots; ++i)
+    for (int i = 0; i < slots; ++i)
       initBarrier(&shared.full[warp][i], 1);
     fenceBarriers();
   }
@@ -122,7 +123,7 @@ __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid
       }
     }
   };
-  for (int k = 0; k < min(count, a.slots); ++k)
+  for (int k = 0; k < min(count, slots); ++k)
     issue(k, k);
   waitForPrevious();
 
@@ -205,9 +206,9 @@ __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid
       }
     }
     __syncwarp();
-    if (k + a.slots < count)
-      issue(k + a.slots, slot);
-    if (++slot == a.slots) {
+    if (k + slots < count)
+      issue(k + slots, slot);
+    if (++slot == slots) {
       slot = 0;
       parity ^= 1;
     }
@@ -215,7 +216,7 @@ __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid
 
   // Lanes of a warp, then warps: a warp's sums take the place of its own tiles.
   const int pitch = headDim + 4;
-  float *sums = reinterpret_cast<float *>(ring + warp * a.slots * slotBytes);
+  float *sums = reinterpret_cast<float *>(ring + warp * slots * slotBytes);
   total += __shfl_xor_sync(allLanes, total, 1);
   total += __shfl_xor_sync(allLanes, total, 2);
   if (quad == 0) {
@@ -243,7 +244,7 @@ __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid
     for (int w = 0; w < warps; ++w) {
       const float weight = factor(shared.maxima[w][h], highest);
       all = fmaf(weight, shared.totals[w][h], all);
-      v = fmaf(weight, reinterpret_cast<float *>(ring + w * a.slots * slotBytes)[h * pitch + i % headDim], v);
+      v = fmaf(weight, reinterpret_cast<float *>(ring + w * slots * slotBytes)[h * pitch + i % headDim], v);
     }
     *cluster.map_shared_rank(&shared.parts[rank * share + i % share], i / share) = v;
     if (const int to = i % headDim; to < blocks)
@@ -268,7 +269,6 @@ __global__ void __launch_bounds__(threads, 1) decodeAttentionKernel(const __grid
 }
 
 template <class T, int Boxes> cudaError_t launchBoxes(Arguments a, int64_t rows, int sms, cudaStream_t stream) {
-  constexpr int slotBytes = 2 * Boxes * tilePositions<Boxes> * rowBytes;
   const Matrix cache{a.cache.data, a.cache.type, 1 << 30, a.cache.headDim, a.cache.headDim};
   if (const cudaError_t error = mapMatrix(cache, copied<Boxes>, a.map); error != cudaSuccess)
     return error;
@@ -278,13 +278,12 @@ template <class T, int Boxes> cudaError_t launchBoxes(Arguments a, int64_t rows,
   int blocks = maxCluster;
   while (blocks > 1 && clusters * blocks * 2 > sms)
     blocks /= 2;
-  a.slots = ringBytes / warps / slotBytes < maxSlots ? ringBytes / warps / slotBytes : maxSlots;
   const auto kernel = decodeAttentionKernel<T, Boxes>;
   if (const cudaError_t error = prepareStage<decodeAttentionKernel<T, Boxes>>(ringBytes + int(sizeof(Shared)));
       error != cudaSuccess)
     return error;
   return launchOverlapped(stream, kernel, dim3(unsigned(clusters * blocks)), threads,
-                          size_t(warps) * a.slots * slotBytes + sizeof(Shared), blocks, a);
+                          size_t(warps) * slots * slotBytes + sizeof(Shared), blocks, a);
 }
 
 } // namespace
@@ -301,7 +300,7 @@ cudaError_t decodeAttention(In q, int64_t rows, const KvView &cache, const Atten
     return cudaErrorInvalidValue;
   if (rows <= 0)
     return cudaSuccess;
-  const Arguments a{{}, q.data, cache, params, batch, out.data, 1, 0};
+  const Arguments a{{}, q.data, cache, params, batch, out.data, 1};
   return withType(q.type, [&](auto element) {
     using T = decltype(element);
     if constexpr (std::is_same_v<T, float>) {

@@ -196,7 +196,7 @@ template <class... P> bool wholePacks(int64_t n, P... pointers) {
 
 constexpr int64_t divideUp(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// What a kernel asks for before its first launch, on each device once.
+/// What a kernel asks for before its first launch, on each device once: of a kernel there is one call.
 template <auto Kernel> cudaError_t setOnce(std::initializer_list<std::pair<cudaFuncAttribute, int>> attributes) {
   static std::atomic<uint64_t> devices; // a bit for each that has been told
   int device = 0;

@@ -12,7 +12,7 @@ constexpr int warpGroup = 128; // threads
 
 __device__ inline uint32_t sharedAddress(const void *p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
-/// Of the device in use.
+/// Of the device that was in use at the first call: all that a process uses are alike.
 inline int multiprocessors() {
   static const int count = [] {
     int device = 0, found = 0;
@@ -113,8 +113,7 @@ __device__ inline void arriveAfterCopies(uint64_t *barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(sharedAddress(barrier)) : "memory");
 }
 
-// ------------------------------------------------------------------------------------------------ launches that
-// overlap
+// ---------------------------------------------------------------------------------------------- overlapping launches
 
 /// Lets the kernel behind this one in the stream start while this one runs.
 __device__ inline void letNextStart() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }

@@ -109,7 +109,7 @@ cudaError_t launchForm(const MatrixStage &stage, const StageInput &input, cudaSt
 } // namespace
 
 bool matrixStageSuits(const MatrixStage &s, const StageInput &in) {
-  if (s.type == Type::F32 || s.cols <= 0 || s.cols % stageColumns != 0 || s.sms <= 0 || s.maxTiles < 0 ||
+  if (s.type == Type::F32 || s.cols <= 0 || s.cols % stageColumns != 0 || s.sms <= 0 || s.maxTiles < 1 ||
       s.weightCount < 1 || s.weightCount > 3 || (s.norm && s.cols > maxNormColumns) ||
       slotsOf(s, in, in.tokens <= 8 ? 1 : maxGroups) < 2 || s.ringBytes > maxRingBytes ||
       s.ringBytes % tileBytes != 0 || in.tokens < 1 || in.tokens > stageTokens || (in.addend && !s.norm) ||

@@ -126,7 +126,7 @@ private:
       const int token = n * 8 + group;
       if (token >= in.tokens)
         continue;
-      const int64_t row = int64_t(in.rows ? in.rows[token] : token) * s.cols;
+      const int64_t row = int64_t(token) * s.cols;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int column = columnOf(block, i);

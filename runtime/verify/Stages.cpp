@@ -173,7 +173,8 @@ private:
     return q.input() == stage_.linears[0]->out() && k.input() == stage_.linears[1]->out() &&
            stage_.append->k() == k.out() && stage_.append->v() == stage_.linears[2]->out() && q.table() == k.table() &&
            q.style() == k.style() && q.head_dim() == k.head_dim() && q.head_dim() % 4 == 0 &&
-           cache.dtype() == program_.buffers()->Get(product_)->dtype();
+           cache.dtype() == program_.buffers()->Get(product_)->dtype() && cache.head_dim() == q.head_dim() &&
+           cache.dtype() == program_.buffers()->Get(q.out())->dtype();
   }
 
   bool countUnits() {

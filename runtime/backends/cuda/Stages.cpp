@@ -75,6 +75,8 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
   };
   while (result.maxTokens_ < kStageTokens && allSuit(result.maxTokens_ + 1))
     ++result.maxTokens_;
+  if (result.maxTokens_ == 0)
+    return internal("the tile schedule is none for this build's kernels");
   return result;
 }
 

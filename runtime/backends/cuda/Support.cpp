@@ -6,6 +6,7 @@ namespace distc {
 namespace {
 
 constexpr uint32_t kMaxHeadDim = 256;
+constexpr uint64_t kMaxCacheRows = uint64_t(1) << 30; // what attention's descriptor spans
 
 Status refuse(const plan::Plan &plan, const std::string &what) {
   return failedPrecondition("rank " + std::to_string(plan.mesh()->rank()) + ": target " + plan.target()->str() + ": " +
@@ -23,6 +24,9 @@ Status checkCudaSupport(const plan::Plan &plan) {
       return refuse(plan, "the head size of layer " + std::to_string(cache->layer()) + " is " +
                               std::to_string(cache->head_dim()) + ", supported is an even one up to " +
                               std::to_string(kMaxHeadDim));
+  for (const plan::KvCache *cache : *plan.kv()->caches())
+    if (cache->bytes() / (uint64_t(cache->head_dim()) * dtypeBytes(cache->dtype())) > kMaxCacheRows)
+      return refuse(plan, "the cache of layer " + std::to_string(cache->layer()) + " has more than 2^30 rows");
   if (plan.mesh()->tp() > cuda::maxPeers)
     return refuse(plan, "tp is " + std::to_string(plan.mesh()->tp()) + ", partial sums are added up of at most " +
                             std::to_string(cuda::maxPeers));

@@ -7,6 +7,7 @@
 #include <deque>
 #include <memory>
 #include <random>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -18,8 +19,14 @@ namespace distc::emulation {
 dim3 threadIdx, blockIdx, blockDim, gridDim;
 int clusterRank, clusterBlocks;
 
+void fail(const char *what) {
+  std::fprintf(stderr, "emulation: thread %u of block %u: %s\n", threadIdx.x, blockIdx.x, what);
+  std::abort();
+}
+
 namespace {
 
+constexpr unsigned char kUntouched = 0x5A;
 constexpr size_t stackBytes = 64 << 10, sharedBytes = 256 << 10, arenaAlignment = 1024;
 
 struct Barrier { // in 64 bits
@@ -49,6 +56,7 @@ struct Fiber {
   bool begun = false;
   std::unique_ptr<unsigned char[]> stack;
   std::function<bool()> ready; // empty: it may run
+  bool waited = false;         // for the kernel before
   std::vector<std::function<void()>> queued;
   std::deque<std::vector<std::function<void()>>> groups;
   bool done = false;
@@ -110,10 +118,18 @@ void run() {
 // One of each: how far a cluster's threads have come.
 bool runCluster(std::vector<Fiber> &fibers) {
   for (size_t left = fibers.size(); left > 0;) {
+    // From anywhere on, and now and then a warp is held back: an order that nothing asks for must not help.
     bool moved = false;
-    for (Fiber &fiber : fibers) {
+    const size_t first = randomEngine() % fibers.size();
+    uint32_t held = randomEngine() & randomEngine();
+    for (size_t i = 0; i < fibers.size(); ++i) {
+      Fiber &fiber = fibers[(first + i) % fibers.size()];
       if (fiber.done || (fiber.ready && !fiber.ready()))
         continue;
+      if (held >> (fiber.thread.x / lanes) & 1) {
+        moved = true;
+        continue;
+      }
       fiber.ready = nullptr;
       moved = true;
       resume(fiber);
@@ -139,15 +155,15 @@ bool runCluster(std::vector<Fiber> &fibers) {
       return false;
     }
   }
+  for (const Fiber &fiber : fibers)
+    if (!fiber.queued.empty() || std::ranges::any_of(fiber.groups, [](const auto &group) { return !group.empty(); }))
+      fail("a thread ended before copies that it had begun");
+  if (!copies.empty())
+    fail("a block ended before copies that it had begun");
   return true;
 }
 
 } // namespace
-
-void fail(const char *what) {
-  std::fprintf(stderr, "emulation: thread %u of block %u: %s\n", threadIdx.x, blockIdx.x, what);
-  std::abort();
-}
 
 void waitUntil(const std::function<bool()> &ready) {
   if (ready())
@@ -197,9 +213,19 @@ void waitCluster(uint64_t ticket) {
   waitUntil([ticket] { return cluster.meetings != ticket; });
 }
 
+void waitForPrevious() { current->waited = true; }
+void needPrevious() {
+  if (!current->waited)
+    fail("something that a kernel writes is read or written before the kernel before has ended");
+}
+
 unsigned char *sharedMemory() { return arena + static_cast<size_t>(clusterRank) * sharedBytes; }
 uint32_t sharedAddress(const void *p) { return static_cast<uint32_t>(static_cast<const unsigned char *>(p) - arena); }
-unsigned char *sharedPointer(uint32_t address) { return arena + address; }
+unsigned char *sharedPointer(uint32_t address, uint32_t alignment) {
+  if (address % alignment != 0)
+    fail("an address in shared memory that is not aligned");
+  return arena + address;
+}
 void *atBlock(void *p, int rank) {
   return static_cast<unsigned char *>(p) + (rank - clusterRank) * static_cast<std::ptrdiff_t>(sharedBytes);
 }
@@ -287,11 +313,19 @@ cudaError_t launch(dim3 grid, int threads, size_t bytes, int blocks, const std::
       fiber.ready = nullptr;
       fiber.queued.clear();
       fiber.groups.clear();
-      fiber.begun = fiber.done = false;
+      fiber.begun = fiber.done = fiber.waited = false;
       prepare(fiber);
     }
+    auto behind = [&](int rank) { // what the launch has not asked for
+      return std::span(arena + (static_cast<size_t>(rank) * sharedBytes) + bytes, sharedBytes - bytes);
+    };
+    for (int rank = 0; rank < blocks; ++rank)
+      std::ranges::fill(behind(rank), kUntouched);
     if (!runCluster(fibers))
       return cudaErrorLaunchTimeout;
+    for (int rank = 0; rank < blocks; ++rank)
+      if (!std::ranges::all_of(behind(rank), [](unsigned char c) { return c == kUntouched; }))
+        fail("shared memory was written behind what the launch asked for");
   }
   return cudaSuccess;
 }

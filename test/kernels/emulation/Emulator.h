@@ -2,7 +2,9 @@
 // through kernels/cuda/Hopper.cuh and Stage.cuh alone, whose place the headers in include/ take. Each thread of a
 // cluster is a fiber; a fiber runs until it waits. What hardware does in its own time (tensor copies, cp.async) is done
 // as late as it may be, or after a random while, so that a missing wait shows. A state in which all wait is an error,
-// not a hang.
+// not a hang. So is a copy that nobody waits for,
+// and what is written behind the shared memory of a launch. Not seen: fences between ordinary and asynchronous
+// accesses.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -34,9 +36,13 @@ void waitCluster(uint64_t ticket);
 /// Shared memory has addresses of 32 bits.
 unsigned char *sharedMemory();
 uint32_t sharedAddress(const void *p);
-unsigned char *sharedPointer(uint32_t address);
+unsigned char *sharedPointer(uint32_t address, uint32_t alignment = 1);
 /// The same place in another block of the cluster.
 void *atBlock(void *p, int rank);
+
+/// griddepcontrol.wait; what may be read and written only behind it says so.
+void waitForPrevious();
+void needPrevious();
 
 /// mbarrier of 64 bits.
 void initBarrier(uint64_t *barrier, int arrivals);

@@ -88,7 +88,6 @@ std::vector<StageTile> listTiles(MatrixStage &stage, std::span<const uint32_t> b
 struct StageInput {
   const void *x = nullptr, *addend = nullptr;
   void *sum = nullptr;
-  const int32_t *rows = nullptr; // token t is row rows[t] of x and addend; null: row t
   int tokens = 0;                // 1 to stageTokens
   BatchView batch{};             // Qkv
 };

@@ -28,16 +28,17 @@ inline void copyBox(uint32_t to, const CUtensorMap *matrix, int column, int row,
   emulation::copyBox(to, matrix, column, row, barrier);
 }
 inline void copyAsync16(uint32_t to, const void *from, bool wanted) {
+  emulation::needPrevious();
   emulation::queueCopy([=] {
     if (wanted)
-      std::memcpy(emulation::sharedPointer(to), from, 16);
+      std::memcpy(emulation::sharedPointer(to, 16), from, 16);
     else
       std::memset(emulation::sharedPointer(to), 0, 16);
   });
 }
 
 inline void letNextStart() {}
-inline void waitForPrevious() {}
+inline void waitForPrevious() { emulation::waitForPrevious(); }
 
 template <class... Parameters, class... Arguments>
 cudaError_t launchOverlapped(cudaStream_t, void (*kernel)(Parameters...), dim3 blocks, int threads, size_t sharedBytes,

@@ -12,23 +12,29 @@ inline void copyBox(uint32_t to, const void *map, int row, int block, uint64_t *
 }
 inline void prefetchBox(const void *map, int row, int block) { emulation::checkBox(map, block * 64, row); }
 inline void copyBytes(uint32_t to, const void *from, uint32_t bytes, uint64_t *barrier) {
-  emulation::copyLater([=] { std::memcpy(emulation::sharedPointer(to), from, bytes); }, barrier, bytes);
+  emulation::copyLater([=] { std::memcpy(emulation::sharedPointer(to, 16), from, bytes); }, barrier, bytes);
 }
 inline void prefetchBytes(const void *, uint32_t) {}
 inline uint4 loadShared16(uint32_t address) {
   uint4 v;
-  std::memcpy(&v, emulation::sharedPointer(address), sizeof(v));
+  std::memcpy(&v, emulation::sharedPointer(address, 16), sizeof(v));
   return v;
 }
-inline void storeShared16(uint32_t address, uint4 v) { std::memcpy(emulation::sharedPointer(address), &v, sizeof(v)); }
+inline void storeShared16(uint32_t address, uint4 v) {
+  std::memcpy(emulation::sharedPointer(address, 16), &v, sizeof(v));
+}
 inline void endCopies() { emulation::endCopies(); }
 template <int Left> void waitCopies() { emulation::waitCopies(Left); }
 inline uint4 loadFresh16(const void *p) {
+  emulation::needPrevious();
   uint4 v;
   std::memcpy(&v, p, sizeof(v));
   return v;
 }
-template <class T> T loadFresh(const T *p) { return *p; }
+template <class T> T loadFresh(const T *p) {
+  emulation::needPrevious();
+  return *p;
+}
 
 inline uint4 loadTransposed(uint32_t address) {
   struct Both {
