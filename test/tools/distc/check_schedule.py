@@ -24,6 +24,10 @@ def first(pattern, replacement):
     return lambda s: re.sub(pattern, replacement, s, count=1)
 
 
+def blocks_of_8(s):
+    return s.replace("kv_block = 16", "kv_block = 8").replace("block 16 blocks 256 per_sequence 32", "block 8 blocks 512 per_sequence 64")
+
+
 glu = r"(plan\.stage +glu from \d+ count \d+ waits \[\d+\] bounds \[0, )(.*, )(\d+)\]"
 q = re.search(r"plan\.rope \d+ : (%\d+), .* -> (%\d+) \"layers\.0\.q\"", text)
 v = re.search(r"plan\.kv_append \d+ : (?P<k>%\d+), (%\d+) -> @layers\.0\.kv", text)
@@ -53,6 +57,7 @@ faults = [
      "does not write to memory"),
     ("a stage that writes a buffer twice", first(rf"(plan\.linear \d+ : %\d+, @layers\.0\.v -> ){v[1]} ", rf"\g<1>{v[2]} "),
      "is written twice"),
+    ("an attention over blocks that it does not copy at once", blocks_of_8, "blocks of 8 tokens, expected a multiple of 16"),
     ("an output over an input of its stage", at("layers.0.x", offset_of("layers.0.a")), "layers.0.a"),
 ]
 failed = 0
