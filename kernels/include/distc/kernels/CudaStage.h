@@ -88,8 +88,8 @@ std::vector<StageTile> listTiles(MatrixStage &stage, std::span<const uint32_t> b
 struct StageInput {
   const void *x = nullptr, *addend = nullptr;
   void *sum = nullptr;
-  int tokens = 0;                // 1 to stageTokens
-  BatchView batch{};             // Qkv
+  int tokens = 0;    // 1 to stageTokens
+  BatchView batch{}; // Qkv
 };
 
 /// False: of so many tokens the kernel has no form, or what it keeps of them leaves no room for the ring.
