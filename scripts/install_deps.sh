@@ -43,7 +43,21 @@ if ((EUID != 0)); then
 fi
 
 # A candidate of "(none)" means that no configured source has the package.
-has_candidate() { apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+# grep reads to the end: with -q it would close the pipe, and apt-cache would fail of that.
+has_candidate() { apt-cache policy "$1" 2>/dev/null | grep 'Candidate: [^(]' >/dev/null; }
+
+# Without the option, apt-get ends with success also where a source could not be reached, and its packages are then missing.
+update() { apt-get update -qq -o APT::Update::Error-Mode=any; }
+
+update_patiently() {
+  local wait
+  for wait in 2 10 30; do
+    if update; then return; fi
+    echo "install_deps: the package lists could not be read; again in $wait s" >&2
+    sleep "$wait"
+  done
+  apt-get update -qq # of several sources perhaps one that is not needed here
+}
 
 # LLVM 22 comes to Debian 12 through its security suite. The mirror that is configured is the one that can be reached.
 enable_security() {
@@ -54,16 +68,16 @@ enable_security() {
   security="${main%/}-security"
   echo "+ deb $security bookworm-security main"
   echo "deb $security bookworm-security main" >/etc/apt/sources.list.d/distc-bookworm-security.list
-  if ! apt-get update -qq -o APT::Update::Error-Mode=any && [[ $security != http://deb.debian.org/debian-security ]]; then
+  if ! update && [[ $security != http://deb.debian.org/debian-security ]]; then
     echo "deb http://deb.debian.org/debian-security bookworm-security main" \
       >/etc/apt/sources.list.d/distc-bookworm-security.list
-    apt-get update -qq
+    update
   fi
 }
 
 export DEBIAN_FRONTEND=noninteractive
 echo "+ apt-get install ${missing[*]}"
-apt-get update -qq
+update_patiently
 if [[ " ${missing[*]} " == *-22-* ]] && ! has_candidate libmlir-22-dev; then
   enable_security
 fi

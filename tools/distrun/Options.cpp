@@ -115,7 +115,7 @@ std::vector<Flag> commandFlags(Command command, Options &o) {
       {"--top-k", "N", "sample from the N most probable tokens; 0: no limit (default 0)",
        number<int32_t>(o.sampling.topK, 0), "a number of at least 0"},
       {"--seed", "N", "seed of sampling (default 0)", number<uint64_t>(o.sampling.seed, 0), "a number of at least 0"},
-      {"--stop", "TEXT", "end before this text; repeatable",
+      {"--stop", "TEXT", "end before this text; repeatable, the one that is complete first counts",
        [&o](const std::string &v) { return o.stops.push_back(v), !v.empty(); }, "a text that is not empty"},
       {"--ignore-eos", nullptr, "do not end at the model's end of generation", flag(o.ignoreEos)},
       {"--print-ids", nullptr,

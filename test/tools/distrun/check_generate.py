@@ -44,7 +44,7 @@ for _ in range(8):
     at = rand.randrange(len(text) - 9)
     stops = [text[at : at + rand.randint(1, 9)], text[rand.randrange(len(text) - 5) :][:5], "never said"]
     flags = [word for stop in stops for word in ("--stop", stop)]
-    first = min(text.index(stop) for stop in stops[:2])
+    _, first = min((text.index(stop) + len(stop), text.index(stop)) for stop in stops[:2])
     out = generate(*prompt, "--max-new-tokens", 100, *flags)
     expected = text[:first]
     assert out == expected + ("" if expected.endswith("\n") else "\n"), (stops, out, expected)
