@@ -77,12 +77,12 @@ std::unique_ptr<Communicator> joinDeviceNetwork(std::span<const plan::Plan *cons
 #endif
 
 std::unique_ptr<Backend> createBackend(const plan::Plan &plan, [[maybe_unused]] uint32_t index,
-                                       Communicator &communicator, ThreadPool &pool) {
+                                       const Communicators &communicators, ThreadPool &pool) {
 #ifdef DISTC_HAVE_CUDA
   if (plan.target()->string_view() == kCuda)
-    return std::make_unique<CudaBackend>(plan, index, communicator, pool);
+    return std::make_unique<CudaBackend>(plan, index, *communicators[0], pool);
 #endif
-  return std::make_unique<CpuBackend>(plan, communicator, pool);
+  return std::make_unique<CpuBackend>(plan, communicators, pool);
 }
 
 } // namespace distc

@@ -28,7 +28,7 @@ struct Instruction {
   template <typename Operands> const Operands &as() const { return *static_cast<const Operands *>(operands); }
 };
 
-/// One step as all ranks see it; nothing here changes while it runs.
+/// One micro-batch of a step as all ranks see it; nothing here changes while it runs.
 struct StepInput {
   uint64_t step = 0; // numbers the steps of a runner
   const Batch *batch = nullptr;
@@ -55,15 +55,19 @@ public:
   /// Refuses a plan that this backend cannot run; allocates its memory and loads its weights. On the rank's thread.
   virtual Status load(const SourceFiles &files, const LoadOptions &options) = 0;
 
-  /// A step: begin, then every instruction of the program in an order that the plan allows, then end. `program` is an
-  /// index into Plan.programs; `input` and `output` live until end.
-  virtual Status begin(uint32_t program, const StepInput &input, StepOutput &output) = 0;
-  virtual Status execute(const Instruction &instruction) = 0;
-  /// Returns when the results are written.
-  virtual Status end() = 0;
+  /// A micro-batch of a step, in arena slot `slot`: begin, then every instruction of the program in an order that the
+  /// plan allows, then end. `program` is an index into Plan.programs; `input` and `output` live until end.
+  virtual Status begin(uint32_t slot, uint32_t program, const StepInput &input, StepOutput &output) = 0;
+  virtual Status execute(uint32_t slot, const Instruction &instruction) = 0;
+  /// Returns when the results are written. By the thread that has called for the slot's communication.
+  virtual Status end(uint32_t slot) = 0;
+
+  /// Whether threads may execute instructions beside each other: one of the queue 0 of any slot, and one of each
+  /// slot's queue 1. Else a micro-batch begins when the one before has ended.
+  virtual bool isConcurrent() const { return false; }
 
   /// Bytes of the weights and activations that an instruction of the step touches; for the trace.
-  virtual uint64_t bytesOf(const Instruction &instruction) const = 0;
+  virtual uint64_t bytesOf(uint32_t slot, const Instruction &instruction) const = 0;
 };
 
 /// What ranks of one process share of a target.
@@ -92,8 +96,11 @@ std::unique_ptr<Communicator> joinDeviceNetwork(std::span<const plan::Plan *cons
                                                 uint32_t device, std::vector<std::byte> network,
                                                 std::shared_ptr<World> world);
 
+/// A communicator for each micro-batch in flight.
+using Communicators = std::vector<std::unique_ptr<Communicator>>;
+
 /// The backend for plan.target(), on the device `index`, which openDevice has accepted. All references outlive it.
-std::unique_ptr<Backend> createBackend(const plan::Plan &plan, uint32_t index, Communicator &communicator,
+std::unique_ptr<Backend> createBackend(const plan::Plan &plan, uint32_t index, const Communicators &communicators,
                                        ThreadPool &pool);
 
 } // namespace distc

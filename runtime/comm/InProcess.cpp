@@ -17,8 +17,8 @@ struct Process {
 
   World world;
   std::shared_ptr<CommMemory> memory;
-  std::map<std::pair<std::string, std::vector<uint32_t>>, std::unique_ptr<Rendezvous>> groups;
-  std::map<std::pair<uint32_t, uint32_t>, std::unique_ptr<Mailbox>> mailboxes; // by (sender, receiver)
+  std::map<std::tuple<std::string, std::vector<uint32_t>, uint32_t>, std::unique_ptr<Rendezvous>> groups; // and slot
+  std::map<std::tuple<uint32_t, uint32_t, uint32_t>, std::unique_ptr<Mailbox>> mailboxes; // by sender, receiver, slot
 
   void fail(const Status &status) {
     world.record(status);
@@ -31,8 +31,8 @@ struct Process {
 
 class InProcess : public Communicator {
 public:
-  InProcess(std::shared_ptr<Process> process, uint32_t rank)
-      : process_(std::move(process)), memory_(*process_->memory), rank_(rank) {}
+  InProcess(std::shared_ptr<Process> process, uint32_t rank, uint32_t slot)
+      : process_(std::move(process)), memory_(*process_->memory), rank_(rank), slot_(slot) {}
   ~InProcess() override {
     for (Membership &membership : groups_) {
       memory_.destroyEvent(membership.ready);
@@ -90,13 +90,13 @@ public:
 
   Status send(const CommCall &call, uint32_t peer, const void *in, size_t count, plan::DType dtype) override {
     DISTC_ASSIGN(const uint32_t other, peerRank(call, "send", peer));
-    DISTC_TRY(ended(process_->mailboxes.at({rank_, other})->put(call, in, count, dtype)));
+    DISTC_TRY(ended(process_->mailboxes.at({rank_, other, slot_})->put(call, in, count, dtype)));
     return process_->world.failure();
   }
 
   Status recv(const CommCall &call, uint32_t peer, void *out, size_t count, plan::DType dtype) override {
     DISTC_ASSIGN(const uint32_t other, peerRank(call, "recv", peer));
-    return ended(process_->mailboxes.at({other, rank_})
+    return ended(process_->mailboxes.at({other, rank_, slot_})
                      ->take(call, rank_, other, groups_[call.group].rendezvous->group().name, out, count, dtype));
   }
 
@@ -184,7 +184,7 @@ private:
 
   std::shared_ptr<Process> process_;
   CommMemory &memory_;
-  const uint32_t rank_;
+  const uint32_t rank_, slot_;
   std::vector<Membership> groups_;
   std::vector<const void *> ins_; // kept between calls: no allocation in a step
   std::vector<void *> outs_;
@@ -197,15 +197,16 @@ std::vector<std::unique_ptr<Communicator>> connectInProcess(std::span<const std:
                                                             const InProcessOptions &options) {
   auto process = std::make_shared<Process>(options);
   std::vector<std::unique_ptr<Communicator>> result;
-  for (uint32_t rank = 0; rank < groupsOfRank.size(); ++rank) {
-    auto communicator = std::make_unique<InProcess>(process, rank);
+  for (uint32_t place = 0; place < groupsOfRank.size() * options.slots; ++place) {
+    const uint32_t rank = place / options.slots, slot = place % options.slots;
+    auto communicator = std::make_unique<InProcess>(process, rank, slot);
     for (const CommGroup &group : groupsOfRank[rank]) {
-      auto &rendezvous = process->groups[{group.name, group.ranks}];
+      auto &rendezvous = process->groups[{group.name, group.ranks, slot}];
       if (!rendezvous)
         rendezvous = std::make_unique<Rendezvous>(process->world, group);
       communicator->join(*rendezvous);
       for (uint32_t peer : group.ranks)
-        for (auto ends : {std::pair(rank, peer), std::pair(peer, rank)})
+        for (auto ends : {std::tuple(rank, peer, slot), std::tuple(peer, rank, slot)})
           if (auto &mailbox = process->mailboxes[ends]; !mailbox)
             mailbox = std::make_unique<Mailbox>(process->world, *process->memory);
     }

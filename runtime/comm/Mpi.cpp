@@ -6,13 +6,16 @@
 #include <climits>
 #include <cstring>
 #include <mpi.h>
+#include <mutex>
 #include <thread>
 
 namespace distc {
 
 namespace {
 
-constexpr int kTag = 1;
+constexpr int kFirstTag = 1; // each link has one
+// Links may be used by a thread each, MPI by one at a time. Nothing that is called under this waits.
+std::mutex callsMutex;
 constexpr size_t kTextBytes = 4096;
 
 Status check(int code, const char *what) {
@@ -26,7 +29,7 @@ Status check(int code, const char *what) {
 
 class MpiLink : public Link {
 public:
-  explicit MpiLink(uint32_t world) : Link(world), incoming_(world) {}
+  MpiLink(uint32_t world, int tag) : Link(world), tag_(tag), incoming_(world) {}
 
   Status send(uint32_t to, std::span<const std::byte> head, std::span<const std::byte> body) override {
     const size_t size = head.size() + body.size();
@@ -39,12 +42,14 @@ public:
       std::memcpy(message.data() + head.size(), body.data(), body.size());
     outgoing_.push_back({std::move(message), MPI_REQUEST_NULL});
     Transfer &transfer = outgoing_.back();
-    return check(MPI_Isend(transfer.message.data(), static_cast<int>(size), MPI_BYTE, static_cast<int>(to), kTag,
+    std::lock_guard lock(callsMutex);
+    return check(MPI_Isend(transfer.message.data(), static_cast<int>(size), MPI_BYTE, static_cast<int>(to), tag_,
                            MPI_COMM_WORLD, &transfer.request),
                  "send");
   }
 
   Status progress() override {
+    std::lock_guard lock(callsMutex);
     while (!outgoing_.empty()) {
       int done = 0;
       DISTC_TRY(check(MPI_Test(&outgoing_.front().request, &done, MPI_STATUS_IGNORE), "send"));
@@ -89,7 +94,7 @@ private:
       int found = 0, size = 0;
       MPI_Message handle;
       MPI_Status status;
-      DISTC_TRY(check(MPI_Improbe(MPI_ANY_SOURCE, kTag, MPI_COMM_WORLD, &found, &handle, &status), "receive"));
+      DISTC_TRY(check(MPI_Improbe(MPI_ANY_SOURCE, tag_, MPI_COMM_WORLD, &found, &handle, &status), "receive"));
       if (!found)
         return {};
       DISTC_TRY(check(MPI_Get_count(&status, MPI_BYTE, &size), "receive"));
@@ -101,6 +106,7 @@ private:
     }
   }
 
+  const int tag_;
   std::deque<Transfer> outgoing_;
   std::vector<std::deque<Transfer>> incoming_; // by sender
   size_t receiving_ = 0;
@@ -110,7 +116,7 @@ private:
 
 Result<std::unique_ptr<Mpi>> Mpi::start() {
   int provided = 0, rank = 0, world = 0;
-  // The thread of this process's rank makes the calls, not the one that starts and ends MPI.
+  // Threads of this process's rank make the calls, not the one that starts and ends MPI.
   DISTC_TRY(check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided), "start"));
   if (provided < MPI_THREAD_SERIALIZED)
     return failedPrecondition("this MPI cannot be used by a thread other than the first (MPI_THREAD_SERIALIZED)");
@@ -138,7 +144,7 @@ Status Mpi::broadcast(std::string &text, const Patience &patience) {
   return {};
 }
 
-std::unique_ptr<Link> Mpi::link() { return std::make_unique<MpiLink>(world_); }
+std::unique_ptr<Link> Mpi::link() { return std::make_unique<MpiLink>(world_, kFirstTag + links_++); }
 
 void Mpi::finish() { (void)MPI_Finalize(); }
 

@@ -23,7 +23,7 @@ public:
 
   /// Rank 0's text to all, at most 4 KiB.
   Status broadcast(std::string &text, const Patience &patience);
-  /// Used by one thread at a time, as MPI itself.
+  /// Another link between the same processes, all of which make it: messages of links never meet.
   std::unique_ptr<Link> link();
   /// The orderly end, after which mpirun waits for nobody; left out after a failure, since it waits for all ranks.
   void finish();
@@ -31,6 +31,7 @@ public:
 private:
   Mpi(uint32_t rank, uint32_t world) : rank_(rank), world_(world) {}
   const uint32_t rank_, world_;
+  int links_ = 0;
 };
 
 } // namespace distc

@@ -34,7 +34,8 @@ public:
   const char *sizeFlag() const { return mpi_ ? "mpirun -n " : "WORLD_SIZE="; }
 
   const std::shared_ptr<ControlPlane> &control() const { return control_; }
-  /// Connects all pairs; every process calls it once, at the same place.
+  /// Connects all pairs; every process calls it as often as the others, at the same places. The links know nothing of
+  /// each other, and each may be used by a thread of its own.
   Result<std::unique_ptr<Link>> connect();
 
   /// The last call: how this process has ended. True if it must report the failure (ControlPlane::finish).

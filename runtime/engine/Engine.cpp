@@ -42,7 +42,10 @@ Status checkTokens(const PlanSetInfo &info, const std::vector<int32_t> &tokens) 
 }
 
 Status checkPlan(const PlanSetInfo &info) {
-  if (info.maxBatch == 0 || info.maxTokens == 0 || info.maxOutputs == 0 || info.maxSequence == 0 ||
+  auto empty = [](const PlanSetInfo::Limits &l) {
+    return l.microBatches == 0 || l.maxTokens == 0 || l.maxSequences == 0 || l.maxOutputs == 0;
+  };
+  if (info.maxBatch == 0 || empty(info.decode) || empty(info.prefill) || info.maxSequence == 0 ||
       info.kvBlockTokens == 0 || info.blocksPerSequence < blocksFor(info, info.maxSequence))
     return failedPrecondition("the plan cannot hold one sequence of its own limits; compile again");
   return {};
@@ -56,14 +59,13 @@ Status checkBlocks(const PlanSetInfo &info, uint64_t tokens) {
   return {};
 }
 
-// The next step: sequences with one token left first, so that running answers are not held up by prompts; prompts share
-// what is left of max_tokens in order of admission.
-Batch schedule(const PlanSetInfo &info, std::vector<std::unique_ptr<Sequence>> &active,
-               const std::vector<Request> &requests) {
-  Batch batch;
-  batch.decode = std::all_of(active.begin(), active.end(), [](const auto &s) { return s->pending() == 1; });
-  size_t tokens = batch.decode ? info.maxBatch : info.maxTokens,
-         outputs = batch.decode ? info.maxBatch : info.maxOutputs;
+// Tokens of the next step for each sequence: those with one token left first, so that running answers are not held up
+// by prompts; prompts share what is left of the step in order of admission. Whether it is a decode step.
+bool choose(const PlanSetInfo &info, std::vector<std::unique_ptr<Sequence>> &active) {
+  const bool decode = std::all_of(active.begin(), active.end(), [](const auto &s) { return s->pending() == 1; });
+  const PlanSetInfo::Limits &limits = decode ? info.decode : info.prefill;
+  // In prefill all outputs of the step may fall into one micro-batch.
+  size_t tokens = size_t(limits.maxTokens) * limits.microBatches, outputs = decode ? tokens : size_t(limits.maxOutputs);
   for (auto &s : active)
     s->scheduled = 0, s->samples = false;
   for (bool prompts : {false, true})
@@ -77,48 +79,73 @@ Batch schedule(const PlanSetInfo &info, std::vector<std::unique_ptr<Sequence>> &
       tokens -= s->scheduled;
       outputs -= s->samples;
     }
-  batch.sequenceStarts.push_back(0);
-  for (auto &s : active) {
-    if (s->scheduled == 0)
+  return decode;
+}
+
+// The step, its tokens dealt out evenly over micro-batches: a prompt may be cut, it goes on in the next one.
+std::vector<Batch> schedule(const PlanSetInfo &info, std::vector<std::unique_ptr<Sequence>> &active,
+                            const std::vector<Request> &requests) {
+  const bool decode = choose(info, active);
+  const PlanSetInfo::Limits &limits = decode ? info.decode : info.prefill;
+  size_t total = 0;
+  for (const auto &s : active)
+    total += s->scheduled;
+  const size_t share = (total + limits.microBatches - 1) / limits.microBatches;
+  std::vector<Batch> batches;
+  for (const auto &s : active) {
+    const size_t end = s->cached + s->scheduled;
+    for (size_t begin = s->cached, next = begin; begin < end; begin = next) {
+      if (batches.empty() || batches.back().tokens.size() == share)
+        batches.emplace_back().sequenceStarts = {0};
+      Batch &batch = batches.back();
+      batch.decode = decode;
+      next = std::min(end, begin + share - batch.tokens.size());
+      for (size_t i = begin; i < next; ++i) {
+        batch.tokens.push_back(s->tokens[i]);
+        batch.positions.push_back(static_cast<int32_t>(i));
+      }
+      batch.sequenceStarts.push_back(static_cast<int32_t>(batch.tokens.size()));
+      batch.blockTable.insert(batch.blockTable.end(), s->blocks.begin(), s->blocks.end());
+      batch.blockTable.resize((batch.sequenceStarts.size() - 1) * info.blocksPerSequence, -1);
+      if (next == end && s->samples) {
+        batch.outputs.push_back(static_cast<int32_t>(batch.tokens.size()) - 1);
+        batch.sampling.push_back(requests[s->request].sampling);
+      }
+    }
+  }
+  return batches;
+}
+
+void count(EngineStats &stats, const PlanSetInfo &info, const std::vector<Batch> &batches, double seconds) {
+  const bool decode = batches[0].decode;
+  (decode ? stats.decodeSeconds : stats.prefillSeconds) += seconds;
+  stats.decodeSteps += decode;
+  for (const Batch &batch : batches) {
+    (decode ? stats.decodeTokens : stats.prefillTokens) += batch.tokens.size();
+    if (!decode)
       continue;
-    for (size_t i = s->cached; i < s->cached + s->scheduled; ++i) {
-      batch.tokens.push_back(s->tokens[i]);
-      batch.positions.push_back(static_cast<int32_t>(i));
-    }
-    batch.sequenceStarts.push_back(static_cast<int32_t>(batch.tokens.size()));
-    batch.blockTable.insert(batch.blockTable.end(), s->blocks.begin(), s->blocks.end());
-    batch.blockTable.resize((batch.sequenceStarts.size() - 1) * info.blocksPerSequence, -1);
-    if (s->samples) {
-      batch.outputs.push_back(static_cast<int32_t>(batch.tokens.size()) - 1);
-      batch.sampling.push_back(requests[s->request].sampling);
-    }
+    stats.decodeBytes += double(info.weightBytes);
+    for (int32_t position : batch.positions)
+      for (const auto &[window, bytes] : info.kvBytesPerToken)
+        stats.decodeBytes += double(bytes) * (window ? std::min(window, uint32_t(position) + 1) : position + 1.0);
   }
-  return batch;
 }
 
-void count(EngineStats &stats, const PlanSetInfo &info, const Batch &batch, double seconds) {
-  if (!batch.decode) {
-    stats.prefillTokens += batch.tokens.size();
-    stats.prefillSeconds += seconds;
-    return;
-  }
-  stats.decodeTokens += batch.tokens.size();
-  ++stats.decodeSteps;
-  stats.decodeSeconds += seconds;
-  stats.decodeBytes += double(info.weightBytes);
-  for (int32_t position : batch.positions)
-    for (const auto &[window, bytes] : info.kvBytesPerToken)
-      stats.decodeBytes += double(bytes) * (window ? std::min(window, uint32_t(position) + 1) : position + 1.0);
-}
-
-Result<StepResult> timedStep(StepModel &model, const Batch &batch, EngineStats &stats) {
+Result<std::vector<StepResult>> timedStep(StepModel &model, const std::vector<Batch> &batches, EngineStats &stats) {
   const auto start = std::chrono::steady_clock::now();
-  Result<StepResult> result = model.step(batch);
-  count(stats, model.info(), batch, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  if (result.ok() && result->ids.size() != batch.outputs.size())
-    return internal("the step gave " + std::to_string(result->ids.size()) + " ids for " +
-                    std::to_string(batch.outputs.size()) + " outputs");
-  return result;
+  Result<std::vector<StepResult>> results = model.step(batches);
+  count(stats, model.info(), batches, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  if (!results.ok())
+    return results;
+  const uint64_t vocabulary = model.info().vocabulary;
+  for (size_t m = 0; m < batches.size(); ++m) {
+    const size_t outputs = batches[m].outputs.size();
+    if (results->size() != batches.size() || (*results)[m].ids.size() != outputs ||
+        (batches[m].wantLogits && (*results)[m].logits.size() != outputs * vocabulary))
+      return internal("the step gave other ids or logits than " + std::to_string(outputs) + " of micro-batch " +
+                      std::to_string(m));
+  }
+  return results;
 }
 
 Result<TokenEvent> accept(Sequence &s, int32_t id, const Request &request, const PlanSetInfo &info,
@@ -176,14 +203,16 @@ Status Engine::generate(const std::vector<Request> &requests, const std::functio
                                                               hooks_.makeDecoder ? hooks_.makeDecoder() : nullptr,
                                                               StopFilter(requests[next].stops)}));
     }
-    const Batch batch = schedule(info, active, requests);
-    DISTC_ASSIGN(const StepResult result, timedStep(model_, batch, stats_));
+    DISTC_ASSIGN(const auto results, timedStep(model_, schedule(info, active, requests), stats_));
+    std::vector<int32_t> ids; // in the order of the sequences
+    for (const StepResult &result : results)
+      ids.insert(ids.end(), result.ids.begin(), result.ids.end());
     size_t output = 0;
     for (auto &s : active) {
       s->cached += s->scheduled;
       if (!s->samples)
         continue;
-      DISTC_ASSIGN(const TokenEvent event, accept(*s, result.ids[output++], requests[s->request], info, hooks_));
+      DISTC_ASSIGN(const TokenEvent event, accept(*s, ids[output++], requests[s->request], info, hooks_));
       onToken(event);
       if (event.finish != Finish::None) {
         blocks.give(s->blocks);
@@ -203,25 +232,26 @@ Result<std::vector<float>> Engine::logits(const std::vector<int32_t> &tokens) {
   const std::vector<int32_t> blocks = BlockAllocator(info.kvBlocks).take(blocksFor(info, tokens.size()));
   std::vector<float> out;
   out.reserve(tokens.size() * info.vocabulary);
-  const size_t chunk = std::min(info.maxOutputs, info.maxTokens);
-  for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
-    const size_t count = std::min(chunk, tokens.size() - begin);
-    Batch batch;
-    batch.wantLogits = true;
-    for (size_t i = 0; i < count; ++i) {
-      batch.tokens.push_back(tokens[begin + i]);
-      batch.positions.push_back(static_cast<int32_t>(begin + i));
-      batch.outputs.push_back(static_cast<int32_t>(i));
+  const size_t chunk = std::min(info.prefill.maxOutputs, info.prefill.maxTokens);
+  for (size_t begin = 0; begin < tokens.size();) {
+    std::vector<Batch> batches;
+    for (; begin < tokens.size() && batches.size() < info.prefill.microBatches; begin += chunk) {
+      const size_t count = std::min(chunk, tokens.size() - begin);
+      Batch &batch = batches.emplace_back();
+      batch.wantLogits = true;
+      for (size_t i = 0; i < count; ++i) {
+        batch.tokens.push_back(tokens[begin + i]);
+        batch.positions.push_back(static_cast<int32_t>(begin + i));
+        batch.outputs.push_back(static_cast<int32_t>(i));
+      }
+      batch.sequenceStarts = {0, static_cast<int32_t>(count)};
+      batch.blockTable = blocks;
+      batch.blockTable.resize(info.blocksPerSequence, -1);
+      batch.sampling.resize(count);
     }
-    batch.sequenceStarts = {0, static_cast<int32_t>(count)};
-    batch.blockTable = blocks;
-    batch.blockTable.resize(info.blocksPerSequence, -1);
-    batch.sampling.resize(count);
-    DISTC_ASSIGN(const StepResult result, timedStep(model_, batch, stats_));
-    if (result.logits.size() != count * info.vocabulary)
-      return internal("the step gave " + std::to_string(result.logits.size()) + " logits, expected " +
-                      std::to_string(count * info.vocabulary));
-    out.insert(out.end(), result.logits.begin(), result.logits.end());
+    DISTC_ASSIGN(const auto results, timedStep(model_, batches, stats_));
+    for (const StepResult &result : results)
+      out.insert(out.end(), result.logits.begin(), result.logits.end());
   }
   return out;
 }

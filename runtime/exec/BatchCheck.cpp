@@ -1,5 +1,6 @@
 #include "runtime/exec/BatchCheck.h"
 
+#include <algorithm>
 #include <cmath>
 #include <tuple>
 
@@ -69,10 +70,19 @@ Status checkOutputs(const Batch &batch) {
 
 } // namespace
 
-Result<uint32_t> chooseProgram(const plan::Plan &plan, const Batch &batch) {
-  const plan::Regime regime = batch.decode ? plan::Regime::Decode : plan::Regime::Prefill;
-  const uint64_t tokens = batch.tokens.size(), outputs = batch.outputs.size(),
-                 sequences = batch.sequenceStarts.empty() ? 0 : batch.sequenceStarts.size() - 1;
+Result<uint32_t> chooseProgram(const plan::Plan &plan, std::span<const Batch> microBatches) {
+  if (microBatches.empty())
+    return wrong("none; a step has at least one");
+  const bool decode = microBatches[0].decode;
+  const plan::Regime regime = decode ? plan::Regime::Decode : plan::Regime::Prefill;
+  uint64_t tokens = 0, outputs = 0, sequences = 0;
+  for (const Batch &batch : microBatches) {
+    if (batch.decode != decode)
+      return wrong("micro-batches of one step are all decode or all prefill");
+    tokens = std::max<uint64_t>(tokens, batch.tokens.size());
+    outputs = std::max<uint64_t>(outputs, batch.outputs.size());
+    sequences = std::max<uint64_t>(sequences, batch.sequenceStarts.empty() ? 0 : batch.sequenceStarts.size() - 1);
+  }
   auto size = [](const plan::Program &p) { return std::tuple(p.max_tokens(), p.max_sequences(), p.max_outputs()); };
   const auto &programs = *plan.programs();
   int64_t best = -1;
@@ -83,16 +93,25 @@ Result<uint32_t> chooseProgram(const plan::Plan &plan, const Batch &batch) {
       continue;
     limits += (limits.empty() ? "" : "; ") + std::to_string(program.max_tokens()) + " tokens, " +
               std::to_string(program.max_sequences()) + " sequences, " + std::to_string(program.max_outputs()) +
-              " outputs";
-    if (tokens <= program.max_tokens() && sequences <= program.max_sequences() && outputs <= program.max_outputs() &&
+              " outputs" +
+              (program.micro_batches() > 1 ? " in each of " + std::to_string(program.micro_batches()) : "");
+    if (microBatches.size() <= program.micro_batches() && tokens <= program.max_tokens() &&
+        sequences <= program.max_sequences() && outputs <= program.max_outputs() &&
         (best < 0 || size(program) < size(*programs.Get(static_cast<uint32_t>(best)))))
       best = i;
   }
   if (best < 0)
-    return wrong(std::to_string(tokens) + " tokens, " + std::to_string(sequences) + " sequences, " +
-                 std::to_string(outputs) + " outputs fit no " + (batch.decode ? "decode" : "prefill") +
+    return wrong((microBatches.size() > 1 ? std::to_string(microBatches.size()) + " micro-batches of up to " : "") +
+                 std::to_string(tokens) + " tokens, " + std::to_string(sequences) + " sequences, " +
+                 std::to_string(outputs) + " outputs fit no " + (decode ? "decode" : "prefill") +
                  " program of the plan (" + (limits.empty() ? "it has none" : "at most " + limits) + ")");
   return static_cast<uint32_t>(best);
+}
+
+Result<uint32_t> checkStep(const plan::Plan &plan, std::span<const Batch> microBatches) {
+  for (const Batch &batch : microBatches)
+    DISTC_TRY(checkBatch(plan, batch));
+  return chooseProgram(plan, microBatches);
 }
 
 Status checkBatch(const plan::Plan &plan, const Batch &batch) {

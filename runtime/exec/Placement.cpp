@@ -135,6 +135,15 @@ Result<Placement> placeProcess(Plans plans, uint64_t setHash, const std::string 
   return placement;
 }
 
+// The most micro-batches that a rank has in flight. A device has one at a time.
+uint32_t slotsOf(const plan::Plan &plan) {
+  uint32_t slots = 1;
+  if (deviceCount(plan.target()->string_view()) == 0)
+    for (const plan::Program *program : *plan.programs())
+      slots = std::max<uint32_t>(slots, program->micro_batches());
+  return slots;
+}
+
 std::vector<CommGroup> groupsOf(const plan::Plan &plan) {
   std::vector<CommGroup> groups;
   for (const plan::Group *group : *plan.groups())
@@ -150,13 +159,13 @@ Result<Placement> placeRanks(Plans plans, uint64_t setHash, const std::string &d
                            : placeInThisProcess(plans, directory, options);
 }
 
-Result<std::vector<std::unique_ptr<Communicator>>> connectRanks(const Placement &placement, Plans plans,
-                                                                const RunnerOptions &options) {
+Result<std::vector<Communicators>> connectRanks(const Placement &placement, Plans plans, const RunnerOptions &options) {
   std::vector<std::vector<CommGroup>> groups;
   for (const plan::Plan *plan : plans)
     groups.push_back(groupsOf(*plan));
-  std::vector<std::unique_ptr<Communicator>> result;
-  const bool spin = placement.places[0].spin;
+  std::vector<Communicators> result(placement.places.size());
+  const uint32_t slots = slotsOf(*plans[0]);
+  const bool spin = placement.places[0].spin && slots == 1;
   std::vector<std::byte> network;
   const bool first = !options.processes || options.processes->rank() == 0;
   if (placement.devices > 1 && first) {
@@ -167,20 +176,27 @@ Result<std::vector<std::unique_ptr<Communicator>>> connectRanks(const Placement 
     const uint32_t self = processes.rank();
     if (placement.devices > 1) {
       DISTC_TRY(processes.control()->broadcast(network).status());
-      result.push_back(joinDeviceNetwork(plans, self, placement.shares[0].device.index, network, processes.control()));
+      result[0].push_back(
+          joinDeviceNetwork(plans, self, placement.shares[0].device.index, network, processes.control()));
     } else {
-      DISTC_ASSIGN(std::shared_ptr<Link> link, processes.connect());
-      result.push_back(connectMessages(self, groups[self], std::move(link), processes.control(), spin));
+      for (uint32_t slot = 0; slot < slots; ++slot) {
+        DISTC_ASSIGN(std::shared_ptr<Link> link, processes.connect());
+        result[0].push_back(connectMessages(self, groups[self], std::move(link), processes.control(), spin));
+      }
     }
     return result;
   }
-  const InProcessOptions inProcess{options.timeoutSeconds, spin, options.interrupted,
-                                   placement.shares[0].device.memory};
-  if (placement.devices == 1)
-    return connectInProcess(groups, inProcess);
+  const InProcessOptions inProcess{options.timeoutSeconds, spin, options.interrupted, placement.shares[0].device.memory,
+                                   slots};
+  if (placement.devices == 1) {
+    auto communicators = connectInProcess(groups, inProcess);
+    for (size_t c = 0; c < communicators.size(); ++c)
+      result[c / slots].push_back(std::move(communicators[c]));
+    return result;
+  }
   const auto world = std::make_shared<World>(inProcess);
   for (uint32_t r = 0; r < plans.size(); ++r)
-    result.push_back(joinDeviceNetwork(plans, r, placement.shares[r].device.index, network, world));
+    result[r].push_back(joinDeviceNetwork(plans, r, placement.shares[r].device.index, network, world));
   return result;
 }
 

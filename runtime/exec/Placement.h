@@ -35,8 +35,7 @@ struct Placement {
 /// sets, or their number is not that of the ranks.
 Result<Placement> placeRanks(Plans plans, uint64_t setHash, const std::string &directory, const RunnerOptions &options);
 
-/// A communicator for each of placement.places. Of processes all call it at the same place.
-Result<std::vector<std::unique_ptr<Communicator>>> connectRanks(const Placement &placement, Plans plans,
-                                                                const RunnerOptions &options);
+/// Communicators for each of placement.places. Of processes all call it at the same place.
+Result<std::vector<Communicators>> connectRanks(const Placement &placement, Plans plans, const RunnerOptions &options);
 
 } // namespace distc

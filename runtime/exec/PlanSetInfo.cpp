@@ -49,9 +49,11 @@ PlanSetInfo planSetInfo(std::span<const plan::Plan *const> plans, const std::str
   info.kvBlockTokens = first.kv()->block_tokens();
   info.kvBlocks = first.kv()->blocks();
   info.blocksPerSequence = first.kv()->blocks_per_sequence();
-  for (const plan::Program *program : *first.programs())
-    if (program->regime() == plan::Regime::Prefill)
-      info.maxOutputs = std::max(info.maxOutputs, program->max_outputs());
+  for (const plan::Program *program : *first.programs()) {
+    PlanSetInfo::Limits &limits = program->regime() == plan::Regime::Decode ? info.decode : info.prefill;
+    if (program->max_tokens() >= limits.maxTokens) // of several the largest
+      limits = {program->micro_batches(), program->max_tokens(), program->max_sequences(), program->max_outputs()};
+  }
   // The plan's folder is what may be read for it: only the last part of the name counts.
   if (first.model()->tokenizer() && first.model()->tokenizer()->size() != 0)
     info.tokenizerPath =

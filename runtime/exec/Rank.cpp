@@ -16,8 +16,16 @@ bool communicates(plan::Op op) {
 
 } // namespace
 
-Rank::Rank(const plan::Plan &plan, std::unique_ptr<Communicator> communicator, const RankOptions &options)
-    : plan_(plan), communicator_(std::move(communicator)), options_(options), thread_([this] { loop(); }) {}
+Rank::Rank(const plan::Plan &plan, Communicators communicators, const RankOptions &options)
+    : plan_(plan), communicators_(std::move(communicators)), options_(options) {
+  for (const plan::Program *program : *plan.programs())
+    programs_.emplace_back(*program);
+  if (options.trace)
+    for (uint32_t slot = 0; slot < communicators_.size(); ++slot)
+      for (int queue : {0, 1})
+        traces_.push_back(&options.trace->track(plan.mesh()->rank(), 2 * slot + static_cast<uint32_t>(queue)));
+  thread_ = std::thread([this] { loop(); });
+}
 
 Rank::~Rank() {
   {
@@ -51,7 +59,6 @@ void Rank::loop() {
   if (!options_.threads.cores.empty())
     pinThisThread(options_.threads.cores[0]);
   pool_ = std::make_unique<ThreadPool>(options_.threads);
-  prepare();
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [this] { return stop_ || work_; });
@@ -63,79 +70,99 @@ void Rank::loop() {
     try {
       status = work();
     } catch (const std::bad_alloc &) {
-      status = resourceExhausted("rank " + std::to_string(plan_.mesh()->rank()) + ": out of memory");
+      status = resourceExhausted(name() + ": out of memory");
     }
     // Whoever waits for this rank learns of it, and everyone returns the failure that came first.
     if (!status.ok()) {
-      communicator_->abort(status);
-      status = communicator_->failure();
+      abort(status);
+      status = communicators_[0]->failure();
     }
     lock.lock();
     result_ = std::move(status);
     changed_.notify_all();
   }
   lock.unlock();
-  communicator_->disconnect();
+  for (const auto &communicator : communicators_)
+    communicator->disconnect();
+  lanes_.reset();
   backend_.reset();
   pool_.reset();
-}
-
-void Rank::prepare() {
-  for (const plan::Program *program : *plan_.programs()) {
-    std::vector<Instruction> &instructions = programs_.emplace_back();
-    instructions.reserve(program->instructions()->size());
-    const auto *labels = program->labels();
-    for (uint32_t i = 0; i < program->instructions()->size(); ++i) {
-      const plan::Instruction &instruction = *program->instructions()->Get(i);
-      const std::string_view label = labels && i < labels->size() ? labels->Get(i)->string_view() : "";
-      instructions.push_back(
-          {instruction.op_type(), instruction.queue(), instruction.id(), i, &instruction, instruction.op(), label});
-    }
-  }
 }
 
 void Rank::startLoad(const SourceFiles &files, const LoadOptions &options) {
   start([this, &files, &options] { return load(files, options); });
 }
 
-void Rank::startStep(uint32_t program, const StepInput &input, StepOutput &output) {
-  start([this, program, &input, &output] { return step(program, input, output); });
+void Rank::startStep(uint32_t program, std::vector<MicroBatch> microBatches) {
+  start([this, program, batches = std::move(microBatches)] { return step(program, batches); });
 }
 
 Status Rank::load(const SourceFiles &files, const LoadOptions &options) {
-  DISTC_TRY(communicator_->connect());
-  backend_ = createBackend(plan_, options_.device, *communicator_, *pool_);
+  for (const auto &communicator : communicators_)
+    DISTC_TRY(communicator->connect());
+  backend_ = createBackend(plan_, options_.device, communicators_, *pool_);
   return backend_->load(files, options);
 }
 
-// One thread walks both queues: the order of the program is a valid order (runtime/schema/plan.fbs, Instruction), so
-// events need no waiting. This is the only place that relies on it.
-Status Rank::step(uint32_t program, const StepInput &input, StepOutput &output) {
-  const std::string rank = "rank " + std::to_string(plan_.mesh()->rank());
-  DISTC_TRY(backend_->begin(program, input, output).context(rank));
-  for (const Instruction &instruction : programs_[program]) {
-    if (options_.interrupted && options_.interrupted->load(std::memory_order_relaxed))
-      return cancelled("interrupted");
-    DISTC_TRY(communicator_->failure()); // another rank's: ours would not be used
-    DISTC_TRY(execute(instruction));
+Status Rank::step(uint32_t program, const std::vector<MicroBatch> &microBatches) {
+  const WalkProgram &walked = programs_[program];
+  const auto slots = static_cast<uint32_t>(microBatches.size());
+  auto begin = [&](uint32_t slot, const MicroBatch &batch) {
+    return backend_->begin(slot, program, *batch.input, *batch.output).context(name());
+  };
+  if (!backend_->isConcurrent() || (slots == 1 && !walked.overlapped)) {
+    for (const MicroBatch &batch : microBatches) {
+      DISTC_TRY(begin(0, batch));
+      DISTC_TRY(walkAlone(walked, 0));
+    }
+    return {};
   }
-  return backend_->end().context(rank);
+  for (uint32_t slot = 0; slot < slots; ++slot)
+    DISTC_TRY(begin(slot, microBatches[slot]));
+  return walkTogether(walked, slots);
 }
 
-Status Rank::execute(const Instruction &instruction) {
+// One thread walks both queues: the order of the program is a valid order (runtime/schema/plan.fbs, Instruction), so
+// events need no waiting.
+Status Rank::walkAlone(const WalkProgram &program, uint32_t slot) {
+  for (const Instruction &instruction : program.instructions)
+    DISTC_TRY(execute(slot, instruction));
+  return end(slot);
+}
+
+Status Rank::walkTogether(const WalkProgram &program, uint32_t slots) {
+  Walk walk(program, slots,
+            {[this](uint32_t slot, const Instruction &instruction) { return execute(slot, instruction); },
+             [this](uint32_t slot) { return end(slot); }, [this](const Status &failure) { abort(failure); }});
+  if (!lanes_) // not pinned: a lane that computes keeps the others of its rank from it
+    lanes_ =
+        std::make_unique<ThreadPool>(ThreadPool::Options{2 * static_cast<uint32_t>(communicators_.size()), false, {}});
+  lanes_->forEachThread([&](uint32_t lane) {
+    if (lane < walk.lanes())
+      walk.run(lane);
+  });
+  return walk.status();
+}
+
+Status Rank::execute(uint32_t slot, const Instruction &instruction) {
+  if (options_.interrupted && options_.interrupted->load(std::memory_order_relaxed))
+    return cancelled("interrupted");
+  DISTC_TRY(communicators_[0]->failure()); // another rank's: ours would not be used
   Status status;
-  if (options_.trace) {
+  if (!traces_.empty()) {
     const auto begin = RankTrace::Clock::now();
-    status = backend_->execute(instruction);
-    options_.trace->add(instruction, begin, RankTrace::Clock::now(), backend_->bytesOf(instruction));
+    status = backend_->execute(slot, instruction);
+    traces_[2 * slot + instruction.queue]->add(instruction, begin, RankTrace::Clock::now(),
+                                               backend_->bytesOf(slot, instruction));
   } else {
-    status = backend_->execute(instruction);
+    status = backend_->execute(slot, instruction);
   }
   if (status.ok() || communicates(instruction.op)) // the communicator says where, perhaps on another rank
     return status;
-  return status.context("rank " + std::to_string(plan_.mesh()->rank()) + ": instruction " +
-                        std::to_string(instruction.id) + " (" + std::string(instruction.label) +
-                        "): " + EnumNameOp(instruction.op));
+  return status.context(name() + ": instruction " + std::to_string(instruction.id) + " (" +
+                        std::string(instruction.label) + "): " + EnumNameOp(instruction.op));
 }
+
+Status Rank::end(uint32_t slot) { return backend_->end(slot).context(name()); }
 
 } // namespace distc

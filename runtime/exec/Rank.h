@@ -3,6 +3,7 @@
 
 #include "runtime/backends/Backend.h"
 #include "runtime/exec/Trace.h"
+#include "runtime/exec/Walk.h"
 
 #include <condition_variable>
 #include <functional>
@@ -15,21 +16,30 @@ struct RankOptions {
   ThreadPool::Options threads;                    // the rank's own thread is the first of them
   uint32_t device = 0;                            // Device::index
   const std::atomic<bool> *interrupted = nullptr; // ends a step between two instructions
-  RankTrace *trace = nullptr;
+  Trace *trace = nullptr;
+};
+
+/// A micro-batch of a step, and where its results go.
+struct MicroBatch {
+  const StepInput *input;
+  StepOutput *output;
 };
 
 class Rank {
 public:
-  Rank(const plan::Plan &plan, std::unique_ptr<Communicator> communicator, const RankOptions &options);
-  /// Ends the rank's thread. Work in flight must be able to end: abort its communicator first.
+  /// As many communicators as micro-batches may be in flight (Program.micro_batches); one, for a backend that has one
+  /// at a time.
+  Rank(const plan::Plan &plan, Communicators communicators, const RankOptions &options);
+  /// Ends the rank's thread. Work in flight must be able to end: abort first.
   ~Rank();
 
   const plan::Plan &plan() const { return plan_; }
-  Communicator &communicator() { return *communicator_; }
+  /// Ends all waits of all ranks with `failure`. Callable from any thread.
+  void abort(const Status &failure) { communicators_[0]->abort(failure); }
 
   /// Starts on the rank's thread; one thing at a time. References live until wait() has returned.
   void startLoad(const SourceFiles &files, const LoadOptions &options);
-  void startStep(uint32_t program, const StepInput &input, StepOutput &output);
+  void startStep(uint32_t program, std::vector<MicroBatch> microBatches);
   /// How what was started ended. With `forSeconds` > 0 gives up after that long: nothing is returned then.
   std::optional<Status> wait(double forSeconds = 0);
 
@@ -37,17 +47,22 @@ private:
   void loop();
   void start(std::function<Status()> work);
   Status load(const SourceFiles &files, const LoadOptions &options);
-  Status step(uint32_t program, const StepInput &input, StepOutput &output);
-  Status execute(const Instruction &instruction);
-  void prepare();
+  Status step(uint32_t program, const std::vector<MicroBatch> &microBatches);
+  Status walkAlone(const WalkProgram &program, uint32_t slot);
+  Status walkTogether(const WalkProgram &program, uint32_t slots);
+  Status execute(uint32_t slot, const Instruction &instruction);
+  Status end(uint32_t slot);
+  std::string name() const { return "rank " + std::to_string(plan_.mesh()->rank()); }
 
   const plan::Plan &plan_;
-  const std::unique_ptr<Communicator> communicator_;
+  const Communicators communicators_;
   const RankOptions options_;
-  std::vector<std::vector<Instruction>> programs_;
+  std::vector<WalkProgram> programs_;
+  std::vector<RankTrace *> traces_; // by slot and queue: those are the most threads that trace; empty: no trace
 
   // Owned by the rank's thread: made and destroyed on it.
   std::unique_ptr<ThreadPool> pool_;
+  std::unique_ptr<ThreadPool> lanes_; // of walkTogether, made when it is first needed
   std::unique_ptr<Backend> backend_;
 
   std::mutex mutex_;

@@ -24,13 +24,13 @@ struct Runner::State {
   bool working = false; // the ranks are
   Status failure;
 
-  Status run(uint64_t step, uint32_t program, const Batch &batch, StepResult &result);
+  Status run(uint64_t step, uint32_t program, std::span<const Batch> batches, std::vector<StepResult> &results);
 
   ~State() {
     // Work that was left behind must not keep its rank from ending.
     if (working)
       for (auto &rank : ranks)
-        rank->communicator().abort(cancelled("the runner is closed"));
+        rank->abort(cancelled("the runner is closed"));
     if (trace) // the instructions that it tells of die with the ranks, whose threads are idle: step waits for all of
                // them
       if (Status status = trace->write(); !status.ok())
@@ -115,9 +115,8 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   DISTC_ASSIGN(auto communicators, connectRanks(placement, state->plans, options));
   for (size_t r = 0; r < placement.places.size(); ++r) {
     const Placement::Place &place = placement.places[r];
-    RankOptions rank{place.threads, placement.shares[place.share].device.index, options.interrupted, nullptr};
-    if (state->trace)
-      rank.trace = &state->trace->rank(place.plan->mesh()->rank());
+    const RankOptions rank{place.threads, placement.shares[place.share].device.index, options.interrupted,
+                           state->trace.get()};
     state->ranks.push_back(std::make_unique<Rank>(*place.plan, std::move(communicators[r]), rank));
   }
 
@@ -141,43 +140,59 @@ double Runner::readBandwidth() const {
   return state_->placement.shares[0].device.readBandwidth() * state_->placement.devices;
 }
 
-Status Runner::State::run(uint64_t step, uint32_t program, const Batch &batch, StepResult &result) {
-  StepInput input{step, &batch, std::vector<int32_t>(batch.tokens.size())};
-  for (size_t s = 0; s + 1 < batch.sequenceStarts.size(); ++s)
-    std::fill(input.sequenceOf.begin() + batch.sequenceStarts[s],
-              input.sequenceOf.begin() + batch.sequenceStarts[s + 1], static_cast<int32_t>(s));
-  result.ids.resize(batch.outputs.size());
-  if (batch.wantLogits)
-    result.logits.resize(batch.outputs.size() * info.vocabulary);
-  StepOutput output{result.ids.data(), batch.wantLogits ? result.logits.data() : nullptr, info.vocabulary};
+Status Runner::State::run(uint64_t step, uint32_t program, std::span<const Batch> batches,
+                          std::vector<StepResult> &results) {
+  std::vector<StepInput> inputs;
+  std::vector<StepOutput> outputs;
+  std::vector<MicroBatch> microBatches;
+  inputs.reserve(batches.size());
+  outputs.reserve(batches.size());
+  results.resize(batches.size());
+  for (size_t m = 0; m < batches.size(); ++m) {
+    const Batch &batch = batches[m];
+    StepInput &input = inputs.emplace_back(StepInput{step, &batch, std::vector<int32_t>(batch.tokens.size())});
+    for (size_t s = 0; s + 1 < batch.sequenceStarts.size(); ++s)
+      std::fill(input.sequenceOf.begin() + batch.sequenceStarts[s],
+                input.sequenceOf.begin() + batch.sequenceStarts[s + 1], static_cast<int32_t>(s));
+    StepResult &result = results[m];
+    result.ids.resize(batch.outputs.size());
+    if (batch.wantLogits)
+      result.logits.resize(batch.outputs.size() * info.vocabulary);
+    outputs.push_back({result.ids.data(), batch.wantLogits ? result.logits.data() : nullptr, info.vocabulary});
+    microBatches.push_back({&input, &outputs.back()});
+  }
   working = true;
   for (auto &rank : ranks)
-    rank->startStep(program, input, output);
+    rank->startStep(program, microBatches);
   Status status = waitForAll(ranks);
   working = false;
   return status;
 }
 
-Result<StepResult> Runner::step(const Batch &batch) {
+Result<std::vector<StepResult>> Runner::step(std::span<const Batch> batches) {
   State &state = *state_;
   DISTC_TRY(state.failure);
-  DISTC_TRY(checkBatch(*state.plans[0], batch));
-  DISTC_ASSIGN(const uint32_t program, chooseProgram(*state.plans[0], batch));
+  DISTC_ASSIGN(const uint32_t program, checkStep(*state.plans[0], batches));
   const uint64_t step = state.steps++;
-  StepResult result;
+  std::vector<StepResult> results;
   state.failure = [&]() -> Status {
     if (!state.control)
-      return state.run(step, program, batch, result);
-    ControlPlane::Bytes message = packStep(step, program, batch);
+      return state.run(step, program, batches, results);
+    ControlPlane::Bytes message = packStep(step, program, batches);
     DISTC_TRY(state.control->broadcast(message).status());
-    DISTC_TRY(state.run(step, program, batch, result));
+    DISTC_TRY(state.run(step, program, batches, results));
     DISTC_ASSIGN(const auto parts, state.control->gather({}));
     for (const ControlPlane::Bytes &part : parts)
-      DISTC_TRY(unpackLogits(part, result.logits, state.info.vocabulary));
+      DISTC_TRY(unpackLogits(part, results, state.info.vocabulary));
     return {};
   }();
   DISTC_TRY(state.failure);
-  return result;
+  return results;
+}
+
+Result<StepResult> Runner::step(const Batch &batch) {
+  DISTC_ASSIGN(std::vector<StepResult> results, step(std::span(&batch, 1)));
+  return std::move(results[0]);
 }
 
 Status Runner::serve() {
@@ -188,17 +203,14 @@ Status Runner::serve() {
       return {};
     DISTC_ASSIGN(const StepMessage message, unpackStep(bytes));
     const plan::Plan &mine = state.ranks[0]->plan();
-    DISTC_TRY(checkBatch(mine, message.batch));
-    DISTC_ASSIGN(const uint32_t program, chooseProgram(mine, message.batch));
+    DISTC_ASSIGN(const uint32_t program, checkStep(mine, message.batches));
     if (program != message.program)
       return internal("rank 0 runs program " + std::to_string(message.program) + ", and the plan of rank " +
                       std::to_string(mine.mesh()->rank()) + " calls for " + std::to_string(program));
-    StepResult result;
-    DISTC_TRY(state.run(message.step, program, message.batch, result));
-    ControlPlane::Bytes columns;
-    if (message.batch.wantLogits)
-      columns = packLogits(*mine.programs()->Get(program), result.logits, state.info.vocabulary);
-    DISTC_TRY(state.control->gather(std::move(columns)).status());
+    std::vector<StepResult> results;
+    DISTC_TRY(state.run(message.step, program, message.batches, results));
+    DISTC_TRY(
+        state.control->gather(packLogits(*mine.programs()->Get(program), results, state.info.vocabulary)).status());
   }
 }
 

@@ -26,11 +26,14 @@ std::string jsonString(std::string_view text) {
   return result + "\"";
 }
 
-const char *queueName(uint8_t queue) { return queue == 0 ? "compute" : queue == 1 ? "communication" : "queue"; }
+std::string trackName(uint32_t track) {
+  const std::string queue = track % 2 == 0 ? "compute" : "communication";
+  return track < 2 ? queue : queue + ", micro-batch " + std::to_string(track / 2);
+}
 
-std::string metadata(const char *what, uint32_t rank, uint32_t queue, const std::string &name) {
+std::string metadata(const char *what, uint32_t rank, uint32_t track, const std::string &name) {
   return std::string("{\"ph\":\"M\",\"name\":\"") + what + "\",\"pid\":" + std::to_string(rank) +
-         ",\"tid\":" + std::to_string(queue) + ",\"args\":{\"name\":" + jsonString(name) + "}},\n";
+         ",\"tid\":" + std::to_string(track) + ",\"args\":{\"name\":" + jsonString(name) + "}},\n";
 }
 
 } // namespace
@@ -43,27 +46,28 @@ void RankTrace::add(const Instruction &instruction, Clock::time_point begin, Clo
   events_.push_back({&instruction, (begin - origin_).count(), (end - origin_).count(), bytes});
 }
 
-RankTrace &Trace::rank(uint32_t rank) {
-  for (auto &[known, trace] : ranks_)
-    if (known == rank)
-      return *trace;
-  return *ranks_.emplace_back(rank, std::make_unique<RankTrace>(origin_)).second;
+RankTrace &Trace::track(uint32_t rank, uint32_t track) {
+  auto &trace = tracks_[{rank, track}];
+  if (!trace)
+    trace = std::make_unique<RankTrace>(origin_);
+  return *trace;
 }
 
 Status Trace::write() const {
   std::string json = "{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n";
   uint64_t dropped = 0;
-  for (const auto &[rank, trace] : ranks_) {
-    json += metadata("process_name", rank, 0, "rank " + std::to_string(rank));
-    for (uint8_t queue : {0, 1})
-      json += metadata("thread_name", rank, queue, queueName(queue));
+  for (const auto &[place, trace] : tracks_) {
+    const auto [rank, track] = place;
+    if (track == 0)
+      json += metadata("process_name", rank, 0, "rank " + std::to_string(rank));
+    json += metadata("thread_name", rank, track, trackName(track));
     dropped += trace->dropped_;
     for (const RankTrace::Event &event : trace->events_) {
       const Instruction &i = *event.instruction;
       char numbers[160];
       std::snprintf(numbers, sizeof numbers,
                     "{\"ph\":\"X\",\"name\":\"%s\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"args\":{\"id\":%u,",
-                    EnumNameOp(i.op), rank, i.queue, static_cast<double>(event.begin) / 1e3,
+                    EnumNameOp(i.op), rank, track, static_cast<double>(event.begin) / 1e3,
                     static_cast<double>(event.end - event.begin) / 1e3, i.id);
       json += numbers;
       json += "\"label\":" + jsonString(i.label) + ",\"bytes\":" + std::to_string(event.bytes) + "}},\n";

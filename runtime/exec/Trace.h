@@ -5,12 +5,14 @@
 #include "runtime/backends/Backend.h"
 
 #include <chrono>
+#include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace distc {
 
-/// The instructions of one rank. Written to by its thread alone.
+/// The instructions of one queue of one micro-batch slot of a rank. Written to by one thread at a time.
 class RankTrace {
 public:
   using Clock = std::chrono::steady_clock;
@@ -34,20 +36,21 @@ private:
   uint64_t dropped_ = 0;
 };
 
-/// The file: one process per rank, one track per queue, an event per instruction with its id, label and bytes.
+/// The file: one process per rank, one track per micro-batch slot and queue, an event per instruction with its id,
+/// label and bytes.
 class Trace {
 public:
   explicit Trace(std::string path) : path_(std::move(path)) {}
 
-  /// The trace of rank `rank`; lives as long as this. Not while another thread traces a new rank.
-  RankTrace &rank(uint32_t rank);
+  /// Track 2 · slot + queue of rank `rank`; lives as long as this. Not while another thread makes one.
+  RankTrace &track(uint32_t rank, uint32_t track);
   /// Atomically. Instructions that were traced must still be alive.
   Status write() const;
 
 private:
   const std::string path_;
   const RankTrace::Clock::time_point origin_ = RankTrace::Clock::now();
-  std::vector<std::pair<uint32_t, std::unique_ptr<RankTrace>>> ranks_;
+  std::map<std::pair<uint32_t, uint32_t>, std::unique_ptr<RankTrace>> tracks_; // by rank and track
 };
 
 } // namespace distc

@@ -134,9 +134,9 @@ void report(const EngineStats &s) {
 class PrintingModel : public RunnerModel {
 public:
   PrintingModel(Runner &runner, const Printer &printer) : RunnerModel(runner), printer_(printer) {}
-  Result<StepResult> step(const Batch &batch) override {
+  Result<std::vector<StepResult>> step(std::span<const Batch> batches) override {
     DISTC_TRY(printer_.status());
-    return RunnerModel::step(batch);
+    return RunnerModel::step(batches);
   }
 
 private:

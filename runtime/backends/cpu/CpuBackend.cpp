@@ -37,14 +37,17 @@ cpu::KvView CpuRun::cache(uint32_t index) const {
   return {reinterpret_cast<float *>(kv.cache(index)), cache.heads(), plan.kv()->block_tokens(), cache.head_dim()};
 }
 
-CpuBackend::CpuBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool)
-    : plan_(plan), pool_(pool), run_{.plan = plan,
-                                     .communicator = communicator,
-                                     .pool = pool,
-                                     .weights = weights_,
-                                     .ropeTables = ropeTables_,
-                                     .kv = kv_,
-                                     .sampling = {}} {}
+CpuBackend::CpuBackend(const plan::Plan &plan, const Communicators &communicators, ThreadPool &pool)
+    : plan_(plan), pool_(pool) {
+  for (const auto &communicator : communicators)
+    runs_.push_back({.plan = plan,
+                     .communicator = *communicator,
+                     .pool = pool,
+                     .weights = weights_,
+                     .ropeTables = ropeTables_,
+                     .kv = kv_,
+                     .sampling = {}});
+}
 
 Status CpuBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCpuSupport(plan_));
@@ -57,30 +60,34 @@ Status CpuBackend::load(const SourceFiles &files, const LoadOptions &options) {
   return {};
 }
 
-Status CpuBackend::begin(uint32_t program, const StepInput &input, StepOutput &output) {
-  run_.program = plan_.programs()->Get(program);
-  run_.slot = arena_.data();
-  run_.input = &input;
-  run_.output = &output;
+Status CpuBackend::begin(uint32_t slot, uint32_t program, const StepInput &input, StepOutput &output) {
+  CpuRun &run = runs_[slot];
+  run.program = plan_.programs()->Get(program);
+  run.slot = arena_.data() + slot * run.program->arena_bytes();
+  run.input = &input;
+  run.output = &output;
   const Batch &batch = *input.batch;
-  run_.sampling.resize(batch.outputs.size());
+  run.sampling.resize(batch.outputs.size());
   for (size_t r = 0; r < batch.outputs.size(); ++r)
-    run_.sampling[r] = samplingOf(batch, r);
+    run.sampling[r] = samplingOf(batch, r);
   return {};
 }
 
-Status CpuBackend::execute(const Instruction &instruction) {
-  return cpuHandlers::handlerOf(instruction.op)(run_, instruction);
+Status CpuBackend::execute(uint32_t slot, const Instruction &instruction) {
+  return cpuHandlers::handlerOf(instruction.op)(runs_[slot], instruction);
 }
 
-uint64_t CpuBackend::bytesOf(const Instruction &instruction) const {
+Status CpuBackend::end(uint32_t slot) { return runs_[slot].communicator.settle(nullptr); }
+
+uint64_t CpuBackend::bytesOf(uint32_t slot, const Instruction &instruction) const {
+  const CpuRun &run = runs_[slot];
   const Operands operands = operandsOf(*instruction.record);
   uint64_t bytes = 0;
   std::set<uint32_t> seen; // in place, a buffer is counted once
   for (const BufferOperand &operand : operands.buffers()) {
     if (!seen.insert(operand.buffer).second)
       continue;
-    const BufferView view = run_.buffer(operand.buffer);
+    const BufferView view = run.buffer(operand.buffer);
     const uint64_t size = static_cast<uint64_t>(view.elements()) * dtypeBytes(view.dtype);
     if (instruction.op != plan::Op::SelectRows)
       bytes += size;
@@ -92,10 +99,10 @@ uint64_t CpuBackend::bytesOf(const Instruction &instruction) const {
       bytes += plan_.weights()->Get(static_cast<uint32_t>(weight))->bytes();
   if (instruction.op == plan::Op::Attention) {
     const auto &o = instruction.as<plan::Attention>();
-    const BufferView q = run_.buffer(o.q());
-    const cpu::KvView cache = run_.cache(o.cache());
+    const BufferView q = run.buffer(o.q());
+    const cpu::KvView cache = run.cache(o.cache());
     for (int64_t t = q.first; t < q.first + q.rows; ++t) {
-      const uint64_t context = static_cast<uint64_t>(run_.positions()[t]) + 1;
+      const uint64_t context = static_cast<uint64_t>(run.positions()[t]) + 1;
       bytes += (o.window() ? std::min<uint64_t>(context, o.window()) : context) * 2 * cache.heads * cache.headDim * 4;
     }
   }

@@ -21,7 +21,7 @@ struct BufferView {
   int64_t elements() const { return rows * width; }
 };
 
-/// What a handler sees: the memory of the rank, and one step of one program in one arena slot.
+/// What a handler sees: the memory of the rank, and one micro-batch of one program in its arena slot.
 struct CpuRun {
   const plan::Plan &plan;
   Communicator &communicator;
@@ -50,13 +50,14 @@ struct CpuRun {
 
 class CpuBackend : public Backend {
 public:
-  CpuBackend(const plan::Plan &plan, Communicator &communicator, ThreadPool &pool);
+  CpuBackend(const plan::Plan &plan, const Communicators &communicators, ThreadPool &pool);
 
   Status load(const SourceFiles &files, const LoadOptions &options) override;
-  Status begin(uint32_t program, const StepInput &input, StepOutput &output) override;
-  Status execute(const Instruction &instruction) override;
-  Status end() override { return run_.communicator.settle(nullptr); } // handlers leave nothing else outstanding
-  uint64_t bytesOf(const Instruction &instruction) const override;
+  Status begin(uint32_t slot, uint32_t program, const StepInput &input, StepOutput &output) override;
+  Status execute(uint32_t slot, const Instruction &instruction) override;
+  Status end(uint32_t slot) override; // handlers leave nothing outstanding but messages
+  bool isConcurrent() const override { return true; }
+  uint64_t bytesOf(uint32_t slot, const Instruction &instruction) const override;
 
 private:
   const plan::Plan &plan_;
@@ -65,7 +66,7 @@ private:
   RopeTables ropeTables_;
   KvMemory kv_;
   AnonymousMemory arena_;
-  CpuRun run_;
+  std::vector<CpuRun> runs_; // by slot
 };
 
 /// Bytes per second of all cores reading a buffer far larger than the caches: the best of a few passes.

@@ -116,7 +116,7 @@ CudaBackend::BatchArrays CudaBackend::layBatch(const plan::Program &program, std
   return batch;
 }
 
-Status CudaBackend::begin(uint32_t program, const StepInput &input, StepOutput &output) {
+Status CudaBackend::begin(uint32_t, uint32_t program, const StepInput &input, StepOutput &output) {
   program_ = plan_.programs()->Get(program);
   input_ = &input;
   output_ = &output;
@@ -193,7 +193,7 @@ bool CudaBackend::isReplayable() const {
   return true;
 }
 
-Status CudaBackend::end() {
+Status CudaBackend::end(uint32_t) {
   if (mode_ == Mode::Capture) {
     cudaGraph_t graph = nullptr;
     DISTC_TRY(cuda::check(cudaStreamEndCapture(stream_, &graph), "capture the step"));
@@ -247,7 +247,7 @@ cuda::BatchView CudaBackend::batch(const View &rows) const {
           device_.positions + rows.first};
 }
 
-uint64_t CudaBackend::bytesOf(const Instruction &instruction) const {
+uint64_t CudaBackend::bytesOf(uint32_t, const Instruction &instruction) const {
   uint64_t bytes = 0;
   const Operands operands = operandsOf(*instruction.record);
   for (const BufferOperand &operand : operands.buffers()) {

@@ -49,10 +49,10 @@ public:
   ~CudaBackend() override;
 
   Status load(const SourceFiles &files, const LoadOptions &options) override;
-  Status begin(uint32_t program, const StepInput &input, StepOutput &output) override;
-  Status execute(const Instruction &instruction) override;
-  Status end() override;
-  uint64_t bytesOf(const Instruction &instruction) const override;
+  Status begin(uint32_t slot, uint32_t program, const StepInput &input, StepOutput &output) override;
+  Status execute(uint32_t slot, const Instruction &instruction) override;
+  Status end(uint32_t slot) override;
+  uint64_t bytesOf(uint32_t slot, const Instruction &instruction) const override;
 
 private:
   /// The rows of a buffer in this step.

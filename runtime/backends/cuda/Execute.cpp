@@ -14,7 +14,7 @@ template <typename View> cuda::Out out(const View &view) { return {view.data, ty
 
 } // namespace
 
-Status CudaBackend::execute(const Instruction &instruction) {
+Status CudaBackend::execute(uint32_t, const Instruction &instruction) {
   if (mode_ == Mode::Replay)
     return {};
   switch (instruction.op) {

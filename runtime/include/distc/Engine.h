@@ -15,14 +15,17 @@ class StepModel {
 public:
   virtual ~StepModel() = default;
   virtual const PlanSetInfo &info() const = 0;
-  virtual Result<StepResult> step(const Batch &batch) = 0;
+  /// As Runner::step.
+  virtual Result<std::vector<StepResult>> step(std::span<const Batch> microBatches) = 0;
 };
 
 class RunnerModel : public StepModel {
 public:
   explicit RunnerModel(Runner &runner) : runner_(runner) {}
   const PlanSetInfo &info() const override { return runner_.info(); }
-  Result<StepResult> step(const Batch &batch) override { return runner_.step(batch); }
+  Result<std::vector<StepResult>> step(std::span<const Batch> microBatches) override {
+    return runner_.step(microBatches);
+  }
 
 private:
   Runner &runner_;
@@ -64,7 +67,7 @@ struct EngineHooks {
 struct EngineStats {
   uint64_t prefillTokens = 0, decodeTokens = 0, decodeSteps = 0;
   double prefillSeconds = 0, decodeSeconds = 0;
-  double decodeBytes = 0; // weights once a step, and the cache of every sequence in it
+  double decodeBytes = 0; // weights once a micro-batch, and the cache of every sequence in it
 };
 
 class Engine {

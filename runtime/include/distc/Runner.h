@@ -11,7 +11,9 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 namespace distc {
 
@@ -42,10 +44,14 @@ struct PlanSetInfo {
   std::string model;
   uint32_t tp = 1, pp = 1;
   uint32_t vocabulary = 0;
-  uint32_t context = 0; // positions the model was made for
-  uint32_t maxBatch = 0, maxTokens = 0, maxSequence = 0;
+  uint32_t context = 0;                                  // positions the model was made for
+  uint32_t maxBatch = 0, maxTokens = 0, maxSequence = 0; // of a step, over all its micro-batches
   uint32_t kvBlockTokens = 0, kvBlocks = 0, blocksPerSequence = 0;
-  uint32_t maxOutputs = 0;                      // per prefill step
+  struct Limits {
+    uint32_t microBatches = 1;                                // of a step
+    uint32_t maxTokens = 0, maxSequences = 0, maxOutputs = 0; // of a micro-batch
+  };
+  Limits decode, prefill;
   std::string tokenizerPath;                    // empty: none
   uint64_t weightBytes = 0;                     // of all ranks, as they are read in one decode step
   std::map<uint32_t, uint64_t> kvBytesPerToken; // of all ranks, by the window of attention; 0: the whole context
@@ -62,8 +68,10 @@ public:
   /// Bytes per second that plain reads reach on the ranks' devices together, measured now on one.
   double readBandwidth() const;
 
-  /// Runs one batch through all ranks. A failure ends the runner: later steps return the same failure.
-  /// Of several processes it is the first that steps; the result is whole there.
+  /// Runs a step through all ranks: micro-batches of one regime, at most info().microBatches of it; the stages of a
+  /// pipeline work on several at a time. A sequence may go on in a later micro-batch. A failure ends the runner: later
+  /// steps return the same failure. Of several processes it is the first that steps; the results are whole there.
+  Result<std::vector<StepResult>> step(std::span<const Batch> microBatches);
   Result<StepResult> step(const Batch &batch);
   /// The other processes: takes part in the steps of the first until that has finished.
   Status serve();

@@ -19,22 +19,31 @@ public:
     info_.vocabulary = 100;
     info_.maxBatch = 4;
     info_.maxTokens = 8;
-    info_.maxOutputs = 3;
+    info_.prefill = {1, 8, 4, 3};
+    info_.decode = {1, 4, 4, 4};
     info_.maxSequence = 32;
     info_.kvBlockTokens = 4;
     info_.kvBlocks = 20;
     info_.blocksPerSequence = 8;
   }
   const PlanSetInfo &info() const override { return info_; }
-  Result<StepResult> step(const Batch &b) override {
+  Result<std::vector<StepResult>> step(std::span<const Batch> batches) override {
     ++steps;
-    decodeSteps += b.decode;
+    decodeSteps += batches[0].decode;
+    EXPECT_LE(batches.size(), (batches[0].decode ? info_.decode : info_.prefill).microBatches);
+    std::vector<StepResult> results;
+    for (const Batch &batch : batches)
+      results.push_back(one(batch));
+    return results;
+  }
+  StepResult one(const Batch &b) {
+    ++microBatches;
     const size_t sequences = b.sequenceStarts.size() - 1;
-    EXPECT_LE(sequences, info_.maxBatch);
-    EXPECT_LE(b.tokens.size(), b.decode ? info_.maxBatch : info_.maxTokens);
-    if (!b.decode) {
-      EXPECT_LE(b.outputs.size(), info_.maxOutputs);
-    }
+    const PlanSetInfo::Limits &limits = b.decode ? info_.decode : info_.prefill;
+    EXPECT_LE(sequences, limits.maxSequences);
+    EXPECT_LE(b.tokens.size(), limits.maxTokens);
+    EXPECT_LE(b.outputs.size(), limits.maxOutputs);
+    EXPECT_EQ(b.sampling.size(), b.outputs.size());
     StepResult result;
     size_t output = 0;
     for (size_t s = 0; s < sequences; ++s)
@@ -59,7 +68,7 @@ public:
     return result;
   }
   PlanSetInfo info_;
-  int steps = 0, decodeSteps = 0;
+  int steps = 0, decodeSteps = 0, microBatches = 0;
 
 private:
   std::map<int32_t, int32_t> cache_;
@@ -122,6 +131,34 @@ TEST(Engine, AnswersDoNotDependOnBatching) {
     EXPECT_EQ(answers[i].ids.size(), requests[i].maxNewTokens);
     EXPECT_EQ(answers[i].finish, Finish::MaxTokens);
   }
+}
+
+TEST(Engine, MicroBatchesChangeNoAnswer) {
+  const uint32_t seed = std::random_device()();
+  SCOPED_TRACE(seed);
+  std::mt19937 random(seed);
+  std::vector<Request> requests(9);
+  for (Request &r : requests)
+    r = request(std::vector<int32_t>(1 + random() % 25, int32_t(random() % 100)), 1 + random() % 7);
+  FakeModel whole;
+  const auto expected = run(whole, requests);
+  for (uint32_t count : {2u, 3u, 4u}) {
+    FakeModel model;
+    model.info_.prefill = {count, (8 + count - 1) / count, (8 + count - 1) / count, (8 + count - 1) / count};
+    model.info_.decode = {count, (4 + count - 1) / count, (4 + count - 1) / count, (4 + count - 1) / count};
+    const auto answers = run(model, requests);
+    for (size_t i = 0; i < requests.size(); ++i)
+      EXPECT_EQ(answers[i].ids, expected[i].ids) << i;
+    EXPECT_GT(model.microBatches, model.steps + model.steps / 2);
+  }
+}
+
+TEST(Engine, APromptIsDealtOutEvenly) {
+  FakeModel model;
+  model.info_.prefill = {4, 2, 2, 2};
+  run(model, {request(std::vector<int32_t>(6, 5), 1)});
+  EXPECT_EQ(model.steps, 1);
+  EXPECT_EQ(model.microBatches, 3); // two tokens each
 }
 
 TEST(Engine, ChunksPromptsAndThenDecodes) {
@@ -187,7 +224,7 @@ TEST(Engine, RefusesWhatCannotRun) {
 
 TEST(Engine, LogitsInChunksOfOutputs) {
   FakeModel model, wide;
-  wide.info_.maxOutputs = wide.info_.maxTokens;
+  wide.info_.prefill.maxOutputs = wide.info_.maxTokens;
   const std::vector<int32_t> tokens = {1, 2, 3, 4, 5, 6, 7};
   auto a = Engine(model).logits(tokens), b = Engine(wide).logits(tokens);
   ASSERT_TRUE(a.ok() && b.ok());

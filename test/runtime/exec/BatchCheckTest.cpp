@@ -92,17 +92,26 @@ TEST_F(BatchCheck, TheSmallestProgramThatFits) {
   one.tokens.pop_back();
   one.sequenceStarts.pop_back();
   one.outputs.pop_back();
-  EXPECT_EQ(*chooseProgram(*plan, prefill()), 0u);
-  EXPECT_EQ(*chooseProgram(*plan, two), 1u);
-  EXPECT_EQ(*chooseProgram(*plan, one), 2u);
+  auto choose = [&](const Batch &batch) { return chooseProgram(*plan, std::span(&batch, 1)); };
+  EXPECT_EQ(*choose(prefill()), 0u);
+  EXPECT_EQ(*choose(two), 1u);
+  EXPECT_EQ(*choose(one), 2u);
   Batch tooLong = prefill();
   tooLong.tokens.resize(17);
-  auto program = chooseProgram(*plan, tooLong);
+  auto program = choose(tooLong);
   ASSERT_FALSE(program.ok());
   EXPECT_EQ(program.status().code(), Code::InvalidArgument);
   EXPECT_THAT(program.status().message(),
               HasSubstr("17 tokens, 2 sequences, 2 outputs fit no prefill program of the plan "
                         "(at most 16 tokens, 3 sequences, 3 outputs)"));
+}
+
+TEST_F(BatchCheck, MicroBatchesOfAStep) {
+  auto failure = [&](std::vector<Batch> batches) { return checkStep(*plan, batches).status().message(); };
+  EXPECT_THAT(failure({prefill(), prefill()}),
+              HasSubstr("2 micro-batches of up to 14 tokens, 2 sequences, 2 outputs fit no prefill program"));
+  EXPECT_THAT(failure({prefill(), decode()}), HasSubstr("all decode or all prefill"));
+  EXPECT_THAT(failure({}), HasSubstr("at least one"));
 }
 
 } // namespace

@@ -19,8 +19,9 @@ protected:
       payloads[r] = packPayload(*model.plans()[r]);
     std::vector<std::vector<CommGroup>> groups(2, {{"tp0", {0, 1}}, {"pp0", {0}}});
     communicators = connectInProcess(groups, {.timeoutSeconds = timeoutSeconds});
-    rank = std::make_unique<Rank>(*flatbuffers::GetRoot<plan::Plan>(payloads[0].data()), std::move(communicators[0]),
-                                  options);
+    Communicators mine;
+    mine.push_back(std::move(communicators[0]));
+    rank = std::make_unique<Rank>(*flatbuffers::GetRoot<plan::Plan>(payloads[0].data()), std::move(mine), options);
     LoadOptions load;
     load.randomSeed = 1;
     rank->startLoad(files, load);
@@ -46,7 +47,7 @@ protected:
 
 TEST_F(Ranks, APeerThatNeverComesIsNamedAfterTheTimeLimit) {
   start({}, .1);
-  rank->startStep(0, input, output);
+  rank->startStep(0, {{&input, &output}});
   const Status status = *rank->wait();
   EXPECT_EQ(status.code(), Code::DeadlineExceeded);
   EXPECT_EQ(status.message(),
@@ -55,7 +56,7 @@ TEST_F(Ranks, APeerThatNeverComesIsNamedAfterTheTimeLimit) {
 
 TEST_F(Ranks, AFailedPeerEndsTheStep) {
   start({}, 60);
-  rank->startStep(0, input, output);
+  rank->startStep(0, {{&input, &output}});
   EXPECT_FALSE(rank->wait(.05)) << "it waits for its peer";
   communicators[1]->abort(dataLoss("rank 1: the reason"));
   EXPECT_EQ(rank->wait()->message(), "rank 1: the reason");
@@ -63,8 +64,8 @@ TEST_F(Ranks, AFailedPeerEndsTheStep) {
 
 TEST_F(Ranks, EndWhileAStepWaitsOnceAborted) {
   start({}, 60);
-  rank->startStep(0, input, output);
-  rank->communicator().abort(cancelled("over"));
+  rank->startStep(0, {{&input, &output}});
+  rank->abort(cancelled("over"));
   rank.reset(); // joins
 }
 

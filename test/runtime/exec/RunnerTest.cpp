@@ -50,7 +50,7 @@ TEST_F(Runners, Info) {
   EXPECT_EQ(info.kvBlockTokens, 4u);
   EXPECT_EQ(info.kvBlocks, 24u);
   EXPECT_EQ(info.blocksPerSequence, 8u);
-  EXPECT_EQ(info.maxOutputs, 3u);
+  EXPECT_EQ(info.prefill.maxOutputs, 3u);
   EXPECT_EQ(info.tokenizerPath, folder / "tokenizer.dtok") << "never outside the plan's folder";
   // Per layer the matrices once in bf16, both norms on both ranks in f32; the head padded to 42 rows in f32; final norm
   // twice.

@@ -223,6 +223,7 @@ private:
 
   void program(plan::Regime regime, uint32_t tokens, uint32_t sequences, uint32_t outputs) {
     b_.beginProgram(regime, tokens, sequences, outputs);
+    b_.plan.programs.back()->micro_batches = o_.microBatches;
     const uint32_t stage = b_.plan.mesh->stage;
     uint32_t x = b_.buffer(kHidden);
     if (first_) {

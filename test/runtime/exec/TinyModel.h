@@ -23,6 +23,7 @@ struct TinyOptions {
   float softCap = 0;
   uint64_t kvBlocks = 24;
   std::string target = DISTC_TEST_TARGET; // for any but cpu, nothing is mapped
+  uint16_t microBatches = 1;              // of each program, each as large as a step
 };
 
 class TinyModel {

@@ -21,7 +21,7 @@ protected:
     const std::vector<uint8_t> payload = packPayload(*model.plans()[0]);
     const std::vector<std::vector<CommGroup>> groups(1, {{"tp0", {0}}, {"pp0", {0}}});
     auto communicators = connectInProcess(groups, {.memory = createDeviceMemory()});
-    Rank rank(*flatbuffers::GetRoot<plan::Plan>(payload.data()), std::move(communicators[0]), {});
+    Rank rank(*flatbuffers::GetRoot<plan::Plan>(payload.data()), std::move(communicators), {});
     LoadOptions load;
     load.randomSeed = 1;
     const SourceFiles files;
@@ -35,7 +35,7 @@ protected:
       const StepInput input{0, &batch, std::vector<int32_t>(10, 0)};
       int32_t id = 0;
       StepOutput output{&id, nullptr, TinyModel::kVocabulary};
-      rank.startStep(0, input, output);
+      rank.startStep(0, {{&input, &output}});
       status = *rank.wait();
     }
     std::fprintf(stderr, "%s\n", status.message().c_str());
