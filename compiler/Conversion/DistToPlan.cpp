@@ -36,23 +36,24 @@ std::string labelOf(Operation *op) {
 // One program: a function of one stage to a plan.program.
 class ProgramConverter {
 public:
-  ProgramConverter(planir::RankOp rank, SymbolTable &symbols, MeshShape mesh, DictionaryAttr limits, int64_t vocabulary)
+  ProgramConverter(planir::RankOp rank, SymbolTable &symbols, MeshShape mesh, DictionaryAttr limits, int64_t vocabulary,
+                   const DistToPlanOptions &options)
       : builder_(rank.getContext()), rank_(rank), symbols_(symbols), mesh_(mesh), limits_(limits),
-        vocabulary_(vocabulary) {}
+        vocabulary_(vocabulary), options_(options) {}
 
   LogicalResult convert(func::FuncOp function, int64_t &nextId) {
     auto regime = function->getAttrOfType<StringAttr>("llm.regime");
     if (!regime || !llvm::equal(function.getArgumentTypes(), TypeRange{llm::BatchType::get(ctx())}))
       return function.emitOpError() << "expected an attribute llm.regime and one argument of type !llm.batch";
     decode_ = regime.getValue() == "decode";
-    int64_t batch = attr(limits_, "max_batch");
-    maxTokens_ = decode_ ? batch : attr(limits_, "max_tokens");
-    maxOutputs_ = decode_ ? batch : std::min(batch, maxTokens_);
+    int64_t batch = attr(limits_, "max_batch"), step = decode_ ? batch : attr(limits_, "max_tokens"),
+            microBatches = decode_ ? options_.decodeMicroBatches : options_.microBatches;
+    maxTokens_ = llvm::divideCeil(step, microBatches);
+    maxOutputs_ = std::min(batch, maxTokens_);
     builder_.setInsertionPointToEnd(&rank_.getBody().front());
-    auto program = planir::ProgramOp::create(builder_, function.getLoc(),
-                                             decode_ ? planir::Regime::Decode : planir::Regime::Prefill, maxTokens_,
-                                             std::min(batch, maxTokens_), maxOutputs_, /*queues=*/1, /*events=*/0,
-                                             /*micro_batches=*/1, /*arena_bytes=*/0);
+    auto program = planir::ProgramOp::create(
+        builder_, function.getLoc(), decode_ ? planir::Regime::Decode : planir::Regime::Prefill, maxTokens_,
+        std::min(batch, maxTokens_), maxOutputs_, /*queues=*/1, /*events=*/0, microBatches, /*arena_bytes=*/0);
     Block *body = &program.getBody().emplaceBlock();
     builder_.setInsertionPointToStart(body);
     nextId_ = nextId;
@@ -67,28 +68,49 @@ public:
 private:
   // Buffers -----------------------------------------------------------------------------------------------------------
 
-  Value declare(Value value, planir::RowUnit rows, planir::LayoutKind layout, int64_t dim = -1, int64_t times = 1) {
+  // How many rows a value has (runtime/schema/plan.fbs, Buffer).
+  struct Rows {
+    planir::RowUnit unit;
+    int64_t times = 1, chunk = 0, chunks = 1;
+  };
+  static Rows rowsOf(planir::BufferOp buffer) {
+    return {buffer.getRows(), static_cast<int64_t>(buffer.getTimes()), static_cast<int64_t>(buffer.getChunk()),
+            static_cast<int64_t>(buffer.getChunks())};
+  }
+
+  Value declare(Value value, Rows rows, planir::LayoutKind layout, int64_t dim = -1) {
     auto type = cast<RankedTensorType>(value.getType());
-    llm::DType dtype = llm::dtypeOf(type.getElementType());
-    int64_t elements = 1;
     SmallVector<int64_t> dims(type.getShape().drop_front());
+    int64_t elements = 1;
     for (int64_t size : dims)
       elements *= size;
     if (layout == planir::LayoutKind::Split && dim > 0)
       dims[dim - 1] *= mesh_.tp;
-    int64_t maxRows = (rows == planir::RowUnit::Tokens ? maxTokens_ : maxOutputs_) * times;
+    // A chunk of what somebody needs whole is made in its place there.
+    Value parent;
+    for (Operation *user : value.getUsers())
+      if (auto concat = dyn_cast<dist::ConcatOp>(user)) {
+        parent = buffers_.lookup(concat.getResult());
+        if (!parent)
+          parent = declare(concat.getResult(), {rows.unit, rows.times}, layout, dim);
+      }
+    return buffers_[value] = place(value, rows, layout, dim, dims, elements, parent);
+  }
+
+  Value place(Value value, Rows rows, planir::LayoutKind layout, int64_t dim, ArrayRef<int64_t> dims, int64_t elements,
+              Value parent) {
+    llm::DType dtype = llm::dtypeOf(getElementTypeOrSelf(value));
+    int64_t maxRows = (rows.unit == planir::RowUnit::Tokens ? maxTokens_ : maxOutputs_) * rows.times;
     OpBuilder::InsertionGuard guard(builder_);
     if (lastBuffer_)
       builder_.setInsertionPointAfter(lastBuffer_);
     else
       builder_.setInsertionPointToStart(builder_.getBlock());
-    auto buffer = planir::BufferOp::create(builder_, value.getLoc(), planir::BufferType::get(ctx()), labelOf(value),
-                                           rows, dims, layout, dim, dtype, elements,
-                                           maxRows * elements * dtypeBytes(static_cast<plan::DType>(dtype)),
-                                           IntegerAttr(), times, /*shards=*/1, /*chunk=*/0,
-                                           /*chunks=*/1, /*parent=*/Value());
+    auto buffer = planir::BufferOp::create(
+        builder_, value.getLoc(), planir::BufferType::get(ctx()), labelOf(value), rows.unit, dims, layout, dim, dtype,
+        elements, llvm::divideCeil(maxRows, rows.chunks) * elements * dtypeBytes(static_cast<plan::DType>(dtype)),
+        IntegerAttr(), rows.times, /*shards=*/1, rows.chunk, rows.chunks, parent);
     lastBuffer_ = buffer;
-    buffers_[value] = buffer;
     return buffer;
   }
 
@@ -98,9 +120,9 @@ private:
   // A result that lies as `input` does.
   Value like(Value value, Value input) {
     planir::BufferOp from = bufferOf(input);
-    return declare(value, from.getRows(), from.getLayout(), from.getDim(), from.getTimes());
+    return declare(value, rowsOf(from), from.getLayout(), from.getDim());
   }
-  planir::RowUnit outputRows() const { return decode_ ? planir::RowUnit::Tokens : planir::RowUnit::Outputs; }
+  Rows outputRows() const { return {decode_ ? planir::RowUnit::Tokens : planir::RowUnit::Outputs}; }
 
   // Instructions ------------------------------------------------------------------------------------------------------
 
@@ -128,7 +150,7 @@ private:
         .Case([&](llm::EmbeddingOp x) {
           auto layout =
               paramOf(x.getWeight()).getSplitDim() ? planir::LayoutKind::Partial : planir::LayoutKind::Replicated;
-          Value out = declare(x, planir::RowUnit::Tokens, layout);
+          Value out = declare(x, {planir::RowUnit::Tokens}, layout);
           emit<planir::EmbeddingOp>(x, x.getWeightAttr(), i64(0), out);
           return success();
         })
@@ -168,7 +190,7 @@ private:
         })
         .Case([&](llm::SelectOutputsOp x) {
           Value in = buffers_[x.getInput()];
-          emit<planir::SelectRowsOp>(x, in, declare(x, planir::RowUnit::Outputs, planir::LayoutKind::Replicated));
+          emit<planir::SelectRowsOp>(x, in, declare(x, {planir::RowUnit::Outputs}, planir::LayoutKind::Replicated));
           return success();
         })
         .Case([&](llm::TopCandidatesOp x) {
@@ -188,7 +210,7 @@ private:
         })
         .Case([&](dist::AllReduceStartOp x) {
           Value in = buffers_[x.getInput()];
-          Value out = declare(waited(x), bufferOf(x.getInput()).getRows(), planir::LayoutKind::Replicated);
+          Value out = declare(waited(x), rowsOf(bufferOf(x.getInput())), planir::LayoutKind::Replicated);
           emitComm<planir::AllReduceOp>(
               x, x.getGroup(), true, in,
               planir::ReduceKindAttr::get(ctx(), static_cast<planir::ReduceKind>(x.getReduction())), out);
@@ -196,8 +218,7 @@ private:
         })
         .Case([&](dist::AllGatherStartOp x) {
           Value in = buffers_[x.getInput()];
-          Value out =
-              declare(waited(x), bufferOf(x.getInput()).getRows(), planir::LayoutKind::Replicated, -1, mesh_.tp);
+          Value out = declare(waited(x), {bufferOf(x.getInput()).getRows(), mesh_.tp}, planir::LayoutKind::Replicated);
           emitComm<planir::AllGatherOp>(x, x.getGroup(), true, in, out);
           return success();
         })
@@ -209,12 +230,23 @@ private:
         .Case([&](dist::RecvStartOp x) {
           Value value = waited(x);
           bool ids = getElementTypeOrSelf(value).isInteger(32);
-          Value out = declare(value, ids ? outputRows() : planir::RowUnit::Tokens, planir::LayoutKind::Replicated);
+          Value out =
+              declare(value, ids ? outputRows() : Rows{planir::RowUnit::Tokens}, planir::LayoutKind::Replicated);
           peer_ = x.getPeer();
           emitComm<planir::RecvOp>(x, x.getGroup(), false, x.getPeerAttr(), out);
           return success();
         })
-        .Case([&](dist::WaitOp) { return success(); }) // its value is the start's; order() makes the event
+        .Case([&](dist::ChunkOp x) {
+          planir::BufferOp from = bufferOf(x.getInput());
+          Rows rows = rowsOf(from);
+          rows.chunk = x.getChunk();
+          rows.chunks = x.getChunks();
+          buffers_[x.getResult()] =
+              place(x, rows, from.getLayout(), from.getDim(), from.getDims(), from.getRowElements(), from.getBuffer());
+          return success();
+        })
+        .Case([&](dist::ConcatOp) { return success(); }) // its parts have been made in their places
+        .Case([&](dist::WaitOp) { return success(); })   // its value is the start's; order() makes the event
         .Case([&](func::ReturnOp x) {
           for (Value value : x.getOperands()) {
             Value in = buffers_[value];
@@ -237,7 +269,7 @@ private:
                                       : planir::LayoutKind::Split;
     planir::BufferOp in = bufferOf(x.getInput());
     Value out =
-        declare(x, in.getRows(), layout, layout == planir::LayoutKind::Split ? static_cast<int64_t>(*split) + 1 : -1);
+        declare(x, rowsOf(in), layout, layout == planir::LayoutKind::Split ? static_cast<int64_t>(*split) + 1 : -1);
     emit<planir::LinearOp>(x, in.getBuffer(), x.getWeightAttr(), x.getBiasAttr(), out);
     return success();
   }
@@ -249,7 +281,8 @@ private:
 
   // Events: where an instruction reads what the other queue has written and that is not yet ordered.
   void order(planir::ProgramOp program) {
-    DenseMap<Value, Operation *> writer;
+    DenseMap<Value, SmallVector<std::pair<planir::BufferOp, planir::InstructionOpInterface>>>
+        writers; // by whose memory
     int64_t events = 0, queues = 1;
     std::map<std::pair<uint64_t, int64_t>, bool> seen; // queue, event
     for (auto instruction : program.getBody().getOps<planir::InstructionOpInterface>()) {
@@ -257,19 +290,23 @@ private:
       queues = std::max<int64_t>(queues, queue + 1);
       SmallVector<int64_t> waits;
       for (Value read : instruction.getReads()) {
-        auto producer = cast<planir::InstructionOpInterface>(writer.lookup(read));
-        if (producer.getQueue() == queue)
-          continue;
-        if (!producer.getSignal())
-          producer->setAttr("signal", builder_.getI64IntegerAttr(events++));
-        int64_t event = *producer.getSignal();
-        if (!std::exchange(seen[{queue, event}], true))
-          waits.push_back(event);
+        auto buffer = cast<planir::BufferOp>(read.getDefiningOp());
+        for (auto [written, writer] : writers[buffer.getMemory()]) {
+          if (writer.getQueue() == queue || written.hasOtherRowsThan(buffer))
+            continue;
+          if (!writer.getSignal())
+            writer->setAttr("signal", builder_.getI64IntegerAttr(events++));
+          int64_t event = *writer.getSignal();
+          if (!std::exchange(seen[{queue, event}], true))
+            waits.push_back(event);
+        }
       }
       if (!waits.empty())
         instruction->setAttr("waits", builder_.getDenseI64ArrayAttr(waits));
-      if (Value written = instruction.getWritten())
-        writer[written] = instruction;
+      if (Value out = instruction.getWritten()) {
+        auto buffer = cast<planir::BufferOp>(out.getDefiningOp());
+        writers[buffer.getMemory()].push_back({buffer, instruction});
+      }
     }
     program.setEvents(events);
     program.setQueues(queues);
@@ -280,7 +317,9 @@ private:
   SymbolTable &symbols_;
   MeshShape mesh_;
   DictionaryAttr limits_;
-  int64_t vocabulary_, maxTokens_ = 0, maxOutputs_ = 0, nextId_ = 0, peer_ = -1;
+  int64_t vocabulary_;
+  const DistToPlanOptions &options_;
+  int64_t maxTokens_ = 0, maxOutputs_ = 0, nextId_ = 0, peer_ = -1;
   bool decode_ = false;
   Operation *lastBuffer_ = nullptr;
   DenseMap<Value, Value> buffers_; // looked up only
@@ -288,6 +327,8 @@ private:
 };
 
 struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
+  using DistToPlanBase::DistToPlanBase;
+
   void runOnOperation() override {
     ModuleOp module = getOperation();
     FailureOr<MeshShape> mesh = getMesh(module);
@@ -374,8 +415,12 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
     declareWeights(rank, params, table, mesh.tp, 0);
 
     int64_t nextId = 0;
+    DistToPlanOptions options;
+    options.microBatches = microBatches;
+    options.decodeMicroBatches = decodeMicroBatches;
     for (func::FuncOp program : programs)
-      if (failed(ProgramConverter(rank, table, mesh, limits, attr(info, "vocabulary")).convert(program, nextId)))
+      if (failed(
+              ProgramConverter(rank, table, mesh, limits, attr(info, "vocabulary"), options).convert(program, nextId)))
         return failure();
     return success();
   }

@@ -29,6 +29,11 @@ std::vector<Step> steps(const PipelineOptions &options) {
   pipeline.layers.assign(options.stageLayers.begin(), options.stageLayers.end());
   ScheduleTilesOptions tiles;
   tiles.sms = options.sms;
+  OverlapCollectivesOptions overlap;
+  overlap.chunks = options.overlapChunks;
+  DistToPlanOptions flatten;
+  flatten.microBatches = options.microBatches;
+  flatten.decodeMicroBatches = options.decodeMicroBatches;
   return {
       // Whole model: make the degrees divide, then one program for each regime.
       {Stage::Shard, "pad-tensor-parallel", [](OpPassManager &pm) { pm.addPass(createPadTensorParallel()); }},
@@ -40,8 +45,10 @@ std::vector<Step> steps(const PipelineOptions &options) {
       {Stage::Dist, "split-pipeline", [=](OpPassManager &pm) { pm.addPass(createSplitPipeline(pipeline)); }},
       {Stage::Dist, "async-collectives",
        [](OpPassManager &pm) { pm.addNestedPass<func::FuncOp>(createAsyncCollectives()); }},
+      {Stage::Dist, "overlap-collectives",
+       [=](OpPassManager &pm) { pm.addNestedPass<func::FuncOp>(createOverlapCollectives(overlap)); }},
       // Flat instruction lists with memory, for every rank.
-      {Stage::Plan, "dist-to-plan", [](OpPassManager &pm) { pm.addPass(createDistToPlan()); }},
+      {Stage::Plan, "dist-to-plan", [=](OpPassManager &pm) { pm.addPass(createDistToPlan(flatten)); }},
       {Stage::Plan, "schedule-tiles",
        [=](OpPassManager &pm) { pm.addNestedPass<planir::RankOp>(createScheduleTiles(tiles)); },
        [](const PipelineOptions &options) { return options.sms > 0; }},

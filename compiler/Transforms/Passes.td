@@ -59,12 +59,35 @@ def AsyncCollectives : Pass<"async-collectives", "::mlir::func::FuncOp"> {
   let dependentDialects = ["::distc::dist::DistDialect"];
 }
 
+def OverlapCollectives : Pass<"overlap-collectives", "::mlir::func::FuncOp"> {
+  let summary = "Moves start and wait apart, and cuts prefill into chunks that hide each other's communication";
+  let description = [{
+    A wait moves to the first use of its value. Where little stands before that, in prefill with tensor parallelism, the
+    program is cut into chunks of rows: each op on rows becomes one op for each chunk. The ops between two waits are done for
+    all chunks in turn, so while a chunk's all-reduce is under way the next chunks are computed:
+
+        o(0) start(0)  o(1) start(1)  |  wait(0) add, norm, gate, up, down(0) start(0)  wait(1) add, norm, …
+
+    The keys and values of a chunk are appended before the chunks after it attend to them. Values that others need whole (what
+    goes to another stage, what outputs are selected from) are made in place, chunk by chunk. No row's arithmetic changes.
+  }];
+  let dependentDialects = ["::distc::dist::DistDialect"];
+  let options = [
+    Option<"chunks", "chunks", "int64_t", "1", "chunks that prefill is cut into; 1: none">,
+  ];
+}
+
 def DistToPlan : Pass<"dist-to-plan", "::mlir::ModuleOp"> {
   let summary = "Flattens each stage's programs to a plan of its first rank";
   let description = [{
     Values become buffers, ops become instructions. Communication goes to queue 1; an instruction that reads what the other
-    queue has written waits for an event of it. The params stay beside the plan for `specialize-ranks`.
+    queue has written waits for an event of it. The params stay beside the plan for `specialize-ranks`. The tokens and
+    sequences of a step are dealt out over as many micro-batches as may be in flight: a program is as large as one.
   }];
+  let options = [
+    Option<"microBatches", "micro-batches", "int64_t", "1", "of a prefill step">,
+    Option<"decodeMicroBatches", "decode-micro-batches", "int64_t", "1", "of a decode step">,
+  ];
   let dependentDialects = ["::distc::planir::PlanDialect"];
 }
 
@@ -85,8 +108,8 @@ def ScheduleTiles : Pass<"schedule-tiles", "::distc::planir::RankOp"> {
 def PlanMemory : Pass<"plan-memory", "::distc::planir::RankOp"> {
   let summary = "Gives every buffer its place in the arena";
   let description = [{
-    Two buffers may share memory if every access of one happens before the first write of the other, in the order that
-    queues and events enforce, whatever else they allow; a stage is one access. The output of an elementwise instruction takes the place of
+    Two buffers may share memory if every access of one happens before every write of the other, in the order that
+    queues and events enforce, whatever else they allow; a stage is one access. Chunks of a buffer are accesses of it. The output of an elementwise instruction takes the place of
     an input that nothing reads afterwards. First fit in program order. Completes the ledger.
   }];
 }

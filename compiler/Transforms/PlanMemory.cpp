@@ -52,11 +52,21 @@ private:
   std::vector<llvm::BitVector> before_;
 };
 
+struct Access {
+  int instruction;
+  bool write;
+  planir::BufferOp rows; // the buffer itself, or a chunk of it
+};
+
+// A buffer with memory of its own, and all that is done with it and its chunks.
 struct Life {
   planir::BufferOp buffer;
-  int written = -1;
-  SmallVector<int> reads;
+  SmallVector<Access> accesses; // in program order
   int64_t bytes = 0, size = 0, offset = -1;
+
+  template <typename Predicate> bool allWrites(Predicate predicate) const {
+    return llvm::all_of(accesses, [&](Access access) { return !access.write || predicate(access); });
+  }
 };
 
 struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
@@ -73,20 +83,40 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
 
   // What the planning takes for granted.
   LogicalResult checkOrder(planir::ProgramOp program) {
-    DenseSet<Value> written;
+    DenseMap<Value, SmallVector<planir::BufferOp>> written; // by whose memory
     std::set<int64_t> signalled;
     for (auto instruction : program.getBody().getOps<planir::InstructionOpInterface>()) {
       for (int64_t event : instruction.getWaits())
         if (!signalled.count(event))
           return instruction.emitOpError() << "waits for event " << event << ", which nothing before it signals";
-      if (llvm::any_of(instruction.getReads(), [&](Value read) { return !written.contains(read); }))
-        return instruction.emitOpError() << "reads a buffer that nothing before it writes";
-      if (Value out = instruction.getWritten(); out && !written.insert(out).second)
-        return instruction.emitOpError() << "writes a buffer that has been written";
+      for (Value read : instruction.getReads()) {
+        auto buffer = cast<planir::BufferOp>(read.getDefiningOp());
+        if (!isWhole(written[buffer.getMemory()], buffer))
+          return instruction.emitOpError() << "reads a buffer that nothing before it writes";
+      }
+      if (Value out = instruction.getWritten()) {
+        auto buffer = cast<planir::BufferOp>(out.getDefiningOp());
+        SmallVector<planir::BufferOp> &before = written[buffer.getMemory()];
+        if (llvm::any_of(before, [&](planir::BufferOp other) { return !other.hasOtherRowsThan(buffer); }))
+          return instruction.emitOpError() << "writes a buffer that has been written";
+        before.push_back(buffer);
+      }
       if (std::optional<uint64_t> event = instruction.getSignal())
         signalled.insert(*event);
     }
     return success();
+  }
+
+  // Have all rows of `read` been written: as a whole, as the same chunk, or as all chunks?
+  static bool isWhole(ArrayRef<planir::BufferOp> written, planir::BufferOp read) {
+    size_t overlapping = 0, chunks = 0;
+    for (planir::BufferOp buffer : written) {
+      chunks = buffer.getChunks();
+      if (buffer.getChunks() == 1 || buffer == read)
+        return true;
+      overlapping += !buffer.hasOtherRowsThan(read);
+    }
+    return overlapping != 0 && overlapping == chunks;
   }
 
   void planProgram(planir::ProgramOp program) {
@@ -96,45 +126,65 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
     std::vector<Life> lives;
     DenseMap<Value, int> lifeOf;
     for (auto buffer : program.getBody().getOps<planir::BufferOp>()) {
+      if (buffer.getParent())
+        continue;
       lifeOf[buffer] = lives.size();
       auto bytes = static_cast<int64_t>(buffer.getBytes());
-      lives.push_back({buffer, -1, {}, bytes, static_cast<int64_t>(llvm::alignTo(bytes, kAlignment)), -1});
+      lives.push_back({buffer, {}, bytes, static_cast<int64_t>(llvm::alignTo(bytes, kAlignment))});
     }
+    auto life = [&](Value value) { return lifeOf[cast<planir::BufferOp>(value.getDefiningOp()).getMemory()]; };
     for (auto [i, instruction] : llvm::enumerate(instructions)) {
+      auto access = [&, i = int(i)](Value value, bool write) {
+        lives[life(value)].accesses.push_back({i, write, cast<planir::BufferOp>(value.getDefiningOp())});
+      };
       for (Value read : instruction.getReads())
-        lives[lifeOf[read]].reads.push_back(i);
+        access(read, false);
       if (Value written = instruction.getWritten())
-        lives[lifeOf[written]].written = i;
+        access(written, true);
     }
 
     SmallVector<int> placed;
     int64_t end = 0;
     for (auto [i, instruction] : llvm::enumerate(instructions)) {
       Value written = instruction.getWritten();
-      if (!written)
+      if (!written || lives[life(written)].offset >= 0)
         continue;
-      Life &life = lives[lifeOf[written]];
+      Life &own = lives[life(written)];
+      // Nothing that is done with `other` may come beside or after a write of this.
       auto over = [&](const Life &other) {
-        return before(other.written, i) && llvm::all_of(other.reads, [&](int read) { return before(read, i); });
+        return llvm::all_of(other.accesses, [&](Access a) {
+          return own.allWrites([&](Access w) { return before(a.instruction, w.instruction); });
+        });
       };
-      // An elementwise instruction may write where its input lies, if nothing else still needs that.
+      // Elementwise instructions may write where their input lies, each its rows, if nothing else still needs that.
+      auto replaces = [&](Life &input) {
+        return input.bytes == own.bytes && input.buffer.getRowElements() == own.buffer.getRowElements() &&
+               input.buffer.getChunks() == own.buffer.getChunks() && input.buffer.getChunk() == own.buffer.getChunk() &&
+               llvm::all_of(input.accesses, [&](Access a) {
+                 return own.allWrites([&](Access w) {
+                   if (before(a.instruction, w.instruction))
+                     return true;
+                   if (a.rows.hasOtherRowsThan(w.rows)) // a == w needs the same chunk, or both whole
+                     return true;
+                   return a.instruction == w.instruction && !a.write && a.rows.getChunks() == w.rows.getChunks() &&
+                          instructions[w.instruction].mayRunInPlace() && !before.beginsStage(w.instruction);
+                 });
+               });
+      };
       const Life *inPlace = nullptr;
-      if (instruction.mayRunInPlace() && !before.beginsStage(i))
-        for (Value read : instruction.getReads()) {
-          const Life &input = lives[lifeOf[read]];
-          if (!inPlace && input.bytes == life.bytes &&
-              llvm::all_of(input.reads, [&](int other) { return other == static_cast<int>(i) || before(other, i); }))
+      if (instruction.mayRunInPlace())
+        for (Value read : instruction.getReads())
+          if (Life &input = lives[life(read)]; !inPlace && replaces(input))
             inPlace = &input;
-        }
       SmallVector<const Life *> live;
       for (int other : placed)
         if (!over(lives[other]) && &lives[other] != inPlace)
           live.push_back(&lives[other]);
-      life.offset =
-          inPlace && free(live, inPlace->offset, life.size) ? inPlace->offset : firstFit(live, inPlace, life.size);
-      end = std::max(end, life.offset + life.size);
-      life.buffer.setOffset(life.offset);
-      placed.push_back(lifeOf[written]);
+      own.offset =
+          inPlace && free(live, inPlace->offset, own.size) ? inPlace->offset : firstFit(live, inPlace, own.size);
+      end = std::max(end, own.offset + own.size);
+      own.buffer.setOffset(own.offset);
+      placed.push_back(life(written));
     }
     program.setArenaBytes(end);
   }

@@ -67,6 +67,16 @@ LogicalResult RecvStartOp::verify() {
   return verifyToken(*this);
 }
 
+LogicalResult ChunkOp::verify() {
+  if (getChunks() >= 1 && getChunk() < getChunks())
+    return success();
+  return emitOpError() << "is chunk " << getChunk() << " of " << getChunks() << ", expected one of them";
+}
+
+LogicalResult ConcatOp::verify() {
+  return getParts().empty() ? emitOpError() << "has no parts, expected at least one" : success();
+}
+
 LogicalResult WaitOp::verify() {
   if (!getToken().getDefiningOp())
     return emitOpError() << "waits for a token that comes from outside, expected one that its function starts";

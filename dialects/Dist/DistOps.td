@@ -3,6 +3,7 @@
 #define DISTC_DIST_OPS_TD
 
 include "dialects/Dist/DistDialect.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
 def Dist_Value : RankedTensorOf<[F32, F16, BF16, I32]>;
@@ -60,6 +61,36 @@ def Dist_RecvStartOp : Dist_StartOp<"recv_start"> {
   let arguments = (ins I64Attr:$peer, Dist_GroupAttr:$group);
   let results = (outs Dist_TokenType:$token);
   let assemblyFormat = "`from` $peer `over` $group attr-dict `:` type($token)";
+}
+
+def Dist_ChunkOp : Op<Dist_Dialect, "chunk", [Pure, SameOperandsAndResultType]> {
+  let summary = "some of the rows of a value";
+  let description = [{
+    Of n rows, chunk c of C has rows [min(n, c·q), min(n, (c+1)·q)) with q = ceil(n / C).
+
+    ```mlir
+    %x1 = dist.chunk %x 1 of 4 : tensor<?x576xf32>
+    ```
+  }];
+  let arguments = (ins Dist_Value:$input, I64Attr:$chunk, I64Attr:$chunks);
+  let results = (outs Dist_Value:$result);
+  let assemblyFormat = "$input $chunk `of` $chunks attr-dict `:` type($result)";
+  let hasVerifier = 1;
+}
+
+def Dist_ConcatOp : Op<Dist_Dialect, "concat", [Pure, SameOperandsAndResultType]> {
+  let summary = "the rows of all chunks of a value";
+  let description = [{
+    The operands are chunks 0 to C-1 of C, in order.
+
+    ```mlir
+    %y = dist.concat %y0, %y1 : tensor<?x576xf32>
+    ```
+  }];
+  let arguments = (ins Variadic<Dist_Value>:$parts);
+  let results = (outs Dist_Value:$result);
+  let assemblyFormat = "$parts attr-dict `:` type($result)";
+  let hasVerifier = 1;
 }
 
 def Dist_WaitOp : Op<Dist_Dialect, "wait", [MemoryEffects<[MemRead, MemWrite]>]> {

@@ -167,6 +167,14 @@ def Plan_BufferOp : Plan_ProgramMember<"buffer"> {
     $value $rows $dims $layout ($dim^)? `:` $dtype `,` $row_elements `elements` `,` $bytes `bytes` (`at` $offset^)?
     (`of` $parent^)? attr-dict
   }];
+  let extraClassDeclaration = [{
+    /// The buffer whose memory it lies in: its parent, or itself.
+    ::mlir::Value getMemory() { return getParent() ? getParent() : getBuffer(); }
+    /// Whether both are chunks of the same rows, and not the same chunk.
+    bool hasOtherRowsThan(BufferOp other) {
+      return getChunks() == other.getChunks() && getChunk() != other.getChunk();
+    }
+  }];
 }
 
 def Plan_ScheduleOp : Plan_ProgramMember<"schedule"> {

@@ -12,6 +12,8 @@ namespace {
 
 // More chunks than this are no use to anyone, and would make the pairwise proofs slow.
 constexpr unsigned kMaxChunks = 1024;
+// A rank has threads for each.
+constexpr unsigned kMaxMicroBatches = 256;
 
 class ProgramCheck {
 public:
@@ -50,12 +52,15 @@ private:
     const plan::Limits &limits = *ref_.plan.limits();
     const plan::Program &p = program_;
     if (p.regime() > plan::Regime::MAX || p.queues() < 1 || p.queues() > 2 || p.micro_batches() == 0 ||
-        p.events() > p.instructions()->size())
+        p.micro_batches() > kMaxMicroBatches || p.events() > p.instructions()->size())
       return fail("limits",
                   cat(ref_.text(), ": regime ", unsigned(p.regime()), ", ", unsigned(p.queues()), " queues, ",
                       p.micro_batches(), " micro-batches, ", p.events(), " events of ", p.instructions()->size(),
-                      " instructions: expected a known regime, 1 or 2 queues, at least 1 micro-batch, and "
-                      "no more events than instructions"));
+                      " instructions: expected a known regime, 1 or 2 queues, 1 to ", kMaxMicroBatches,
+                      " micro-batches, and no more events than instructions"));
+    if (p.micro_batches() > 1 && p.arena_bytes() % 16 != 0)
+      fail("limits", cat(ref_.text(), ": an arena of ", p.arena_bytes(),
+                         " bytes for each micro-batch, expected a multiple of 16"));
     if (p.max_tokens() == 0 || p.max_sequences() == 0 || p.max_outputs() == 0 || p.max_tokens() > limits.max_tokens() ||
         p.max_sequences() > limits.max_batch() || p.max_outputs() > p.max_tokens() ||
         (p.regime() == plan::Regime::Decode &&
@@ -168,13 +173,13 @@ private:
 
 void checkPrograms(const plan::Plan &plan, Reporter &reporter) {
   std::unordered_set<uint32_t> ids;
-  uint32_t decode = 0, prefill = 0;
+  uint64_t decode = 0, prefill = 0; // the most that a step takes
   for (size_t p = 0; p < plan.programs()->size() && !reporter.full(); ++p) {
     const plan::Program &program = *plan.programs()->Get(static_cast<flatbuffers::uoffset_t>(p));
     ProgramRef ref{plan, program, p};
     ProgramCheck(ref, ids, reporter).run();
-    uint32_t &largest = program.regime() == plan::Regime::Decode ? decode : prefill;
-    largest = std::max(largest, program.max_tokens());
+    uint64_t &largest = program.regime() == plan::Regime::Decode ? decode : prefill;
+    largest = std::max(largest, uint64_t(program.max_tokens()) * program.micro_batches());
   }
   uint32_t rank = plan.mesh()->rank(), batch = std::min(plan.limits()->max_batch(), plan.limits()->max_tokens());
   if (decode < batch || prefill < plan.limits()->max_tokens())

@@ -118,6 +118,17 @@ Status checkOptions(const CompileOptions &options) {
   if (options.maxBatch > options.maxTokens)
     return invalidArgument("--max-batch " + std::to_string(options.maxBatch) + " is more than --max-tokens " +
                            std::to_string(options.maxTokens) + ", and a decode step takes a token of each sequence");
+  // Each micro-batch and each chunk has at least one token.
+  auto atMost = [&](const char *flag, int64_t value, const char *limit, int64_t most) -> Status {
+    DISTC_TRY(positive(flag, value, 256));
+    if (value <= most)
+      return {};
+    return invalidArgument(std::string(flag) + " " + std::to_string(value) + " is more than " + limit + " " +
+                           std::to_string(most) + "; give fewer, or a larger " + limit);
+  };
+  DISTC_TRY(atMost("--micro-batches", options.microBatches, "--max-tokens", options.maxTokens));
+  DISTC_TRY(atMost("--decode-micro-batches", options.decodeMicroBatches, "--max-batch", options.maxBatch));
+  DISTC_TRY(atMost("--overlap-chunks", options.overlapChunks, "--max-tokens", options.maxTokens));
   if (!options.ppSplit.empty() && static_cast<int64_t>(options.ppSplit.size()) != options.pp)
     return invalidArgument("--pp-split gives " + std::to_string(options.ppSplit.size()) + " stages, expected --pp " +
                            std::to_string(options.pp));
@@ -181,6 +192,9 @@ Status compile(const CompileOptions &options) {
   pipeline.tp = options.tp;
   pipeline.pp = options.pp;
   pipeline.stageLayers = options.ppSplit;
+  pipeline.overlapChunks = options.overlapChunks;
+  pipeline.microBatches = options.microBatches;
+  pipeline.decodeMicroBatches = options.decodeMicroBatches;
   if (options.target != "cpu")
     pipeline.sms = options.sms.value_or(kDefaultSms);
   pipeline.until = options.emit == "llm"     ? Stage::Llm

@@ -23,6 +23,7 @@ struct CompileOptions {
   std::string emit;           // llm, shard, dist, plan: print that form instead of writing plans
   std::string dumpIr;         // folder for the IR after each pass
   int64_t maxBatch = 8, maxTokens = 512, kvBlock = 16;
+  int64_t microBatches = 1, decodeMicroBatches = 1, overlapChunks = 1;
   std::optional<int64_t> maxSequence; // else by the model
   bool timing = false;
 };

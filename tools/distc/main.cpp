@@ -52,6 +52,18 @@ void addCompile(CLI::App &app, CompileOptions &options) {
   command->add_option("--pp-split", options.ppSplit, "Layers of each stage, e.g. 10,12; balanced if not given")
       ->delimiter(',')
       ->allow_extra_args(false);
+  command
+      ->add_option("--micro-batches", options.microBatches,
+                   "Parts of a prefill step that the stages of a pipeline work on at a time")
+      ->capture_default_str();
+  command
+      ->add_option("--decode-micro-batches", options.decodeMicroBatches,
+                   "The same of a decode step; each reads the weights again")
+      ->capture_default_str();
+  command
+      ->add_option("--overlap-chunks", options.overlapChunks,
+                   "Chunks of rows of a prefill step: one is reduced while the next is computed")
+      ->capture_default_str();
   command->add_option("-o,--output", options.output, "Folder of the plan set, replaced whole (MODEL.tpNppM)");
   command->add_option("--target", options.target, "What the plans run on: cpu, or sm_90 (NVIDIA H100, H200)")
       ->capture_default_str();
