@@ -71,15 +71,21 @@ private:
   // How many rows a value has (runtime/schema/plan.fbs, Buffer).
   struct Rows {
     planir::RowUnit unit;
-    int64_t times = 1, chunk = 0, chunks = 1;
+    int64_t times = 1, shards = 1, chunk = 0, chunks = 1;
   };
   static Rows rowsOf(planir::BufferOp buffer) {
-    return {buffer.getRows(), static_cast<int64_t>(buffer.getTimes()), static_cast<int64_t>(buffer.getChunk()),
-            static_cast<int64_t>(buffer.getChunks())};
+    auto number = [](uint64_t value) { return static_cast<int64_t>(value); };
+    return {buffer.getRows(), number(buffer.getTimes()), number(buffer.getShards()), number(buffer.getChunk()),
+            number(buffer.getChunks())};
   }
 
   Value declare(Value value, Rows rows, planir::LayoutKind layout, int64_t dim = -1) {
     auto type = cast<RankedTensorType>(value.getType());
+    if (llm::isScattered(type)) {
+      layout = planir::LayoutKind::Split;
+      dim = 0;
+      rows.shards = mesh_.tp;
+    }
     SmallVector<int64_t> dims(type.getShape().drop_front());
     int64_t elements = 1;
     for (int64_t size : dims)
@@ -92,7 +98,7 @@ private:
       if (auto concat = dyn_cast<dist::ConcatOp>(user)) {
         parent = buffers_.lookup(concat.getResult());
         if (!parent)
-          parent = declare(concat.getResult(), {rows.unit, rows.times}, layout, dim);
+          parent = declare(concat.getResult(), {rows.unit, rows.times, rows.shards}, layout, dim);
       }
     return buffers_[value] = place(value, rows, layout, dim, dims, elements, parent);
   }
@@ -101,6 +107,7 @@ private:
               Value parent) {
     llm::DType dtype = llm::dtypeOf(getElementTypeOrSelf(value));
     int64_t maxRows = (rows.unit == planir::RowUnit::Tokens ? maxTokens_ : maxOutputs_) * rows.times;
+    maxRows = llvm::divideCeil(maxRows, rows.shards);
     OpBuilder::InsertionGuard guard(builder_);
     if (lastBuffer_)
       builder_.setInsertionPointAfter(lastBuffer_);
@@ -109,7 +116,7 @@ private:
     auto buffer = planir::BufferOp::create(
         builder_, value.getLoc(), planir::BufferType::get(ctx()), labelOf(value), rows.unit, dims, layout, dim, dtype,
         elements, llvm::divideCeil(maxRows, rows.chunks) * elements * dtypeBytes(static_cast<plan::DType>(dtype)),
-        IntegerAttr(), rows.times, /*shards=*/1, rows.chunk, rows.chunks, parent);
+        IntegerAttr(), rows.times, rows.shards, rows.chunk, rows.chunks, parent);
     lastBuffer_ = buffer;
     return buffer;
   }
@@ -142,6 +149,9 @@ private:
     return op;
   }
   IntegerAttr i64(int64_t value) { return builder_.getI64IntegerAttr(value); }
+  planir::ReduceKindAttr reduceKind(dist::Reduction reduction) {
+    return planir::ReduceKindAttr::get(ctx(), static_cast<planir::ReduceKind>(reduction));
+  }
 
   llm::ParamOp paramOf(StringRef name) { return symbols_.lookup<llm::ParamOp>(name); }
 
@@ -211,14 +221,20 @@ private:
         .Case([&](dist::AllReduceStartOp x) {
           Value in = buffers_[x.getInput()];
           Value out = declare(waited(x), rowsOf(bufferOf(x.getInput())), planir::LayoutKind::Replicated);
-          emitComm<planir::AllReduceOp>(
-              x, x.getGroup(), true, in,
-              planir::ReduceKindAttr::get(ctx(), static_cast<planir::ReduceKind>(x.getReduction())), out);
+          emitComm<planir::AllReduceOp>(x, x.getGroup(), true, in, reduceKind(x.getReduction()), out);
+          return success();
+        })
+        .Case([&](dist::ReduceScatterStartOp x) {
+          Value in = buffers_[x.getInput()];
+          Value out = declare(waited(x), rowsOf(bufferOf(x.getInput())), planir::LayoutKind::Split, 0);
+          emitComm<planir::ReduceScatterOp>(x, x.getGroup(), true, in, reduceKind(x.getReduction()), out);
           return success();
         })
         .Case([&](dist::AllGatherStartOp x) {
           Value in = buffers_[x.getInput()];
-          Value out = declare(waited(x), {bufferOf(x.getInput()).getRows(), mesh_.tp}, planir::LayoutKind::Replicated);
+          Value out = declare(
+              waited(x), {bufferOf(x.getInput()).getRows(), llm::isScattered(x.getInput().getType()) ? 1 : mesh_.tp},
+              planir::LayoutKind::Replicated);
           emitComm<planir::AllGatherOp>(x, x.getGroup(), true, in, out);
           return success();
         })

@@ -25,6 +25,8 @@ struct Step {
 };
 
 std::vector<Step> steps(const PipelineOptions &options) {
+  PartitionTensorParallelOptions partition;
+  partition.sequenceParallel = options.sequenceParallel;
   SplitPipelineOptions pipeline;
   pipeline.layers.assign(options.stageLayers.begin(), options.stageLayers.end());
   ScheduleTilesOptions tiles;
@@ -40,7 +42,7 @@ std::vector<Step> steps(const PipelineOptions &options) {
       {Stage::Shard, "split-regimes", [](OpPassManager &pm) { pm.addPass(createSplitRegimes()); }},
       // One rank's shapes, with the collectives that they need.
       {Stage::Shard, "partition-tensor-parallel",
-       [](OpPassManager &pm) { pm.addPass(createPartitionTensorParallel()); }},
+       [=](OpPassManager &pm) { pm.addPass(createPartitionTensorParallel(partition)); }},
       // One program for each pipeline stage; communication in start and wait.
       {Stage::Dist, "split-pipeline", [=](OpPassManager &pm) { pm.addPass(createSplitPipeline(pipeline)); }},
       {Stage::Dist, "async-collectives",

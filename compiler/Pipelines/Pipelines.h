@@ -16,6 +16,7 @@ enum class Stage { Llm, Shard, Dist, Plan };
 struct PipelineOptions {
   int64_t tp = 1, pp = 1;
   std::vector<int64_t> stageLayers; // empty: balanced
+  bool sequenceParallel = false;    // the residual stream of prefill is scattered by rows
   int64_t overlapChunks = 1;        // that prefill is cut into, where ranks reduce
   int64_t microBatches = 1, decodeMicroBatches = 1;
   int64_t sms = 0; // multiprocessors of the target; 0: it has no tile schedule

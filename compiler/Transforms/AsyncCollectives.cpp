@@ -14,7 +14,7 @@ struct AsyncCollectivesPass : distc::impl::AsyncCollectivesBase<AsyncCollectives
   void runOnOperation() override {
     bool changed = false;
     WalkResult result = getOperation().walk([&](Operation *op) {
-      if (!isa<shard::AllReduceOp, shard::AllGatherOp>(op))
+      if (!isa<shard::AllReduceOp, shard::ReduceScatterOp, shard::AllGatherOp>(op))
         return WalkResult::advance();
       OpBuilder builder(op);
       auto token = dist::TokenType::get(&getContext(), op->getResult(0).getType());
@@ -24,6 +24,12 @@ struct AsyncCollectivesPass : distc::impl::AsyncCollectivesBase<AsyncCollectives
           return unsupported(op);
         started = dist::AllReduceStartOp::create(builder, op->getLoc(), token, reduce.getInput(), dist::Group::TP,
                                                  dist::Reduction::Sum);
+      } else if (auto scatter = dyn_cast<shard::ReduceScatterOp>(op)) {
+        if (scatter.getReduction() != shard::ReductionKind::Sum || !scatter.getScatterAxis().isZero() ||
+            !overTensorParallel(scatter.getGridAxes()))
+          return unsupported(op);
+        started = dist::ReduceScatterStartOp::create(builder, op->getLoc(), token, scatter.getInput(), dist::Group::TP,
+                                                     dist::Reduction::Sum);
       } else {
         auto gather = cast<shard::AllGatherOp>(op);
         if (!gather.getGatherAxis().isZero() || !overTensorParallel(gather.getGridAxes()))
@@ -45,7 +51,8 @@ struct AsyncCollectivesPass : distc::impl::AsyncCollectivesBase<AsyncCollectives
   static bool overTensorParallel(ArrayRef<int16_t> axes) { return axes == ArrayRef<int16_t>{kTensorParallelAxis}; }
 
   static WalkResult unsupported(Operation *op) {
-    op->emitOpError() << "cannot be made asynchronous: expected a sum, or a gather of rows, over grid axis "
+    op->emitOpError() << "cannot be made asynchronous: expected a sum, whole or scattered by rows, or a gather of "
+                         "rows, over grid axis "
                       << kTensorParallelAxis;
     return WalkResult::interrupt();
   }

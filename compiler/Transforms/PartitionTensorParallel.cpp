@@ -11,6 +11,8 @@ using namespace distc;
 namespace {
 
 struct PartitionTensorParallelPass : distc::impl::PartitionTensorParallelBase<PartitionTensorParallelPass> {
+  using PartitionTensorParallelBase::PartitionTensorParallelBase;
+
   void runOnOperation() override {
     ModuleOp module = getOperation();
     FailureOr<MeshShape> mesh = getMesh(module);
@@ -70,7 +72,9 @@ struct PartitionTensorParallelPass : distc::impl::PartitionTensorParallelBase<Pa
   LogicalResult partition(func::FuncOp function) {
     SymbolTableCollection tables;
     llm::ParamScope scope(tables);
-    llm::PartitionContext context(scope, kMeshName, kTensorParallelAxis);
+    auto regime = function->getAttrOfType<StringAttr>("llm.regime");
+    llm::PartitionContext context(scope, kMeshName, kTensorParallelAxis,
+                                  sequenceParallel && regime && regime.getValue() == "prefill");
     for (Operation &op : llvm::make_early_inc_range(function.getBody().front())) {
       if (auto rule = dyn_cast<llm::TensorParallelOpInterface>(op)) {
         FailureOr<llm::Layout> layout = rule.partition(context);
@@ -84,7 +88,7 @@ struct PartitionTensorParallelPass : distc::impl::PartitionTensorParallelBase<Pa
       } else if (isa<func::ReturnOp>(op)) {
         // Ids must be whole; logits are handed out in parts.
         for (OpOperand &operand : op.getOpOperands())
-          if (context.layout(operand.get()).kind == llm::Layout::Partial ||
+          if (context.layout(operand.get()).kind != llm::Layout::Split ||
               getElementTypeOrSelf(operand.get()).isInteger(32))
             if (failed(context.requireReplicated(operand)))
               return failure();

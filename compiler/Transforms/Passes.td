@@ -34,7 +34,15 @@ def PartitionTensorParallel : Pass<"partition-tensor-parallel", "::mlir::ModuleO
     split, which gives column-parallel q, k, v, gate and up, row-parallel o and down, and a vocabulary-parallel embedding and
     head: the Megatron pattern, with two all-reduces a layer. Types are rewritten in place to one rank's, and a collective is
     inserted where a partial sum is used. An op that has no rule for its operands' layouts is an error that names them.
+
+    With `sequence-parallel` the prefill program's residual stream is scattered: each rank holds its share of the rows
+    (Korthikanti et al., arXiv:2205.05198). A sum is completed by a reduce-scatter, residuals and norms work on the rank's rows,
+    and what needs all rows gathers them, once for all its users. As many bytes cross the wire as with all-reduces. The type
+    of a scattered value names the grid axis as its encoding. A decode program has too few rows to deal out, and stays.
   }];
+  let options = [
+    Option<"sequenceParallel", "sequence-parallel", "bool", "false", "scatter the rows between the layers of prefill">,
+  ];
   let dependentDialects = ["::mlir::shard::ShardDialect"];
 }
 

@@ -58,7 +58,14 @@ static LogicalResult verifySameValue(Operation *op, Type input) {
 }
 
 LogicalResult AllReduceStartOp::verify() { return verifySameValue(*this, getInput().getType()); }
-LogicalResult AllGatherStartOp::verify() { return verifySameValue(*this, getInput().getType()); }
+LogicalResult AllGatherStartOp::verify() { return verifySameValue(*this, getInput().getType().dropEncoding()); }
+LogicalResult ReduceScatterStartOp::verify() {
+  auto value = dyn_cast_or_null<RankedTensorType>(getToken().getType().getValue());
+  if (!value || !value.getEncoding() || value.dropEncoding() != getInput().getType())
+    return emitOpError() << "expected a token of " << getInput().getType() << " with an encoding, got "
+                         << getToken().getType();
+  return verifyToken(*this);
+}
 LogicalResult SendStartOp::verify() { return verifySameValue(*this, Type()); }
 
 LogicalResult RecvStartOp::verify() {

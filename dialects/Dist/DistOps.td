@@ -25,9 +25,27 @@ def Dist_AllReduceStartOp : Dist_StartOp<"all_reduce_start"> {
   let assemblyFormat = "$input `over` $group $reduction attr-dict `:` type($input) `->` type($token)";
 }
 
+def Dist_ReduceScatterStartOp : Dist_StartOp<"reduce_scatter_start"> {
+  let summary = "starts the reduction of a value, of which each member of a group gets its share of the rows";
+  let description = [{
+    Member i gets the i-th ceil(rows / members) rows, zeros where there are no more. The encoding of the result's type says
+    that its rows are scattered.
+
+    ```mlir
+    %t = dist.reduce_scatter_start %x over tp sum : tensor<?x576xf32>
+      -> !dist.token<tensor<?x576xf32, #shard<axisarray[[1]]>>>
+    ```
+  }];
+  let arguments = (ins Dist_Value:$input, Dist_GroupAttr:$group, Dist_ReductionAttr:$reduction);
+  let results = (outs Dist_TokenType:$token);
+  let assemblyFormat = "$input `over` $group $reduction attr-dict `:` type($input) `->` type($token)";
+}
+
 def Dist_AllGatherStartOp : Dist_StartOp<"all_gather_start"> {
   let summary = "starts stacking the rows of all members of a group";
   let description = [{
+    Of scattered rows, which are said by an encoding, it makes the whole again.
+
     ```mlir
     %t = dist.all_gather_start %x over tp : tensor<?x258x2xf32> -> !dist.token<tensor<?x258x2xf32>>
     ```

@@ -24,7 +24,7 @@
 
 namespace distc::llm {
 
-/// Checks the results' types of `op` against its own shape rule.
+/// Checks the results' types of `op` against its own shape rule, and that it gets whole rows where it needs them.
 llvm::LogicalResult verifyInferredType(mlir::Operation *op, mlir::SymbolTableCollection &tables);
 
 /// The element type of a value, param or cache as files and plans name it.

@@ -34,6 +34,11 @@ LogicalResult distc::llm::verifyInferredType(Operation *op, SymbolTableCollectio
   FailureOr<Type> expected = cast<TensorParallelOpInterface>(op).inferType(scope);
   if (failed(expected))
     return failure();
+  // The partition gives whole rows to all but these.
+  if (!isa<RmsNormOp, AddOp, GluOp, LayerOp>(op))
+    for (Type operand : op->getOperandTypes())
+      if (isScattered(operand))
+        return op->emitOpError() << "expected whole rows, got " << operand;
   if (op->getNumResults() == 1 && op->getResult(0).getType() != *expected)
     return op->emitOpError() << "expected result type " << *expected << ", got " << op->getResult(0).getType();
   return success();

@@ -1,4 +1,5 @@
-// How each op is split over the tensor-parallel ranks (Shoeybi et al., Megatron-LM, arXiv:1909.08053).
+// How each op is split over the tensor-parallel ranks (Shoeybi et al., Megatron-LM, arXiv:1909.08053), and over the
+// rows between them (Korthikanti et al., Reducing Activation Recomputation, arXiv:2205.05198).
 #include "dialects/LLM/LLMDialect.h"
 
 using namespace mlir;
@@ -12,8 +13,21 @@ std::string Layout::str() const {
     return "a partial sum";
   case Split:
     return dim == 0 ? "split along the rows" : "split along dimension " + std::to_string(dim);
+  case Scattered:
+    return "scattered by rows";
   }
   return "";
+}
+
+RankedTensorType distc::llm::scatteredType(RankedTensorType type, int16_t axis) {
+  MLIRContext *context = type.getContext();
+  return type.cloneWithEncoding(
+      shard::GridAxesArrayAttr::get(context, {shard::GridAxesAttr::get(context, ArrayRef<int16_t>{axis})}));
+}
+
+bool distc::llm::isScattered(Type type) {
+  auto tensor = dyn_cast<RankedTensorType>(type);
+  return tensor && isa_and_nonnull<shard::GridAxesArrayAttr>(tensor.getEncoding());
 }
 
 // Context -------------------------------------------------------------------------------------------------------------
@@ -36,11 +50,14 @@ LogicalResult PartitionContext::requireReplicated(OpOperand &operand) {
     return success();
   case Layout::Split:
     return noRule(operand.getOwner());
+  case Layout::Scattered:
   case Layout::Partial:
     break;
   }
   Value &whole = replicated_[value];
-  if (!whole) {
+  if (!whole && layout(value).kind == Layout::Scattered) {
+    whole = gather(operand);
+  } else if (!whole) {
     OpBuilder builder(operand.getOwner());
     whole = shard::AllReduceOp::create(builder, value.getLoc(), value.getType(), grid_, ArrayRef<int16_t>{axis_}, value,
                                        shard::ReductionKind::Sum);
@@ -50,35 +67,54 @@ LogicalResult PartitionContext::requireReplicated(OpOperand &operand) {
   return success();
 }
 
+LogicalResult PartitionContext::requireComplete(OpOperand &operand) {
+  Value value = operand.get();
+  if (layout(value).kind != Layout::Partial)
+    return success();
+  if (!scatter_)
+    return requireReplicated(operand);
+  Value &rows = scattered_[value];
+  if (!rows) {
+    OpBuilder builder(operand.getOwner());
+    rows = shard::ReduceScatterOp::create(builder, value.getLoc(),
+                                          scatteredType(cast<RankedTensorType>(value.getType()), axis_), grid_,
+                                          ArrayRef<int16_t>{axis_}, value, shard::ReductionKind::Sum, APInt(64, 0));
+    setLayout(rows, Layout::scattered());
+  }
+  operand.set(rows);
+  return success();
+}
+
 LogicalResult PartitionContext::gatherRows(OpOperand &operand) {
   Value value = operand.get();
   if (!(layout(value) == Layout::split(0)))
     return requireReplicated(operand);
-  OpBuilder builder(operand.getOwner());
-  Value whole = shard::AllGatherOp::create(builder, value.getLoc(), value.getType(), grid_, ArrayRef<int16_t>{axis_},
-                                           value, APInt(64, 0));
-  setLayout(whole, Layout::replicated());
-  operand.set(whole);
+  operand.set(gather(operand));
   return success();
+}
+
+Value PartitionContext::gather(OpOperand &operand) {
+  Value value = operand.get();
+  OpBuilder builder(operand.getOwner());
+  Value whole =
+      shard::AllGatherOp::create(builder, value.getLoc(), cast<RankedTensorType>(value.getType()).dropEncoding(), grid_,
+                                 ArrayRef<int16_t>{axis_}, value, APInt(64, 0));
+  setLayout(whole, Layout::replicated());
+  return whole;
 }
 
 // Rules ---------------------------------------------------------------------------------------------------------------
 
-// Elementwise over rows and heads: whatever the operand is, so is the result.
-static FailureOr<Layout> sameAsInput(PartitionContext &context, OpOperand &input) {
-  if (context.layout(input.get()).kind == Layout::Partial && failed(context.requireReplicated(input)))
-    return failure();
-  return context.layout(input.get());
-}
-
-// All operands in one layout; partial sums are completed first.
+// All operands in one layout; partial sums are completed first, as the others lie.
 static FailureOr<Layout> allTheSame(PartitionContext &context, Operation *op) {
+  bool whole = llvm::is_contained(llvm::map_range(op->getOperands(), [&](Value v) { return context.layout(v); }),
+                                  Layout::replicated());
   std::optional<Layout> common;
   for (OpOperand &operand : op->getOpOperands()) {
-    FailureOr<Layout> layout = sameAsInput(context, operand);
-    if (failed(layout))
+    if (failed(whole ? context.requireReplicated(operand) : context.requireComplete(operand)))
       return failure();
-    if (common && !(*common == *layout))
+    Layout layout = context.layout(operand.get());
+    if (common && !(*common == layout))
       return context.noRule(op);
     common = layout;
   }
@@ -96,9 +132,9 @@ FailureOr<Layout> EmbeddingOp::partition(PartitionContext &context) {
 }
 
 FailureOr<Layout> RmsNormOp::partition(PartitionContext &context) {
-  if (failed(context.requireReplicated(getInputMutable())))
-    return failure();
-  return Layout::replicated();
+  if (context.layout(getInput()).kind == Layout::Split)
+    return context.noRule(*this);
+  return allTheSame(context, *this);
 }
 
 FailureOr<Layout> LinearOp::partition(PartitionContext &context) {
@@ -125,7 +161,12 @@ FailureOr<Layout> LinearOp::partition(PartitionContext &context) {
   return Layout::partial();
 }
 
-FailureOr<Layout> RopeOp::partition(PartitionContext &context) { return sameAsInput(context, getInputMutable()); }
+// Heads may be split; positions are those of all rows.
+FailureOr<Layout> RopeOp::partition(PartitionContext &context) {
+  if (context.layout(getInput()).kind != Layout::Split && failed(context.requireReplicated(getInputMutable())))
+    return failure();
+  return context.layout(getInput());
+}
 
 FailureOr<Layout> KvAppendOp::partition(PartitionContext &context) {
   FailureOr<KvCacheOp> cache = context.scope.cache(*this, getCacheAttr());
@@ -149,7 +190,7 @@ FailureOr<Layout> AttentionOp::partition(PartitionContext &context) {
 
 FailureOr<Layout> AddOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
 FailureOr<Layout> GluOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
-FailureOr<Layout> LayerOp::partition(PartitionContext &context) { return sameAsInput(context, getInputMutable()); }
+FailureOr<Layout> LayerOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
 
 FailureOr<Layout> SelectOutputsOp::partition(PartitionContext &context) {
   if (failed(context.requireReplicated(getInputMutable())))

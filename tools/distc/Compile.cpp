@@ -129,6 +129,9 @@ Status checkOptions(const CompileOptions &options) {
   DISTC_TRY(atMost("--micro-batches", options.microBatches, "--max-tokens", options.maxTokens));
   DISTC_TRY(atMost("--decode-micro-batches", options.decodeMicroBatches, "--max-batch", options.maxBatch));
   DISTC_TRY(atMost("--overlap-chunks", options.overlapChunks, "--max-tokens", options.maxTokens));
+  if (options.sequenceParallel && options.overlapChunks > 1)
+    return invalidArgument("--overlap-chunks " + std::to_string(options.overlapChunks) +
+                           " and --sequence-parallel cut the same rows in different ways; give one of them");
   if (!options.ppSplit.empty() && static_cast<int64_t>(options.ppSplit.size()) != options.pp)
     return invalidArgument("--pp-split gives " + std::to_string(options.ppSplit.size()) + " stages, expected --pp " +
                            std::to_string(options.pp));
@@ -147,6 +150,8 @@ Status checkOptions(const CompileOptions &options) {
 
 Status compile(const CompileOptions &options) {
   Stopwatch watch(options.timing);
+  if (options.sequenceParallel && options.tp == 1)
+    log(LogLevel::Warn, "--sequence-parallel changes nothing at --tp 1: there are no ranks to share the rows");
   DISTC_ASSIGN(std::unique_ptr<import::ModelSource> source,
                import::openModel(options.model, options.weights != "none"));
   watch.lap("read headers");
@@ -195,6 +200,7 @@ Status compile(const CompileOptions &options) {
   pipeline.overlapChunks = options.overlapChunks;
   pipeline.microBatches = options.microBatches;
   pipeline.decodeMicroBatches = options.decodeMicroBatches;
+  pipeline.sequenceParallel = options.sequenceParallel;
   if (options.target != "cpu")
     pipeline.sms = options.sms.value_or(kDefaultSms);
   pipeline.until = options.emit == "llm"     ? Stage::Llm

@@ -16,6 +16,7 @@ struct CompileOptions {
   std::string model;
   int64_t tp = 1, pp = 1;
   std::vector<int64_t> ppSplit;
+  bool sequenceParallel = false;
   std::string output; // empty: MODEL.tpNppM in the current folder
   std::string target = "cpu";
   std::optional<int64_t> sms; // of the target; none: that of an H100

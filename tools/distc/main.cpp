@@ -64,6 +64,8 @@ void addCompile(CLI::App &app, CompileOptions &options) {
       ->add_option("--overlap-chunks", options.overlapChunks,
                    "Chunks of rows of a prefill step: one is reduced while the next is computed")
       ->capture_default_str();
+  command->add_flag("--sequence-parallel", options.sequenceParallel,
+                    "Prefill: residuals and norms on each tensor-parallel rank's share of the rows");
   command->add_option("-o,--output", options.output, "Folder of the plan set, replaced whole (MODEL.tpNppM)");
   command->add_option("--target", options.target, "What the plans run on: cpu, or sm_90 (NVIDIA H100, H200)")
       ->capture_default_str();

@@ -153,6 +153,55 @@ module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4
 
 // -----
 
+// Scattered rows: a buffer is ceil(rows / 3) of them, one received as well, and gathered they are the whole again.
+module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4 : i64, layers = 2 : i64, name = "tiny", parameters = 99 : i64, vocabulary = 6 : i64},
+                   llm.limits = {kv_block = 16 : i64, max_batch = 3 : i64, max_sequence = 40 : i64, max_tokens = 7 : i64}, llm.target = "cpu"} {
+  shard.grid @mesh(shape = 2x3)
+  llm.tensor @tt [6, 4] f32 at 0 bytes 96
+  llm.tensor @tn [4] f32 at 0 bytes 16
+  llm.param @table : tensor<2x4xf32> dims ["vocabulary", "hidden"] from [#llm.source<@tt[6, 4] [0:6] [0:4]>] sharded [[1], []]
+  llm.param @norm : tensor<4xf32> dims ["hidden"] from [#llm.source<@tn[4] [0:4]>]
+  llm.kv_cache @layers.0.kv layer 0 sharded : !llm.kv_cache<heads 1, dim 2, f32>
+
+  // CHECK: plan.rank @rank0
+  // CHECK: %[[E:.*]] = plan.buffer "e" tokens [4] partial : f32, 4 elements, 112 bytes{{$}}
+  // CHECK-NEXT: %[[X:.*]] = plan.buffer "x" tokens [4] split 0 : f32, 4 elements, 48 bytes {shards = 3 : i64}
+  // CHECK-NEXT: %[[N:.*]] = plan.buffer "n" tokens [4] split 0 : f32, 4 elements, 48 bytes {shards = 3 : i64}
+  // CHECK-NEXT: %[[Y:.*]] = plan.buffer "y" tokens [4] split 0 : f32, 4 elements, 48 bytes {shards = 3 : i64}
+  // CHECK: plan.embedding 0 : @table from 0 -> %[[E]] signals 0 "e"
+  // CHECK-NEXT: plan.reduce_scatter 1 : @tp number 0 sum %[[E]] -> %[[X]] queue 1 waits [0] signals 1 "x"
+  // CHECK-NEXT: plan.rms_norm 2 : %[[X]], @norm {{.*}} -> %[[N]] waits [1]
+  // CHECK-NEXT: plan.add 3 : %[[X]], %[[N]] -> %[[Y]] signals 2 "y"
+  // CHECK-NEXT: plan.send 4 : @pp number 0 %[[Y]] to 1 queue 1 waits [2]
+  func.func @stage0_prefill(%batch: !llm.batch) attributes {dist.stage = 0 : i64, llm.regime = "prefill"} {
+    %e = llm.embedding %batch, @table : tensor<?x4xf32> loc("e")
+    %t = dist.reduce_scatter_start %e over tp sum : tensor<?x4xf32> -> !dist.token<tensor<?x4xf32, #shard<axisarray[[1]]>>> loc("x")
+    %x = dist.wait %t : !dist.token<tensor<?x4xf32, #shard<axisarray[[1]]>>> -> tensor<?x4xf32, #shard<axisarray[[1]]>> loc("x")
+    %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x4xf32, #shard<axisarray[[1]]>> loc("n")
+    %y = llm.add %x, %n : tensor<?x4xf32, #shard<axisarray[[1]]>> loc("y")
+    %s = dist.send_start %y to 1 over pp : tensor<?x4xf32, #shard<axisarray[[1]]>> -> !dist.token loc("y")
+    dist.wait %s : !dist.token
+    return
+  }
+  // CHECK: plan.rank @rank3
+  // CHECK: %[[Y:.*]] = plan.buffer "y" tokens [4] split 0 : f32, 4 elements, 48 bytes {shards = 3 : i64}
+  // CHECK-NEXT: %[[A:.*]] = plan.buffer "y" tokens [4] replicated : f32, 4 elements, 112 bytes{{$}}
+  // CHECK-NEXT: %[[O:.*]] = plan.buffer "o" outputs [4] replicated : f32, 4 elements, 48 bytes{{$}}
+  // CHECK: plan.recv 0 : @pp number 0 from 0 -> %[[Y]] queue 1 "y"
+  // CHECK-NEXT: plan.all_gather 1 : @tp number 0 %[[Y]] -> %[[A]] queue 1 signals 0 "y"
+  // CHECK-NEXT: plan.select_rows 2 : %[[A]] -> %[[O]] waits [0] "o"
+  func.func @stage1_prefill(%batch: !llm.batch) attributes {dist.stage = 1 : i64, llm.regime = "prefill"} {
+    %r = dist.recv_start from 0 over pp : !dist.token<tensor<?x4xf32, #shard<axisarray[[1]]>>> loc("y")
+    %y = dist.wait %r : !dist.token<tensor<?x4xf32, #shard<axisarray[[1]]>>> -> tensor<?x4xf32, #shard<axisarray[[1]]>> loc("y")
+    %t = dist.all_gather_start %y over tp : tensor<?x4xf32, #shard<axisarray[[1]]>> -> !dist.token<tensor<?x4xf32>> loc("y")
+    %a = dist.wait %t : !dist.token<tensor<?x4xf32>> -> tensor<?x4xf32> loc("y")
+    %o = llm.select_outputs %a, %batch : tensor<?x4xf32> loc("o")
+    return
+  }
+}
+
+// -----
+
 // A GPU: types and bytes are those of the values, nothing is mapped, and caches smaller than 16 bytes lie apart.
 module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4 : i64, layers = 2 : i64, name = "tiny", parameters = 99 : i64, vocabulary = 8 : i64},
                    llm.limits = {kv_block = 1 : i64, max_batch = 1 : i64, max_sequence = 1 : i64, max_tokens = 3 : i64}, llm.target = "sm_90"} {

@@ -7,6 +7,14 @@
 // RUN: distc-opt %t/one.mlir > %t/one.in
 // RUN: cmp %t/one.in %t/one.out
 // RUN: distc-opt %t/errors.mlir -split-input-file -verify-diagnostics -partition-tensor-parallel
+// Sequence parallel: prefill alone is another program.
+// RUN: distc-opt %t/rows.mlir -partition-tensor-parallel=sequence-parallel=true | FileCheck %s --check-prefix=ROWS --implicit-check-not=shard.all --implicit-check-not=shard.reduce
+// RUN: distc-opt %t/rows-errors.mlir -split-input-file -verify-diagnostics -partition-tensor-parallel=sequence-parallel=true
+// RUN: distc-opt %t/layer.mlir -partition-tensor-parallel > %t/whole
+// RUN: distc-opt %t/layer.mlir -partition-tensor-parallel=sequence-parallel=true | cmp %t/whole -
+// RUN: sed 's/1x2/1x1/' %t/rows.mlir > %t/one-rows.mlir
+// RUN: distc-opt %t/one-rows.mlir > %t/one-rows.in
+// RUN: distc-opt %t/one-rows.mlir -partition-tensor-parallel=sequence-parallel=true | cmp %t/one-rows.in -
 // RUN: distc compile %fixtures/llama-gqa --tp 2 --emit=shard > %t/compiled
 // RUN: grep -c shard.all_reduce %t/compiled | FileCheck %s --check-prefix=REDUCES
 // RUN: grep -c shard.all_gather %t/compiled | FileCheck %s --check-prefix=GATHERS
@@ -144,6 +152,116 @@ func.func @whole_head(%batch: !llm.batch, %x: tensor<?x8xf32>) -> tensor<?xi32> 
   %ids = llm.sample %c, %batch : tensor<?x4x2xf32> -> tensor<?xi32>
   return %ids : tensor<?xi32>
 }
+
+//--- rows.mlir
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t [8, 8] f32 at 0 bytes 256
+llm.tensor @b [8] f32 at 0 bytes 32
+llm.param @table : tensor<8x8xf32> dims ["vocabulary", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+llm.param @norm : tensor<8xf32> dims ["hidden"] from [#llm.source<@b[8] [0:8]>]
+llm.param @up : tensor<8x8xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+llm.param @down : tensor<8x8xf32> dims ["hidden", "intermediate"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+
+// ROWS-LABEL: func.func @prefill
+// ROWS-SAME: (%[[B:.*]]: !llm.batch) -> (tensor<?xi32>, tensor<?x4xf32>)
+func.func @prefill(%batch: !llm.batch) -> (tensor<?xi32>, tensor<?x8xf32>) attributes {llm.regime = "prefill"} {
+  // The residual stream is scattered from the embedding on.
+  // ROWS-NEXT: %[[E:.*]] = llm.embedding %[[B]], @table : tensor<?x8xf32>
+  // ROWS-NEXT: %[[X:.*]] = shard.reduce_scatter %[[E]] on @mesh grid_axes = [1] scatter_axis = 0 : tensor<?x8xf32> -> tensor<?x8xf32, #shard<axisarray{{\[}}[1]]>>
+  // ROWS-NEXT: %[[L:.*]] = llm.layer 0 %[[X]] : tensor<?x8xf32, #shard<axisarray{{\[}}[1]]>>
+  // ROWS-NEXT: %[[M:.*]] = llm.rms_norm %[[L]], @norm {{.*}} : tensor<?x8xf32, #shard<axisarray{{\[}}[1]]>>
+  %e = llm.embedding %batch, @table : tensor<?x8xf32>
+  %x = llm.layer 0 %e : tensor<?x8xf32>
+  %m = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x8xf32>
+  // One gather serves both projections, whose products are split by columns as ever.
+  // ROWS-NEXT: %[[A:.*]] = shard.all_gather %[[M]] on @mesh grid_axes = [1] gather_axis = 0 : tensor<?x8xf32, #shard<axisarray{{\[}}[1]]>> -> tensor<?x8xf32>
+  // ROWS-NEXT: %[[G:.*]] = llm.linear %[[A]], @up : tensor<?x8xf32> -> tensor<?x4xf32>
+  // ROWS-NEXT: %[[U:.*]] = llm.linear %[[A]], @up : tensor<?x8xf32> -> tensor<?x4xf32>
+  // ROWS-NEXT: %[[H:.*]] = llm.glu silu %[[G]], %[[U]] : tensor<?x4xf32>
+  // ROWS-NEXT: %[[D:.*]] = llm.linear %[[H]], @down : tensor<?x4xf32> -> tensor<?x8xf32>
+  // ROWS-NEXT: %[[S:.*]] = shard.reduce_scatter %[[D]]
+  // ROWS-NEXT: %[[Y:.*]] = llm.add %[[L]], %[[S]] : tensor<?x8xf32, #shard<axisarray{{\[}}[1]]>>
+  %g = llm.linear %m, @up : tensor<?x8xf32> -> tensor<?x8xf32>
+  %u = llm.linear %m, @up : tensor<?x8xf32> -> tensor<?x8xf32>
+  %h = llm.glu silu %g, %u : tensor<?x8xf32>
+  %d = llm.linear %h, @down : tensor<?x8xf32> -> tensor<?x8xf32>
+  %y = llm.add %x, %d : tensor<?x8xf32>
+  // Outputs are chosen among all rows.
+  // ROWS-NEXT: %[[W:.*]] = shard.all_gather %[[Y]]
+  // ROWS-NEXT: %[[O:.*]] = llm.select_outputs %[[W]], %[[B]] : tensor<?x8xf32>
+  // ROWS-NEXT: llm.linear %[[O]], @table
+  // ROWS-NEXT: llm.top_candidates
+  // ROWS-NEXT: shard.all_gather {{.*}} : tensor<?x4x2xf32> -> tensor<?x4x2xf32>
+  // ROWS-NEXT: llm.sample
+  // ROWS-NEXT: return
+  %o = llm.select_outputs %y, %batch : tensor<?x8xf32>
+  %l = llm.linear %o, @table : tensor<?x8xf32> -> tensor<?x8xf32>
+  %c = llm.top_candidates %l, %batch count 2 vocabulary 8 : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %ids = llm.sample %c, %batch : tensor<?x4x2xf32> -> tensor<?xi32>
+  return %ids, %l : tensor<?xi32>, tensor<?x8xf32>
+}
+
+// A sum follows what it is added to; two sums have a choice, and share it with later users. What leaves is whole.
+// ROWS-LABEL: func.func @sums
+// ROWS-SAME: -> (tensor<?x8xf32>, tensor<?x8xf32>, tensor<?x8xf32>)
+// ROWS: %[[D:.*]] = llm.linear {{.*}}, @down
+// ROWS-NEXT: %[[R:.*]] = shard.all_reduce %[[D]]
+// ROWS-NEXT: %[[A:.*]] = llm.add %[[R]], %{{.*}} : tensor<?x8xf32>
+// ROWS-NEXT: %[[S:.*]] = shard.reduce_scatter %[[D]]
+// ROWS-NEXT: %[[B:.*]] = llm.add %[[S]], %[[S]] : tensor<?x8xf32, #shard
+// ROWS-NEXT: %[[C:.*]] = shard.all_gather %[[B]]
+// ROWS-NEXT: %[[E:.*]] = llm.add %[[C]], %[[A]] : tensor<?x8xf32>
+// ROWS-NEXT: return %[[E]], %[[C]], %[[R]]
+func.func @sums(%x: tensor<?x8xf32>) -> (tensor<?x8xf32>, tensor<?x8xf32>, tensor<?x8xf32>) attributes {llm.regime = "prefill"} {
+  %u = llm.linear %x, @up : tensor<?x8xf32> -> tensor<?x8xf32>
+  %d = llm.linear %u, @down : tensor<?x8xf32> -> tensor<?x8xf32>
+  %a = llm.add %d, %x : tensor<?x8xf32>
+  %b = llm.add %d, %d : tensor<?x8xf32>
+  %e = llm.add %b, %a : tensor<?x8xf32>
+  return %e, %b, %d : tensor<?x8xf32>, tensor<?x8xf32>, tensor<?x8xf32>
+}
+
+// Positions are those of all rows.
+// ROWS-LABEL: func.func @rotated
+// ROWS: %[[D:.*]] = llm.linear {{.*}}, @heads
+// ROWS-NEXT: %[[R:.*]] = shard.all_reduce %[[D]]
+// ROWS-NEXT: llm.rope %[[R]]
+llm.param @heads : tensor<4x2x8xf32> dims ["other", "head_dim", "intermediate"] from [#llm.source<@t[4, 2, 8] [0:4] [0:2] [0:8]>]
+llm.rope_table @rope [1.0] magnitude 1.0
+func.func @rotated(%batch: !llm.batch, %x: tensor<?x8xf32>) -> tensor<?x4x2xf32> attributes {llm.regime = "prefill"} {
+  %u = llm.linear %x, @up : tensor<?x8xf32> -> tensor<?x8xf32>
+  %d = llm.linear %u, @heads : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %r = llm.rope %d, %batch, @rope half : tensor<?x4x2xf32>
+  return %r : tensor<?x4x2xf32>
+}
+
+// Decode has too few rows to deal out, and what has no regime stays too.
+// ROWS-LABEL: func.func @decode
+// ROWS: shard.all_reduce
+// ROWS: llm.rms_norm {{.*}} : tensor<?x8xf32>
+func.func @decode(%batch: !llm.batch) -> tensor<?x8xf32> attributes {llm.regime = "decode"} {
+  %e = llm.embedding %batch, @table : tensor<?x8xf32>
+  %m = llm.rms_norm %e, @norm eps 1.0e-5 : tensor<?x8xf32>
+  return %m : tensor<?x8xf32>
+}
+
+//--- rows-errors.mlir
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t [8, 8] f32 at 0 bytes 256
+llm.param @up : tensor<8x8xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
+llm.param @table : tensor<8x4xf32> dims ["vocabulary", "hidden"] from [#llm.source<@t[8, 8] [0:8] [0:4]>]
+func.func @mixed(%batch: !llm.batch, %x: tensor<?x8xf32>) -> tensor<?x4xf32> attributes {llm.regime = "prefill"} {
+  %e = llm.embedding %batch, @table : tensor<?x4xf32>
+  %y = llm.layer 0 %e : tensor<?x4xf32>
+  %u = llm.linear %x, @up : tensor<?x8xf32> -> tensor<?x8xf32>
+  %v = llm.linear %y, @table : tensor<?x4xf32> -> tensor<?x8xf32>
+  %w = llm.glu silu %u, %v : tensor<?x8xf32>
+  %d = llm.linear %w, @down : tensor<?x8xf32> -> tensor<?x8xf32>
+  // expected-error @+1 {{'llm.add' op has no sharding rule for 'tensor<?x4xf32>' split along dimension 1 and 'tensor<?x8xf32, #shard<axisarray[[1]]>>' scattered by rows}}
+  %z = llm.add %u, %d : tensor<?x8xf32>
+  return %y : tensor<?x4xf32>
+}
+llm.param @down : tensor<8x8xf32> dims ["hidden", "intermediate"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
 
 //--- errors.mlir
 // expected-error @+1 {{expected 'shard.grid @mesh(shape = PPxTP)' in the module}}

@@ -69,6 +69,43 @@ func.func @gathered_type(%x: tensor<?x8xf32>) {
 
 // -----
 
+// What is scattered says so.
+func.func @scattered_type(%x: tensor<?x8xf32>) {
+  // expected-error @+1 {{expected a token of 'tensor<?x8xf32>' with an encoding, got '!dist.token<tensor<?x8xf32>>'}}
+  %t = dist.reduce_scatter_start %x over tp sum : tensor<?x8xf32> -> !dist.token<tensor<?x8xf32>>
+  %a = dist.wait %t : !dist.token<tensor<?x8xf32>> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+func.func @scattered_size(%x: tensor<?x8xf32>) {
+  // expected-error @+1 {{expected a token of 'tensor<?x8xf32>' with an encoding, got}}
+  %t = dist.reduce_scatter_start %x over tp sum : tensor<?x8xf32> -> !dist.token<tensor<?x4xf32, #shard<axisarray[[1]]>>>
+  %a = dist.wait %t : !dist.token<tensor<?x4xf32, #shard<axisarray[[1]]>>> -> tensor<?x4xf32, #shard<axisarray[[1]]>>
+  return
+}
+
+// -----
+
+func.func @dropped_scatter(%x: tensor<?x8xf32>) {
+  // expected-error @+1 {{starts a communication that nothing waits for}}
+  %t = dist.reduce_scatter_start %x over tp sum : tensor<?x8xf32> -> !dist.token<tensor<?x8xf32, #shard<axisarray[[1]]>>>
+  return
+}
+
+// -----
+
+// What is gathered is whole.
+func.func @gathered_rows(%x: tensor<?x8xf32, #shard<axisarray[[1]]>>) {
+  // expected-error @+1 {{expected a token of 'tensor<?x8xf32>', got}}
+  %t = dist.all_gather_start %x over tp : tensor<?x8xf32, #shard<axisarray[[1]]>> -> !dist.token<tensor<?x8xf32, #shard<axisarray[[1]]>>>
+  %a = dist.wait %t : !dist.token<tensor<?x8xf32, #shard<axisarray[[1]]>>> -> tensor<?x8xf32, #shard<axisarray[[1]]>>
+  return
+}
+
+// -----
+
 func.func @sent_type(%x: tensor<?x8xf32>) {
   // expected-error @+1 {{expected a token without a value, got '!dist.token<tensor<?x8xf32>>'}}
   %t = dist.send_start %x to 1 over pp : tensor<?x8xf32> -> !dist.token<tensor<?x8xf32>>

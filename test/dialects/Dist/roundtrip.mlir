@@ -24,6 +24,12 @@ func.func @pairs(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
   %r = dist.recv_start from 2 over pp : !dist.token<tensor<?x8xf32>>
   // CHECK: %[[Z:.*]] = dist.wait %[[R]]
   %z = dist.wait %r : !dist.token<tensor<?x8xf32>> -> tensor<?x8xf32>
+  // CHECK: %[[P:.*]] = dist.reduce_scatter_start %[[Z]] over tp sum : tensor<?x8xf32> -> {{.*}}<tensor<?x8xf32, #shard<axisarray{{\[}}[1]]>>>
+  %p = dist.reduce_scatter_start %z over tp sum : tensor<?x8xf32> -> !dist.token<tensor<?x8xf32, #shard<axisarray[[1]]>>>
+  %q = dist.wait %p : !dist.token<tensor<?x8xf32, #shard<axisarray[[1]]>>> -> tensor<?x8xf32, #shard<axisarray[[1]]>>
+  // CHECK: dist.all_gather_start %{{.*}} over tp : tensor<?x8xf32, #shard<axisarray{{\[}}[1]]>> -> {{.*}}<tensor<?x8xf32>>
+  %v = dist.all_gather_start %q over tp : tensor<?x8xf32, #shard<axisarray[[1]]>> -> !dist.token<tensor<?x8xf32>>
+  %w = dist.wait %v : !dist.token<tensor<?x8xf32>> -> tensor<?x8xf32>
   // CHECK: return %[[Z]]
   return %z : tensor<?x8xf32>
 }

@@ -273,3 +273,30 @@ func.func @sample(%batch: !llm.batch, %x: tensor<?x2x2xf32>) {
   %ids = llm.sample %x, %batch : tensor<?x2x2xf32> -> tensor<?xi32>
   return
 }
+
+// -----
+
+// Rows that are scattered over the ranks: not with whole ones, and not where all are needed.
+func.func @whole_and_scattered(%x: tensor<?x4xf32>, %y: tensor<?x4xf32, #shard<axisarray[[1]]>>) {
+  // expected-error @+1 {{failed to verify that all of {lhs, rhs, result} have same type}}
+  %z = "llm.add"(%x, %y) : (tensor<?x4xf32>, tensor<?x4xf32, #shard<axisarray[[1]]>>) -> tensor<?x4xf32>
+  return
+}
+
+// -----
+
+func.func @outputs_of_scattered(%batch: !llm.batch, %x: tensor<?x4xf32, #shard<axisarray[[1]]>>) {
+  // expected-error @+1 {{expected whole rows, got 'tensor<?x4xf32, #shard<axisarray[[1]]>>'}}
+  %y = llm.select_outputs %x, %batch : tensor<?x4xf32, #shard<axisarray[[1]]>>
+  return
+}
+
+// -----
+
+llm.tensor @t [4, 4] f32 at 0 bytes 64
+llm.param @w : tensor<4x4xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[4, 4] [0:4] [0:4]>]
+func.func @product_of_scattered(%x: tensor<?x4xf32, #shard<axisarray[[1]]>>) {
+  // expected-error @+1 {{expected whole rows, got 'tensor<?x4xf32, #shard<axisarray[[1]]>>'}}
+  %y = llm.linear %x, @w : tensor<?x4xf32, #shard<axisarray[[1]]>> -> tensor<?x4xf32>
+  return
+}
