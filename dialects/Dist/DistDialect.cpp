@@ -80,10 +80,6 @@ LogicalResult ChunkOp::verify() {
   return emitOpError() << "is chunk " << getChunk() << " of " << getChunks() << ", expected one of them";
 }
 
-LogicalResult ConcatOp::verify() {
-  return getParts().empty() ? emitOpError() << "has no parts, expected at least one" : success();
-}
-
 LogicalResult WaitOp::verify() {
   if (!getToken().getDefiningOp())
     return emitOpError() << "waits for a token that comes from outside, expected one that its function starts";

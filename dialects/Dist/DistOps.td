@@ -108,7 +108,6 @@ def Dist_ConcatOp : Op<Dist_Dialect, "concat", [Pure, SameOperandsAndResultType]
   let arguments = (ins Variadic<Dist_Value>:$parts);
   let results = (outs Dist_Value:$result);
   let assemblyFormat = "$parts attr-dict `:` type($result)";
-  let hasVerifier = 1;
 }
 
 def Dist_WaitOp : Op<Dist_Dialect, "wait", [MemoryEffects<[MemRead, MemWrite]>]> {

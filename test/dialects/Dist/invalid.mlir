@@ -149,3 +149,27 @@ func.func @element_type(%x: tensor<?x8xf64>) {
   %y = dist.wait %t : !dist.token<tensor<?x8xf64>> -> tensor<?x8xf64>
   return
 }
+
+// -----
+
+func.func @no_such_chunk(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  // expected-error @+1 {{is chunk 2 of 2, expected one of them}}
+  %c = dist.chunk %x 2 of 2 : tensor<?x8xf32>
+  return %c : tensor<?x8xf32>
+}
+
+// -----
+
+func.func @no_chunks(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  // expected-error @+1 {{is chunk 0 of 0, expected one of them}}
+  %c = dist.chunk %x 0 of 0 : tensor<?x8xf32>
+  return %c : tensor<?x8xf32>
+}
+
+// -----
+
+func.func @nothing() -> tensor<?x8xf32> {
+  // expected-error @+1 {{expected 1 or more operands, but found 0}}
+  %c = "dist.concat"() : () -> tensor<?x8xf32>
+  return %c : tensor<?x8xf32>
+}

@@ -30,6 +30,12 @@ func.func @pairs(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
   // CHECK: dist.all_gather_start %{{.*}} over tp : tensor<?x8xf32, #shard<axisarray{{\[}}[1]]>> -> {{.*}}<tensor<?x8xf32>>
   %v = dist.all_gather_start %q over tp : tensor<?x8xf32, #shard<axisarray[[1]]>> -> !dist.token<tensor<?x8xf32>>
   %w = dist.wait %v : !dist.token<tensor<?x8xf32>> -> tensor<?x8xf32>
+  // CHECK: %[[A:.*]] = dist.chunk %[[Z]] 0 of 2 : tensor<?x8xf32>
+  %c0 = dist.chunk %z 0 of 2 : tensor<?x8xf32>
+  // CHECK: %[[B:.*]] = dist.chunk %[[Z]] 1 of 2
+  %c1 = dist.chunk %z 1 of 2 : tensor<?x8xf32>
+  // CHECK: dist.concat %[[A]], %[[B]] : tensor<?x8xf32>
+  %c = dist.concat %c0, %c1 : tensor<?x8xf32>
   // CHECK: return %[[Z]]
   return %z : tensor<?x8xf32>
 }
