@@ -5,10 +5,13 @@
 #include "runtime/base/Laps.h"
 #include "runtime/base/Log.h"
 #include "runtime/base/System.h"
+#include "runtime/plan/Convert.h"
 #ifdef DISTC_HAVE_CUDA
 #include "runtime/backends/cuda/CudaBackend.h"
 #include "runtime/backends/cuda/Nccl.h"
 #endif
+
+#include <algorithm>
 
 namespace distc {
 
@@ -25,6 +28,15 @@ constexpr const char *kTargets =
 #endif
 
 } // namespace
+
+std::vector<float> toF32(const void *data, plan::DType dtype, size_t count) {
+  std::vector<float> out(count);
+  if (dtype == plan::DType::I32)
+    std::copy_n(static_cast<const int32_t *>(data), count, out.begin());
+  else if (count > 0) // an empty vector has no address
+    convert(data, dtype, 0, count, out.data(), plan::DType::F32);
+  return out;
+}
 
 std::string_view deviceTargets() {
 #ifdef DISTC_HAVE_CUDA

@@ -66,9 +66,15 @@ public:
   /// slot's queue 1. Else a micro-batch begins when the one before has ended.
   virtual bool isConcurrent() const { return false; }
 
+  /// The rows that a buffer has in this step, as f32, when what was executed before has been done.
+  virtual Result<std::vector<float>> read(uint32_t buffer) = 0;
+
   /// Bytes of the weights and activations that an instruction of the step touches; for the trace.
   virtual uint64_t bytesOf(uint32_t slot, const Instruction &instruction) const = 0;
 };
+
+/// `count` elements of a buffer, a float type or I32, as f32.
+std::vector<float> toF32(const void *data, plan::DType dtype, size_t count);
 
 /// What ranks of one process share of a target.
 struct Device {

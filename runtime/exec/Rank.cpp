@@ -110,10 +110,11 @@ Status Rank::step(uint32_t program, const std::vector<MicroBatch> &microBatches)
   auto begin = [&](uint32_t slot, const MicroBatch &batch) {
     return backend_->begin(slot, program, *batch.input, *batch.output).context(name());
   };
-  if (!backend_->isConcurrent() || (slots == 1 && !walked.overlapped)) {
+  // Who observes wants one thing after the other.
+  if (!backend_->isConcurrent() || options_.observer || (slots == 1 && !walked.overlapped)) {
     for (const MicroBatch &batch : microBatches) {
       DISTC_TRY(begin(0, batch));
-      DISTC_TRY(walkAlone(walked, 0));
+      DISTC_TRY(walkAlone(walked, program));
     }
     return {};
   }
@@ -124,10 +125,15 @@ Status Rank::step(uint32_t program, const std::vector<MicroBatch> &microBatches)
 
 // One thread walks both queues: the order of the program is a valid order (runtime/schema/plan.fbs, Instruction), so
 // events need no waiting.
-Status Rank::walkAlone(const WalkProgram &program, uint32_t slot) {
-  for (const Instruction &instruction : program.instructions)
-    DISTC_TRY(execute(slot, instruction));
-  return end(slot);
+Status Rank::walkAlone(const WalkProgram &walked, uint32_t program) {
+  for (const Instruction &instruction : walked.instructions) {
+    DISTC_TRY(execute(0, instruction));
+    if (options_.observer)
+      DISTC_TRY(options_.observer
+                    ->executed(plan_, program, instruction.index, [this](uint32_t b) { return backend_->read(b); })
+                    .context(name()));
+  }
+  return end(0);
 }
 
 Status Rank::walkTogether(const WalkProgram &program, uint32_t slots) {

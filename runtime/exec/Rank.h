@@ -1,6 +1,7 @@
 // Rank: one rank of a plan set with everything that is its own: plan, backend, communicator, threads.
 #pragma once
 
+#include "distc/Runner.h"
 #include "runtime/backends/Backend.h"
 #include "runtime/exec/Trace.h"
 #include "runtime/exec/Walk.h"
@@ -17,6 +18,7 @@ struct RankOptions {
   uint32_t device = 0;                            // Device::index
   const std::atomic<bool> *interrupted = nullptr; // ends a step between two instructions
   Trace *trace = nullptr;
+  StepObserver *observer = nullptr;
 };
 
 /// A micro-batch of a step, and where its results go.
@@ -48,7 +50,7 @@ private:
   void start(std::function<Status()> work);
   Status load(const SourceFiles &files, const LoadOptions &options);
   Status step(uint32_t program, const std::vector<MicroBatch> &microBatches);
-  Status walkAlone(const WalkProgram &program, uint32_t slot);
+  Status walkAlone(const WalkProgram &walked, uint32_t program);
   Status walkTogether(const WalkProgram &program, uint32_t slots);
   Status execute(uint32_t slot, const Instruction &instruction);
   Status end(uint32_t slot);

@@ -116,13 +116,13 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   for (size_t r = 0; r < placement.places.size(); ++r) {
     const Placement::Place &place = placement.places[r];
     const RankOptions rank{place.threads, placement.shares[place.share].device.index, options.interrupted,
-                           state->trace.get()};
+                           state->trace.get(), options.observer};
     state->ranks.push_back(std::make_unique<Rank>(*place.plan, std::move(communicators[r]), rank));
   }
 
   std::atomic<uint64_t> loaded{0};
   // Weights that do not all fit are better read as they are used.
-  const LoadOptions load{options.randomSeed, mapped <= left, &loaded, options.interrupted};
+  const LoadOptions load{options.randomSeed, mapped <= left, &loaded, options.interrupted, options.observer != nullptr};
   state->working = true;
   DISTC_TRY(loadAll(state->ranks, sources, load, options));
   state->working = false;

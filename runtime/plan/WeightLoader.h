@@ -26,6 +26,7 @@ struct LoadOptions {
   bool prefault = true;                           // bring mapped weights into memory now, not at the first step
   std::atomic<uint64_t> *loadedBytes = nullptr;   // counts weight bytes as they are ready
   const std::atomic<bool> *interrupted = nullptr; // ends the load with Code::Cancelled
+  bool observed = false;                          // every instruction is to write its result, as an observer expects it
 };
 
 class RankWeights {

@@ -8,11 +8,14 @@ namespace distc {
 Status runGenerate(const Options &options);
 Status runLogits(const Options &options);
 Status runBench(const Options &options);
+/// A failure if a value differs.
+Status runDiff(const Options &options);
 /// A process that is not the first: runs its rank in whatever the first does.
 Status runServe(const Options &options);
 
 /// Runner::open, with progress on stderr when that is a terminal.
 Result<std::unique_ptr<Runner>> openRunner(const Options &options);
+Result<std::unique_ptr<Runner>> openRunner(const std::string &directory, RunnerOptions runner);
 
 /// Writes to stdout and flushes; FailedPrecondition if it is closed.
 Status print(const std::string &text);

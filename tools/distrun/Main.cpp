@@ -32,7 +32,10 @@ Status print(const std::string &text) {
 }
 
 Result<std::unique_ptr<Runner>> openRunner(const Options &options) {
-  RunnerOptions runner = options.runner;
+  return openRunner(options.directory, options.runner);
+}
+
+Result<std::unique_ptr<Runner>> openRunner(const std::string &directory, RunnerOptions runner) {
   runner.interrupted = &interrupted;
   if (isatty(STDERR_FILENO) && (!runner.processes || runner.processes->rank() == 0))
     runner.loadProgress = [last = -1](uint64_t done, uint64_t total) mutable {
@@ -40,7 +43,7 @@ Result<std::unique_ptr<Runner>> openRunner(const Options &options) {
       if (std::exchange(last, percent) != percent)
         std::fprintf(stderr, "\rloading weights: %d%%%s", percent, done >= total ? "\n" : "");
     };
-  return Runner::open(options.directory, runner);
+  return Runner::open(directory, runner);
 }
 
 Status runServe(const Options &options) {
@@ -68,6 +71,8 @@ static Status run(const Options &options) {
     return runLogits(options);
   case Command::Bench:
     return runBench(options);
+  case Command::Diff:
+    return runDiff(options);
   }
   return internal("unknown command");
 }

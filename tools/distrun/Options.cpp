@@ -96,6 +96,17 @@ std::vector<Flag> commandFlags(Command command, Options &o) {
             {"--repeat", "R", "measured runs, after one that warms up (default 3)",
              number<uint32_t>(o.repeat, 1, 1 << 20), "a number of at least 1"},
             {"--json", nullptr, "print one JSON object", flag(o.json)}};
+  if (command == Command::Diff)
+    return {{"--prompt", "TEXT", "the prompt", [&o](const std::string &v) { return o.prompts.assign(1, v), true; }},
+            {"--tokens", "IDS", "the prompt as token ids separated by commas", setTokens, ids},
+            {"--new-tokens", "N", "decode steps to compare after the prompt's, with the ids that A samples (default 0)",
+             number<uint32_t>(o.newTokens, 0, many), "a number of at least 0"},
+            {"--tolerance", "R",
+             "relative difference of a value that is none (default 1e-4, or 2e-2 where\n"
+             "activations of A or B are BF16 or F16)",
+             [&o](const std::string &v) { return parseNumber<double>(v, o.tolerance.emplace(), 0, 1e9); },
+             "a number of at least 0"},
+            {"-v", nullptr, "print the largest differences, and what was not compared", flag(o.verbose)}};
   return {
       {"--prompt", "TEXT", "the prompt", [&o](const std::string &v) { return o.prompts.assign(1, v), true; }},
       {"--tokens", "IDS", "the prompt as token ids separated by commas", setTokens, ids},
@@ -138,12 +149,13 @@ std::string describe(const std::vector<Flag> &flags) {
 
 const char *const kMainHelp = R"(usage: distrun COMMAND DIR [options]
 
-Runs a plan set that distc compiled. DIR is its folder.
+Runs a plan set that distc compiled. DIR is its folder; diff takes two.
 
 commands:
   generate   generate text from prompts
   logits     write the logits after each of some tokens
   bench      measure speed
+  diff       compare two plan sets of one model, value by value
 
   distrun COMMAND --help    the options of a command
   distrun --version         the version
@@ -156,10 +168,13 @@ std::string commandHelp(const std::string &name, const std::vector<Flag> &own, c
       name == "generate" ? "Streams the new text of a prompt to stdout, greedily unless --temperature is "
                            "more than 0.\nExactly one of --prompt, --tokens and --prompts is needed."
       : name == "logits" ? "Writes the logits after each token."
+      : name == "diff"   ? "Runs both plan sets over the same tokens, compares every value of the unsharded model, put "
+                           "together\nfrom the ranks that hold it, and names the first that differs. Exit code: 0 none "
+                           "does, 1 one does.\nExactly one of --prompt and --tokens is needed."
                          : "Measures prefill and decode with random tokens, ignoring the end of generation:"
                            "\nmedian (min to max) of the runs, and the machine's read bandwidth.";
-  return "usage: distrun " + name + " DIR [options]\n\n" + about + "\n\noptions:\n" + describe(own) +
-         "\ncommon options:\n" + describe(common);
+  return "usage: distrun " + name + (name == "diff" ? " DIR_A DIR_B" : " DIR") + " [options]\n\n" + about +
+         "\n\noptions:\n" + describe(own) + "\ncommon options:\n" + describe(common);
 }
 
 Status usage(const std::string &what, const std::string &command = "") {
@@ -167,6 +182,14 @@ Status usage(const std::string &what, const std::string &command = "") {
 }
 
 Status checkTogether(const Options &o) {
+  if (o.command == Command::Diff) {
+    if (int(!o.prompts.empty()) + int(o.hasTokens) != 1)
+      return usage("expected exactly one of --prompt and --tokens", "diff");
+    if (o.launcher)
+      return usage("--ranks: diff runs all ranks in one process; expected threads, device or gpus", "diff");
+    if (!o.runner.traceFile.empty())
+      return usage("--trace: diff writes no trace", "diff");
+  }
   if (o.command != Command::Generate)
     return {};
   if (int(!o.prompts.empty()) + int(o.hasTokens) + int(!o.promptsFile.empty()) != 1)
@@ -183,7 +206,7 @@ Status checkTogether(const Options &o) {
 Result<Options> parseOptions(const std::vector<std::string> &arguments) {
   Options o;
   if (arguments.empty())
-    return usage("no command, expected generate, logits or bench");
+    return usage("no command, expected generate, logits, bench or diff");
   const std::string &name = arguments[0];
   if (name == "--help" || name == "-h") {
     o.helpText = kMainHelp;
@@ -193,10 +216,13 @@ Result<Options> parseOptions(const std::vector<std::string> &arguments) {
     o.command = Command::Version;
     return o;
   }
-  if (name == "generate" || name == "logits" || name == "bench")
-    o.command = name == "generate" ? Command::Generate : name == "logits" ? Command::Logits : Command::Bench;
+  if (name == "generate" || name == "logits" || name == "bench" || name == "diff")
+    o.command = name == "generate" ? Command::Generate
+                : name == "logits" ? Command::Logits
+                : name == "bench"  ? Command::Bench
+                                   : Command::Diff;
   else
-    return usage("unknown command '" + name + "', expected generate, logits or bench");
+    return usage("unknown command '" + name + "', expected generate, logits, bench or diff");
   std::vector<Flag> own = commandFlags(o.command, o), common = commonFlags(o);
   auto find = [&](const std::string &flagName) -> Flag * {
     for (auto *list : {&own, &common})
@@ -213,9 +239,12 @@ Result<Options> parseOptions(const std::vector<std::string> &arguments) {
       return help;
     }
     if (argument.size() < 2 || argument[0] != '-') {
-      if (!o.directory.empty() || argument.empty())
-        return usage("unexpected argument '" + argument + "', expected one folder", name);
-      o.directory = argument;
+      std::string &place = o.command == Command::Diff && !o.directory.empty() ? o.other : o.directory;
+      if (!place.empty() || argument.empty())
+        return usage("unexpected argument '" + argument + "', expected " +
+                         (o.command == Command::Diff ? "two folders" : "one folder"),
+                     name);
+      place = argument;
       continue;
     }
     const size_t equals = argument.starts_with("--") ? argument.find('=') : std::string::npos;
@@ -239,6 +268,8 @@ Result<Options> parseOptions(const std::vector<std::string> &arguments) {
   }
   if (o.directory.empty())
     return usage("no folder of a plan set", name);
+  if (o.command == Command::Diff && o.other.empty())
+    return usage("no second folder of a plan set to compare with", name);
   for (const Flag &f : own)
     if (f.required && !f.seen)
       return usage(std::string(f.name) + " is missing", name);

@@ -10,12 +10,12 @@
 
 namespace distc {
 
-enum class Command { Help, Version, Generate, Logits, Bench };
+enum class Command { Help, Version, Generate, Logits, Bench, Diff };
 
 struct Options {
   Command command = Command::Help;
-  std::string helpText; // what --help prints, for Command::Help
-  std::string directory;
+  std::string helpText;  // what --help prints, for Command::Help
+  std::string directory; // of diff: A
   RunnerOptions runner;
   std::optional<Launcher> launcher; // each rank is a process, and this is one of them
   // generate
@@ -29,8 +29,12 @@ struct Options {
   // logits
   std::string output;
   // bench
-  uint32_t promptTokens = 0, newTokens = 0, batch = 0, repeat = 3;
+  uint32_t promptTokens = 0, newTokens = 0 /* of diff, too */, batch = 0, repeat = 3;
   bool json = false;
+  // diff
+  std::string other;               // the folder that is compared with, B
+  std::optional<double> tolerance; // of relative differences; none: by the plans' types
+  bool verbose = false;
 };
 
 /// `arguments`: without the program's name. Every failure is a usage error.

@@ -79,6 +79,11 @@ Status CpuBackend::execute(uint32_t slot, const Instruction &instruction) {
 
 Status CpuBackend::end(uint32_t slot) { return runs_[slot].communicator.settle(nullptr); }
 
+Result<std::vector<float>> CpuBackend::read(uint32_t buffer) {
+  const BufferView view = runs_[0].buffer(buffer);
+  return toF32(view.data, view.dtype, static_cast<size_t>(view.elements()));
+}
+
 uint64_t CpuBackend::bytesOf(uint32_t slot, const Instruction &instruction) const {
   const CpuRun &run = runs_[slot];
   const Operands operands = operandsOf(*instruction.record);

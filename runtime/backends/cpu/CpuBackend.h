@@ -57,6 +57,7 @@ public:
   Status execute(uint32_t slot, const Instruction &instruction) override;
   Status end(uint32_t slot) override; // handlers leave nothing outstanding but messages
   bool isConcurrent() const override { return true; }
+  Result<std::vector<float>> read(uint32_t buffer) override;
   uint64_t bytesOf(uint32_t slot, const Instruction &instruction) const override;
 
 private:

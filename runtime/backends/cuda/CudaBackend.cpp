@@ -34,6 +34,7 @@ CudaBackend::~CudaBackend() {
 
 Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCudaSupport(plan_));
+  observed_ = options.observed;
   const std::string name = "rank " + std::to_string(plan_.mesh()->rank()), rank = name + ": ";
   Laps laps;
   DISTC_TRY(cuda::useDevice(deviceIndex_).context(name)); // all work of this rank is its thread's
@@ -54,7 +55,8 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_ASSIGN(batch_, cuda::Memory::allocate(Kind::Device, batchBytes, rank + "batch"));
   DISTC_ASSIGN(batchHost_, cuda::Memory::allocate(Kind::Pinned, batchBytes, rank + "batch"));
   DISTC_ASSIGN(ids_, cuda::Memory::allocate(Kind::Pinned, outputs * sizeof(int32_t), rank + "ids"));
-  fusions_ = findFusions(plan_);
+  if (!observed_)
+    fusions_ = findFusions(plan_);
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
   DISTC_TRY(cuda::check(cudaMemsetAsync(kv_.data(), 0, ledger.kv(), stream_), "clear the KV cache").context(name));
   DISTC_TRY(loadTables().context(name));
@@ -86,7 +88,7 @@ Status CudaBackend::createStages() {
                         "read the device"));
   for (const plan::Program *program : *plan_.programs()) {
     std::optional<CudaStages> &stages = programStages_.emplace_back();
-    if (!program->schedule())
+    if (!program->schedule() || observed_)
       continue;
     if (program->schedule()->sms() > uint32_t(sms_))
       return failedPrecondition("the tile schedule is for " + std::to_string(program->schedule()->sms()) +
@@ -147,7 +149,7 @@ Status CudaBackend::copySmall(const void *from, void *to, size_t bytes, const ch
 
 Status CudaBackend::chooseMode(uint32_t program) {
   mode_ = Mode::Launch;
-  if (cuda::synchronous()) // an instruction's fault is to be seen as it ends
+  if (observed_ || cuda::synchronous()) // an instruction's fault is to be seen as it ends
     return {};
   // Logits go to where the host says, and not all that ranks exchange can be left to the device.
   const size_t tokens = input_->batch->tokens.size(), outputs = input_->batch->outputs.size();
@@ -245,6 +247,17 @@ cuda::KvView CudaBackend::cache(uint32_t index) const {
 cuda::BatchView CudaBackend::batch(const View &rows) const {
   return {device_.blockTables, plan_.kv()->blocks_per_sequence(), device_.sequenceOf + rows.first,
           device_.positions + rows.first};
+}
+
+Result<std::vector<float>> CudaBackend::read(uint32_t index) {
+  const View view = buffer(index);
+  const auto count = static_cast<size_t>(view.elements());
+  std::vector<std::byte> bytes(count * dtypeBytes(view.dtype));
+  DISTC_TRY(communicator_.settle(stream_)); // a peer that has failed must not keep us waiting
+  DISTC_TRY(cuda::check(cudaMemcpyAsync(bytes.data(), view.data, bytes.size(), cudaMemcpyDeviceToHost, stream_),
+                        "read a buffer"));
+  DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "read a buffer"));
+  return toF32(bytes.data(), view.dtype, count);
 }
 
 uint64_t CudaBackend::bytesOf(uint32_t, const Instruction &instruction) const {

@@ -52,6 +52,7 @@ public:
   Status begin(uint32_t slot, uint32_t program, const StepInput &input, StepOutput &output) override;
   Status execute(uint32_t slot, const Instruction &instruction) override;
   Status end(uint32_t slot) override;
+  Result<std::vector<float>> read(uint32_t buffer) override;
   uint64_t bytesOf(uint32_t slot, const Instruction &instruction) const override;
 
 private:
@@ -131,6 +132,7 @@ private:
   std::map<std::tuple<uint32_t, size_t, size_t>, Graph> graphs_; // by program, number of tokens and of outputs
   Graph *graph_ = nullptr;
   Mode mode_ = Mode::Launch;
+  bool observed_ = false; // no stages, fusions and graphs, which keep values to themselves
   const plan::Program *program_ = nullptr;
   const StepInput *input_ = nullptr;
   StepOutput *output_ = nullptr;

@@ -19,6 +19,21 @@ namespace distc {
 
 class Processes;
 
+namespace plan {
+struct Plan;
+}
+
+/// Sees every instruction of the ranks of this process, with what it has computed.
+class StepObserver {
+public:
+  virtual ~StepObserver() = default;
+  /// The rows that a buffer of the rank has in this step, as f32; only valid during the call.
+  using Read = std::function<Result<std::vector<float>>(uint32_t buffer)>;
+  /// On the rank's thread, after instruction `index` of a program: ranks call it at the same time. A failure ends the
+  /// step.
+  virtual Status executed(const plan::Plan &plan, uint32_t program, uint32_t index, const Read &read) = 0;
+};
+
 /// What the ranks of one process run on.
 enum class RankKind {
   Automatic, // the CPU as Threads; GPUs as Gpus where there is one for each of several ranks, else as Device
@@ -37,6 +52,7 @@ struct RunnerOptions {
   std::string traceFile; // Chrome trace of every step, written on destruction; of processes FILE.rankN; empty: none
   const std::atomic<bool> *interrupted = nullptr; // polled; a step in flight then ends with Code::Cancelled
   std::function<void(uint64_t done, uint64_t total)> loadProgress; // bytes of weights
+  StepObserver *observer = nullptr; // outlives the runner; on a GPU, instructions are then run one by one
 };
 
 /// What a user of plans needs to know of them. Sizes in tokens unless said.

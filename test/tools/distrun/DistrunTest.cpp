@@ -37,6 +37,13 @@ TEST(Distrun, UsageErrorsAreOneLineAndExitWith2) {
       {"generate D --prompt", "--prompt needs a value"},
       {"generate D --prompt x --ranks frob", "--ranks is 'frob', expected threads, device, gpus, mpi or env"},
       {"logits D --tokens 1", "-o is missing"},
+      {"diff A", "no second folder"},
+      {"diff A B", "exactly one of --prompt and --tokens"},
+      {"diff A B C --tokens 1", "unexpected argument 'C', expected two folders"},
+      {"diff A B --tokens 1 --tolerance -1", "--tolerance is '-1', expected a number of at least 0"},
+      {"diff A B --tokens 1 --tolerance nan", "--tolerance is 'nan', expected"},
+      {"diff A B --tokens 1 --ranks mpi", "--ranks: diff runs all ranks in one process"},
+      {"diff A B --tokens 1 --trace f", "--trace: diff writes no trace"},
       {"bench D --prompt-tokens 1 --batch 1", "--new-tokens is missing"},
   };
   for (const auto &[arguments, expected] : cases) {
@@ -51,7 +58,7 @@ TEST(Distrun, UsageErrorsAreOneLineAndExitWith2) {
 
 TEST(Distrun, HelpAndVersion) {
   EXPECT_EQ(run("--version").output.rfind("distrun ", 0), 0u);
-  for (const char *command : {"", "generate", "logits", "bench"}) {
+  for (const char *command : {"", "generate", "logits", "bench", "diff"}) {
     const Outcome o = run(std::string(command) + " --help", "2>/dev/null");
     EXPECT_EQ(o.code, 0);
     EXPECT_THAT(o.output, testing::HasSubstr("usage: distrun"));
