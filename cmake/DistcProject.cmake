@@ -20,8 +20,8 @@ endif()
 find_package(Threads REQUIRED)
 add_compile_definitions(DISTC_VERSION="${PROJECT_VERSION}")
 
-if(DISTC_SANITIZE)
-  add_compile_options(-fsanitize=${DISTC_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+if(DISTC_SANITIZE) # -g1: a report needs lines, no more
+  add_compile_options(-fsanitize=${DISTC_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${DISTC_SANITIZE})
 endif()
 
