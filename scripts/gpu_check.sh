@@ -18,7 +18,7 @@ end_to_end() { # NAME COMMAND...
     "$@" "golden-$fixture" check_golden.py "$data/fixtures/$fixture" "${meshes[@]}"
   done
   for fixture in "${fixtures[@]}"; do
-    "$@" "scattered-$fixture" check_golden.py --sequence-parallel "$data/fixtures/$fixture" 2x1 4x1 2x2 4x3
+    "$@" "scattered-$fixture" check_golden.py --with=--sequence-parallel "$data/fixtures/$fixture" 2x1 4x1 2x2 4x3
   done
   "$@" scattered check_sequence_parallel.py $data/fixtures/qwen2 2x1 4x1 8x1 4x3
   "$@" stories check_story.py $story/stories260K-f32.gguf $story/expected-greedy-runc-200.txt 1x1 2x1 4x1 2x2

@@ -66,7 +66,7 @@ public:
   /// slot's queue 1. Else a micro-batch begins when the one before has ended.
   virtual bool isConcurrent() const { return false; }
 
-  /// The rows that a buffer has in this step, as f32, when what was executed before has been done.
+  /// The rows that a buffer has in slot 0, as f32, when what was executed before has been done.
   virtual Result<std::vector<float>> read(uint32_t buffer) = 0;
 
   /// Bytes of the weights and activations that an instruction of the step touches; for the trace.

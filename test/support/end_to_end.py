@@ -22,7 +22,7 @@ class Check:
         parser.add_argument("--target", choices=BOUNDS, default="cpu")
         parser.add_argument("--plans", type=Path, help="where plan sets are put; default: a temporary folder")
         parser.add_argument("--only", choices=("compile", "run"))
-        parser.add_argument("--sequence-parallel", action="store_true", help="compile with --sequence-parallel")
+        parser.add_argument("--with", dest="flags", default="", help="compile with these flags too")
         for name, many in positionals:
             parser.add_argument(name, nargs="+" if many else None)
         self.options = parser.parse_args()
@@ -35,8 +35,8 @@ class Check:
     def plans(self, name, model, mesh, *flags):
         """The plan set of a model on a mesh "TPxPP"."""
         tp, pp = mesh.split("x")
-        if self.options.sequence_parallel:
-            name, flags = f"{name}.sp", [*flags, "--sequence-parallel"]
+        name += self.options.flags.replace(" ", "")
+        flags = [*flags, *self.options.flags.split()]
         out = self.folder / f"{name}.tp{tp}pp{pp}"
         if self.compiles:
             command = ["distc", "compile", model, "--target", self.options.target, "--tp", tp, "--pp", pp, "-o", out, *flags]
