@@ -5,6 +5,7 @@
 #include "runtime/comm/InProcess.h"
 #include "runtime/comm/Messages.h"
 #include "runtime/comm/Processes.h"
+#include "runtime/comm/Slowed.h"
 
 #include <algorithm>
 
@@ -190,8 +191,17 @@ Result<std::vector<Communicators>> connectRanks(const Placement &placement, Plan
                                    slots};
   if (placement.devices == 1) {
     auto communicators = connectInProcess(groups, inProcess);
-    for (size_t c = 0; c < communicators.size(); ++c)
-      result[c / slots].push_back(std::move(communicators[c]));
+    for (size_t c = 0; c < communicators.size(); ++c) {
+      const size_t rank = c / slots;
+      if (options.link) {
+        std::vector<size_t> members;
+        for (const CommGroup &group : groups[rank])
+          members.push_back(group.ranks.size());
+        communicators[c] =
+            slowDown(std::move(communicators[c]), options.link->latencySeconds, options.link->bytesPerSecond, members);
+      }
+      result[rank].push_back(std::move(communicators[c]));
+    }
     return result;
   }
   const auto world = std::make_shared<World>(inProcess);

@@ -58,6 +58,8 @@ bool parseRanks(const std::string &text, Options &o) {
   return true;
 }
 
+LinkSpeed &linkOf(Options &o) { return o.runner.link ? *o.runner.link : o.runner.link.emplace(); }
+
 std::vector<Flag> commonFlags(Options &options) {
   RunnerOptions &o = options.runner;
   return {
@@ -95,6 +97,24 @@ std::vector<Flag> commandFlags(Command command, Options &o) {
             {"--batch", "B", "prompts at once", number<uint32_t>(o.batch, 1, 1 << 20), "a number of at least 1", true},
             {"--repeat", "R", "measured runs, after one that warms up (default 3)",
              number<uint32_t>(o.repeat, 1, 1 << 20), "a number of at least 1"},
+            {"--link-latency", "US",
+             "ranks that are threads: each collective takes this many microseconds more, as over a\n"
+             "slower link (default 0)",
+             [&o](const std::string &v) {
+               double us = 0;
+               const bool good = parseNumber<double>(v, us, 0, 1e6);
+               linkOf(o).latencySeconds = us / 1e6;
+               return good;
+             },
+             "microseconds, 0 to 1000000"},
+            {"--link-bandwidth", "GB/S", "likewise as long as over a link of so many 10^9 bytes per second",
+             [&o](const std::string &v) {
+               double gbs = 0;
+               const bool good = parseNumber<double>(v, gbs, 1e-6, 1e6);
+               linkOf(o).bytesPerSecond = gbs * 1e9;
+               return good;
+             },
+             "a number of at least 1e-6"},
             {"--json", nullptr, "print one JSON object", flag(o.json)}};
   if (command == Command::Diff)
     return {{"--prompt", "TEXT", "the prompt", [&o](const std::string &v) { return o.prompts.assign(1, v), true; }},

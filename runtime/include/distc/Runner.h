@@ -42,13 +42,20 @@ enum class RankKind {
   Gpus,      // a GPU for each
 };
 
+struct LinkSpeed {
+  double latencySeconds = 0, bytesPerSecond = 1e15; // a second of each member's, in each direction
+};
+
 struct RunnerOptions {
   RankKind ranks = RankKind::Automatic;
   Processes *processes = nullptr;     // one for each rank; they outlive the runner. Null: all ranks are in this process
   std::string weights;                // folder or file that the checkpoint lies in now; empty: as the plan says
   std::optional<uint64_t> randomSeed; // random weights instead of the checkpoint's
   uint32_t threadsPerRank = 0;        // 0: cores / ranks, at least 1
-  double timeoutSeconds = 60;         // how long a rank waits for its peers before the step fails
+  /// Collectives of ranks that are threads take at least as long as over such a link: to try schedules. none: they do
+  /// not.
+  std::optional<LinkSpeed> link;
+  double timeoutSeconds = 60; // how long a rank waits for its peers before the step fails
   std::string traceFile; // Chrome trace of every step, written on destruction; of processes FILE.rankN; empty: none
   const std::atomic<bool> *interrupted = nullptr; // polled; a step in flight then ends with Code::Cancelled
   std::function<void(uint64_t done, uint64_t total)> loadProgress; // bytes of weights

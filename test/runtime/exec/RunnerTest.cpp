@@ -59,6 +59,29 @@ TEST_F(Runners, Info) {
   EXPECT_EQ(info.kvBytesPerToken, (std::map<uint32_t, uint64_t>{{5, 2 * 2 * 2 * 8 * 4}}));
 }
 
+// At least as long as its collectives over the link that is asked for, with the same results.
+TEST_F(Runners, ASlowerLinkChangesNothingButTime) {
+  TinyModel model(seed, {.tp = 2, .scattered = true});
+  const Batch batch = prompt();
+  auto at = [&](std::optional<LinkSpeed> link) {
+    RunnerOptions slower;
+    slower.link = link;
+    auto runner = open(model, slower);
+    EXPECT_TRUE(runner.ok()) << runner.status().message();
+    const auto begin = std::chrono::steady_clock::now();
+    auto result = (*runner)->step(batch);
+    EXPECT_TRUE(result.ok()) << result.status().message();
+    return std::pair(result->logits, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  };
+  const auto [expected, fast] = at({});
+  const auto [logits, seconds] = at(LinkSpeed{.latencySeconds = .01, .bytesPerSecond = 1e9});
+  EXPECT_EQ(logits, expected);
+  EXPECT_GT(seconds, 8 * .01); // embedding, two attentions, two scatters and gathers, candidates
+  // A reduced vector of 32 f32 for each token: of two members each passes on as much as it has.
+  const auto slow = at(LinkSpeed{.latencySeconds = 0, .bytesPerSecond = 32 * 4 * double(batch.tokens.size()) / .02});
+  EXPECT_GT(slow.second, 3 * .02);
+}
+
 TEST_F(Runners, WithoutLogitsTheIdsAreTheSame) {
   TinyModel model(seed, {.tp = 2});
   auto runner = open(model);
