@@ -1,4 +1,4 @@
-# Writes OUTPUT, a C++ header with the JSON files of models/families and models/shapes as string literals, so that the
+# Writes OUTPUT, a C++ header with the JSON files under models/ as string literals, so that the
 # compiler is one file that works anywhere. Run as a script: cmake -DMODELS=… -DOUTPUT=… -P EmbedModels.cmake
 function(embed variable folder)
   file(GLOB files "${MODELS}/${folder}/*.json")
@@ -17,5 +17,6 @@ endfunction()
 set(text "#pragma once\n#include <string_view>\nnamespace distc::import {\nstruct EmbeddedFile {\n  std::string_view name, text;\n};\n")
 embed(kEmbeddedFamilies families)
 embed(kEmbeddedShapes shapes)
+embed(kEmbeddedMachines machines)
 string(APPEND text "} // namespace distc::import\n")
 file(WRITE "${OUTPUT}" "${text}")

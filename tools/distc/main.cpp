@@ -1,7 +1,8 @@
-// distc: compiles models to plan sets, and shows and verifies plan sets.
+// distc: compiles models to plan sets, and shows, verifies and simulates plan sets.
 #include "runtime/verify/Inspect.h"
 #include "runtime/verify/Verify.h"
 #include "tools/distc/Compile.h"
+#include "tools/distc/Simulate.h"
 
 #include <CLI/CLI.hpp>
 
@@ -17,6 +18,7 @@ using namespace distc;
 namespace {
 
 constexpr int kUsage = 2;
+const std::string kCommands = "compile, verify, inspect or simulate";
 
 int report(const Status &status) {
   if (status.ok())
@@ -83,6 +85,19 @@ void addCompile(CLI::App &app, CompileOptions &options) {
   command->footer("Example: distc compile SmolLM2-135M-Instruct.Q4_1.gguf --tp 2 --pp 2 -o smollm2.tp2pp2");
 }
 
+CLI::App *addSimulate(CLI::App &app, SimulateCommand &command) {
+  CLI::App *simulate = app.add_subcommand("simulate", "Predict how fast a plan set runs on a machine");
+  simulate->add_option("DIR", command.directory, "Folder of the plan set")->required();
+  simulate->add_option("--machine", command.machine, "A name from models/machines, or a file of that form")->required();
+  simulate->add_option("--batch", command.batch, "Prompts at once")->capture_default_str();
+  simulate->add_option("--prompt-tokens", command.promptTokens, "Tokens of each prompt")->capture_default_str();
+  simulate->add_option("--new-tokens", command.newTokens, "Tokens to generate after each prompt")
+      ->capture_default_str();
+  simulate->add_flag("--json", command.json, "As one JSON object");
+  simulate->add_option("--trace", command.trace, "Write a Chrome trace of prefill and the first decode step");
+  return simulate;
+}
+
 Status verifyCommand(const std::string &directory) {
   DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(directory));
   std::vector<const plan::Plan *> plans;
@@ -129,6 +144,8 @@ int run(int argc, char **argv) {
   inspect->add_option("--program", program, "One program alone: decode or prefill")
       ->check(CLI::IsMember({"decode", "prefill"}));
   inspect->add_option("--grep", inspectOptions.grep, "Lines that contain this text alone");
+  SimulateCommand simulateOptions;
+  const CLI::App *simulate = addSimulate(app, simulateOptions);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
@@ -136,13 +153,18 @@ int run(int argc, char **argv) {
       return app.exit(error);
     if (argc > 1 && argv[1][0] != '-' &&
         app.get_subcommands([&](CLI::App *c) { return c->get_name() == argv[1]; }).empty())
-      return usage("unknown command '" + std::string(argv[1]) + "', expected compile, verify or inspect");
-    return usage(app.get_subcommands().empty() ? "expected a command: compile, verify or inspect" : error.what());
+      return usage("unknown command '" + std::string(argv[1]) + "', expected " + kCommands);
+    return usage(app.get_subcommands().empty() ? "expected a command: " + kCommands : error.what());
   }
   if (app.got_subcommand("compile")) {
     if (Status status = checkOptions(options); !status.ok())
       return usage(status.message());
     return report(compile(options));
+  }
+  if (app.got_subcommand(simulate)) {
+    if (Status status = checkOptions(simulateOptions); !status.ok())
+      return usage(status.message());
+    return report(simulateCommand(simulateOptions));
   }
   if (!program.empty())
     inspectOptions.program = program == "decode" ? plan::Regime::Decode : plan::Regime::Prefill;
