@@ -10,6 +10,8 @@ Status runLogits(const Options &options);
 Status runBench(const Options &options);
 /// A failure if a value differs.
 Status runDiff(const Options &options);
+/// Of no plan set: measures the machine.
+Status runBenchMachine(const Options &options);
 /// A process that is not the first: runs its rank in whatever the first does.
 Status runServe(const Options &options);
 

@@ -73,6 +73,8 @@ static Status run(const Options &options) {
     return runBench(options);
   case Command::Diff:
     return runDiff(options);
+  case Command::BenchMachine:
+    return runBenchMachine(options);
   }
   return internal("unknown command");
 }

@@ -1,10 +1,13 @@
 #include "tools/distrun/Options.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
+#include <iterator>
 #include <limits>
 
 namespace distc {
@@ -89,6 +92,11 @@ std::vector<Flag> commandFlags(Command command, Options &o) {
     return {{"--tokens", "IDS", "token ids separated by commas", setTokens, ids, true},
             {"-o", "FILE", "safetensors file to write: one F32 tensor `logits` [tokens, vocabulary]", text(o.output),
              "a file name", true}};
+  if (command == Command::BenchMachine)
+    return {{"-o", "FILE", "machine file to write", text(o.output), "a file name"},
+            {"--repeat", "R", "rounds, of which each figure is the median (default 3)",
+             number<uint32_t>(o.repeat, 1, 1000), "a number from 1 to 1000"},
+            {"--json", nullptr, "print the machine file instead of a table", flag(o.json)}};
   if (command == Command::Bench)
     return {{"--prompt-tokens", "N", "tokens of each prompt", number<uint32_t>(o.promptTokens, 1, many),
              "a number of at least 1", true},
@@ -167,34 +175,52 @@ std::string describe(const std::vector<Flag> &flags) {
   return out;
 }
 
-const char *const kMainHelp = R"(usage: distrun COMMAND DIR [options]
+struct CommandInfo {
+  Command command;
+  const char *name, *folders, *summary, *about; // folders: of plan sets, by name
+};
 
-Runs a plan set that distc compiled. DIR is its folder; diff takes two.
+constexpr CommandInfo kCommands[] = {
+    {Command::Generate, "generate", "DIR", "generate text from prompts",
+     "Streams the new text of a prompt to stdout, greedily unless --temperature is more than 0.\n"
+     "Exactly one of --prompt, --tokens and --prompts is needed."},
+    {Command::Logits, "logits", "DIR", "write the logits after each of some tokens",
+     "Writes the logits after each token."},
+    {Command::Bench, "bench", "DIR", "measure speed",
+     "Measures prefill and decode with random tokens, ignoring the end of generation:\n"
+     "median (min to max) of the runs, and the machine's read bandwidth."},
+    {Command::BenchMachine, "bench-machine", "", "measure this machine, for distc simulate",
+     "Measures the cores, the memory and the threads of this machine with the kernels that plans run on,\n"
+     "as a machine file for distc simulate."},
+    {Command::Diff, "diff", "DIR_A DIR_B", "compare two plan sets of one model, value by value",
+     "Runs both plan sets over the same tokens, compares every value of the unsharded model, put together\n"
+     "from the ranks that hold it, and names the first that differs. Exit code: 0 none does, 1 one does.\n"
+     "Exactly one of --prompt and --tokens is needed."},
+};
 
-commands:
-  generate   generate text from prompts
-  logits     write the logits after each of some tokens
-  bench      measure speed
-  diff       compare two plan sets of one model, value by value
+std::string mainHelp() {
+  std::string text =
+      "usage: distrun COMMAND DIR [options]\n\nRuns a plan set that distc compiled. DIR is its folder; diff takes "
+      "two, bench-machine none.\n\ncommands:\n";
+  for (const CommandInfo &info : kCommands)
+    text += "  " + std::string(info.name) + std::string(16 - std::strlen(info.name), ' ') + info.summary + "\n";
+  return text + "\n  distrun COMMAND --help    the options of a command\n"
+                "  distrun --version         the version\n\n"
+                "Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.\n";
+}
 
-  distrun COMMAND --help    the options of a command
-  distrun --version         the version
+// "generate, logits or bench"
+std::string commandNames() {
+  std::string names;
+  for (const CommandInfo &info : kCommands)
+    names += (names.empty() ? "" : &info == std::end(kCommands) - 1 ? " or " : ", ") + std::string(info.name);
+  return names;
+}
 
-Exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
-)";
-
-std::string commandHelp(const std::string &name, const std::vector<Flag> &own, const std::vector<Flag> &common) {
-  const char *about =
-      name == "generate" ? "Streams the new text of a prompt to stdout, greedily unless --temperature is "
-                           "more than 0.\nExactly one of --prompt, --tokens and --prompts is needed."
-      : name == "logits" ? "Writes the logits after each token."
-      : name == "diff"   ? "Runs both plan sets over the same tokens, compares every value of the unsharded model, put "
-                           "together\nfrom the ranks that hold it, and names the first that differs. Exit code: 0 none "
-                           "does, 1 one does.\nExactly one of --prompt and --tokens is needed."
-                         : "Measures prefill and decode with random tokens, ignoring the end of generation:"
-                           "\nmedian (min to max) of the runs, and the machine's read bandwidth.";
-  return "usage: distrun " + name + (name == "diff" ? " DIR_A DIR_B" : " DIR") + " [options]\n\n" + about +
-         "\n\noptions:\n" + describe(own) + "\ncommon options:\n" + describe(common);
+std::string commandHelp(const CommandInfo &info, const std::vector<Flag> &own, const std::vector<Flag> &common) {
+  return "usage: distrun " + std::string(info.name) + (*info.folders ? " " : "") + info.folders + " [options]\n\n" +
+         info.about + "\n\noptions:\n" + describe(own) + (common.empty() ? "" : "\ncommon options:\n") +
+         describe(common);
 }
 
 Status usage(const std::string &what, const std::string &command = "") {
@@ -226,24 +252,24 @@ Status checkTogether(const Options &o) {
 Result<Options> parseOptions(const std::vector<std::string> &arguments) {
   Options o;
   if (arguments.empty())
-    return usage("no command, expected generate, logits, bench or diff");
+    return usage("no command, expected " + commandNames());
   const std::string &name = arguments[0];
   if (name == "--help" || name == "-h") {
-    o.helpText = kMainHelp;
+    o.helpText = mainHelp();
     return o;
   }
   if (name == "--version") {
     o.command = Command::Version;
     return o;
   }
-  if (name == "generate" || name == "logits" || name == "bench" || name == "diff")
-    o.command = name == "generate" ? Command::Generate
-                : name == "logits" ? Command::Logits
-                : name == "bench"  ? Command::Bench
-                                   : Command::Diff;
-  else
-    return usage("unknown command '" + name + "', expected generate, logits, bench or diff");
-  std::vector<Flag> own = commandFlags(o.command, o), common = commonFlags(o);
+  const CommandInfo *info = std::find_if(std::begin(kCommands), std::end(kCommands),
+                                         [&](const CommandInfo &one) { return name == one.name; });
+  if (info == std::end(kCommands))
+    return usage("unknown command '" + name + "', expected " + commandNames());
+  o.command = info->command;
+  std::vector<Flag> own = commandFlags(o.command, o), common;
+  if (*info->folders)
+    common = commonFlags(o);
   auto find = [&](const std::string &flagName) -> Flag * {
     for (auto *list : {&own, &common})
       for (Flag &f : *list)
@@ -255,14 +281,16 @@ Result<Options> parseOptions(const std::vector<std::string> &arguments) {
     const std::string &argument = arguments[i];
     if (argument == "--help" || argument == "-h") {
       Options help;
-      help.helpText = commandHelp(name, own, common);
+      help.helpText = commandHelp(*info, own, common);
       return help;
     }
     if (argument.size() < 2 || argument[0] != '-') {
       std::string &place = o.command == Command::Diff && !o.directory.empty() ? o.other : o.directory;
-      if (!place.empty() || argument.empty())
+      if (!place.empty() || argument.empty() || !*info->folders)
         return usage("unexpected argument '" + argument + "', expected " +
-                         (o.command == Command::Diff ? "two folders" : "one folder"),
+                         (o.command == Command::Diff ? "two folders"
+                          : *info->folders           ? "one folder"
+                                                     : "options"),
                      name);
       place = argument;
       continue;
@@ -286,7 +314,7 @@ Result<Options> parseOptions(const std::vector<std::string> &arguments) {
     if (!f->set(value))
       return usage(flagName + " is '" + value + "', expected " + f->expected, name);
   }
-  if (o.directory.empty())
+  if (*info->folders && o.directory.empty())
     return usage("no folder of a plan set", name);
   if (o.command == Command::Diff && o.other.empty())
     return usage("no second folder of a plan set to compare with", name);

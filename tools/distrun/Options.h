@@ -10,7 +10,7 @@
 
 namespace distc {
 
-enum class Command { Help, Version, Generate, Logits, Bench, Diff };
+enum class Command { Help, Version, Generate, Logits, Bench, BenchMachine, Diff };
 
 struct Options {
   Command command = Command::Help;
@@ -26,9 +26,9 @@ struct Options {
   uint32_t maxNewTokens = 128;
   Sampling sampling;
   std::vector<std::string> stops;
-  // logits
+  // logits, bench-machine
   std::string output;
-  // bench
+  // bench; of bench-machine `repeat` and `json`
   uint32_t promptTokens = 0, newTokens = 0 /* of diff, too */, batch = 0, repeat = 3;
   bool json = false;
   // diff

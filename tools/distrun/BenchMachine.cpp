@@ -1,0 +1,113 @@
+// `distrun bench-machine`: measures, and writes a machine file (docs/machines.md).
+#include "distc/kernels/Cpu.h"
+#include "runtime/base/File.h"
+#include "tools/distrun/Commands.h"
+#include "tools/distrun/MachineBench.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+
+namespace distc {
+
+namespace {
+
+std::string processorName() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with("model name"))
+      if (const size_t colon = line.find(": "); colon != std::string::npos) {
+        std::string name = line.substr(colon + 2);
+        std::erase_if(name, [](unsigned char c) { return c < 0x20 || c >= 0x7f || c == '"' || c == '\\'; });
+        return name;
+      }
+  return "processor";
+}
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.4g", value);
+  return text;
+}
+
+std::string points(const MachineFigures::Points &all, const char *key, double of) {
+  std::string text;
+  for (auto [tokens, value] : all)
+    text += (text.empty() ? "" : ",") + std::string("\n      {\"tokens\": ") + std::to_string(tokens) + ", \"" + key +
+            "\": " + number(value / of) + "}";
+  return "[" + text + "\n    ]";
+}
+
+std::string machineFile(const MachineFigures &f) {
+  // Other work on the machine may make plain reads look slower than products a moment later.
+  const double read = std::max(f.readAll, f.streamAll), share = f.streamAll / read;
+  std::string text = "{\n  \"name\": \"" + processorName() + ", " + std::to_string(f.cores) + " cores, " +
+                     cpu::simdTarget() +
+                     "\",\n  \"source\": \"Measured by distrun bench-machine.\",\n  \"kind\": \"cpu\"";
+  const auto add = [&](const char *key, const std::string &value) {
+    text += std::string(",\n  \"") + key + "\": " + value;
+  };
+  add("cores", std::to_string(f.cores));
+  add("memory_bytes", std::to_string(f.memoryBytes));
+  add("memory_gb_per_s", number(read));
+  add("memory_share", number(share));
+  add("core_memory_gb_per_s", number(f.stream / share));
+  std::string matrix;
+  for (const auto &[type, all] : f.matrix) {
+    double peak = 0;
+    for (auto [tokens, value] : all)
+      peak = std::max(peak, value);
+    matrix += (matrix.empty() ? "" : ",") + std::string("\n    \"") + type +
+              "\": {\"peak_gflop_per_s\": " + number(peak * 1.0001) +
+              ", \"reached\": " + points(all, "share", peak * 1.0001) + "}";
+  }
+  add("matrix", "{" + matrix + "\n  }");
+  add("attention", "{\"memory_share\": " + number(std::clamp(f.cacheRead / f.stream, .01, 1.)) +
+                       ", \"reached\": " + points(f.attention, "gflop_per_s", 1) + "}");
+  add("elementwise_gb_per_s", number(f.elementwise));
+  add("activation_gelement_per_s", number(f.activation));
+  add("instruction_us", number(f.instruction));
+  add("fork_us", number(f.fork));
+  add("step_us", number(f.step));
+  add("links", "[\n    {\"name\": \"threads of one process\", \"devices\": 1024, \"latency_us\": " + number(f.message) +
+                   ", \"collective_us\": " + number(f.collective) + ", \"gb_per_s\": " + number(f.collectiveBytes) +
+                   ", \"share\": 1, \"short_bytes\": 0}\n  ]");
+  return text + "\n}\n";
+}
+
+std::string table(const MachineFigures &f) {
+  std::string text = processorName() + ", " + std::to_string(f.cores) + " cores, " + cpu::simdTarget() + "\n";
+  const auto add = [&](const char *name, const std::string &value) {
+    std::string line = name;
+    line.resize(36, ' ');
+    text += line + value + "\n";
+  };
+  add("reads, all cores", number(f.readAll) + " GB/s");
+  add("weights of products, all cores", number(f.streamAll) + " GB/s");
+  add("weights of products, one core", number(f.stream) + " GB/s");
+  add("KV cache, one core", number(f.cacheRead) + " GB/s");
+  for (const auto &[type, all] : f.matrix) {
+    std::string row;
+    for (auto [tokens, value] : all)
+      row += (row.empty() ? "" : ", ") + std::to_string(tokens) + ": " + number(value);
+    add((type + " products by tokens, one core").c_str(), row + " GFLOP/s");
+  }
+  add("elementwise, one core", number(f.elementwise) + " GB/s");
+  add("gated activation, one core", number(f.activation) + " elements/ns");
+  add("instruction, fork, step", number(f.instruction) + ", " + number(f.fork) + ", " + number(f.step) + " us");
+  add("message, all-reduce between ranks",
+      number(f.message) + ", " + number(f.collective) + " us, " + number(f.collectiveBytes) + " GB/s");
+  return text;
+}
+
+} // namespace
+
+Status runBenchMachine(const Options &options) {
+  DISTC_ASSIGN(const MachineFigures figures, measureMachine(options.repeat));
+  const std::string file = machineFile(figures);
+  if (!options.output.empty())
+    DISTC_TRY(writeFileAtomically(options.output, std::as_bytes(std::span(file))));
+  return print(options.json ? file : table(figures));
+}
+
+} // namespace distc
