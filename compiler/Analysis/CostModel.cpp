@@ -87,17 +87,15 @@ std::vector<CostModel::Staged> stagedInstructions(const plan::Program &program, 
   return staged;
 }
 
-CostModel::CostModel(const Machine &machine, uint64_t ranks, uint64_t active) : machine_(machine) {
-  if (!machine.cpu) {
-    threads_ = speed_ = 1;
-    bandwidth_ = machine.memoryBandwidth;
-    return;
+CostModel::CostModel(const Machine &machine, uint64_t ranks, uint64_t active, double footprint) : machine_(machine) {
+  threads_ = speed_ = 1;
+  const double busy = machine.cpu ? std::max(1.0, double(active)) : 1;
+  if (machine.cpu) {
+    threads_ = double(std::max<uint64_t>(1, machine.cores / std::max<uint64_t>(1, ranks)));
+    speed_ = threads_ * std::min(1.0, machine.cores / (busy * threads_));
   }
-  const double cores = machine.cores;
-  threads_ = double(std::max<uint64_t>(1, machine.cores / std::max<uint64_t>(1, ranks)));
-  const double busy = std::max(1.0, double(active));
-  speed_ = threads_ * std::min(1.0, cores / (busy * threads_));
-  bandwidth_ = std::min(speed_ * machine.coreMemoryBandwidth, machine.memoryBandwidth / busy);
+  const double bytes = std::max(1.0, footprint);
+  bandwidth_ = std::min(speed_ * machine.coreMemory.at(bytes), machine.memory.at(bytes) / busy);
 }
 
 Status CostModel::check(const Machine &machine, const plan::Plan &plan, const std::string &where) {

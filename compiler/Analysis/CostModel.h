@@ -27,8 +27,9 @@ Work workOf(const plan::Plan &plan, const plan::Program &program, const plan::In
 class CostModel {
 public:
   /// `ranks` of a plan set share the cores where the machine is a CPU, as runtime/exec/Placement.cpp places them; of
-  /// these `active` compute at once and share the memory's bandwidth.
-  CostModel(const Machine &machine, uint64_t ranks, uint64_t active);
+  /// these `active` compute at once and share the memory's bandwidth. `footprint`: bytes that a step reads of all of
+  /// them.
+  CostModel(const Machine &machine, uint64_t ranks, uint64_t active, double footprint);
 
   /// Whether the machine can run the plan and has a rate for the type of every matrix.
   static Status check(const Machine &machine, const plan::Plan &plan, const std::string &where);

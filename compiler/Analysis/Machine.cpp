@@ -13,15 +13,15 @@ namespace distc {
 
 using import::Json;
 
-double RateCurve::at(double tokens) const {
+double RateCurve::at(double x) const {
   if (points_.empty())
     return 0;
-  const auto above = std::lower_bound(points_.begin(), points_.end(), tokens,
-                                      [](const auto &point, double x) { return point.first < x; });
+  const auto above = std::lower_bound(points_.begin(), points_.end(), x,
+                                      [](const auto &point, double value) { return point.first < value; });
   if (above == points_.begin() || above == points_.end())
     return above == points_.end() ? points_.back().second : above->second;
   const auto below = above - 1;
-  const double place = std::log(tokens / below->first) / std::log(above->first / below->first);
+  const double place = std::log(x / below->first) / std::log(above->first / below->first);
   return below->second * std::pow(above->second / below->second, place);
 }
 
@@ -143,20 +143,46 @@ constexpr double kGiga = 1e9, kMicro = 1e-6;
 // Rates beyond any machine, and below any that would end: a unit was mistaken.
 constexpr double kLeastRate = 1e-3, kMostGflops = 1e8, kMostGBs = 1e6, kMostMicroseconds = 1e6;
 
+/// A point's place: larger than that of the point before it.
+Status place(Section &item, const char *key, double unit, double &last) {
+  double next = 0;
+  DISTC_TRY(item.number(key, 1, 1 << 24, next, unit));
+  if (next <= last)
+    return item.badKey(key,
+                       "is " + shown(next / unit) + ", expected more than the " + shown(last / unit) + " before it");
+  last = next;
+  return {};
+}
+
 /// `reached`: points of increasing tokens, with `key` times `unit`.
 Result<RateCurve> curve(Section &section, const char *key, double high, double unit) {
   DISTC_ASSIGN(std::vector<Section> items, section.list("reached"));
   std::vector<std::pair<double, double>> points;
+  double tokens = 0, rate = 0;
   for (Section &item : items) {
-    auto &[tokens, rate] = points.emplace_back();
-    DISTC_TRY(item.number("tokens", 1, 1 << 20, tokens));
+    DISTC_TRY(place(item, "tokens", 1, tokens));
     DISTC_TRY(item.number(key, 1e-6, high, rate, unit));
     DISTC_TRY(item.done());
-    if (points.size() > 1 && tokens <= points[points.size() - 2].first)
-      return item.badKey("tokens", "is " + shown(tokens) + ", expected more than the " +
-                                       shown(points[points.size() - 2].first) + " before it");
+    points.emplace_back(tokens, rate);
   }
   return RateCurve(std::move(points));
+}
+
+Status readMemory(Section &root, Machine &machine) {
+  DISTC_ASSIGN(std::vector<Section> items, root.list("memory"));
+  std::vector<std::pair<double, double>> all, one;
+  double bytes = 0, rate = 0, coreRate = 0;
+  for (Section &item : items) {
+    DISTC_TRY(place(item, "megabytes", 1e6, bytes));
+    DISTC_TRY(item.number("gb_per_s", kLeastRate, kMostGBs, rate, kGiga));
+    DISTC_TRY(item.number("core_gb_per_s", kLeastRate, kMostGBs, coreRate, kGiga));
+    DISTC_TRY(item.done());
+    all.emplace_back(bytes, rate);
+    one.emplace_back(bytes, coreRate);
+  }
+  machine.memory = RateCurve(std::move(all));
+  machine.coreMemory = RateCurve(std::move(one));
+  return {};
 }
 
 Status readMatrix(Section &root, Machine &machine) {
@@ -214,12 +240,14 @@ Status readMachine(Section &root, Machine &m) {
   DISTC_TRY(root.integer("cores", 1, 1 << 16, cores));
   m.cores = static_cast<uint32_t>(cores);
   DISTC_TRY(root.integer("memory_bytes", 1 << 20, uint64_t(1) << 50, m.memoryBytes));
-  double peak = 0, share = 0;
-  DISTC_TRY(root.number("memory_gb_per_s", kLeastRate, kMostGBs, peak, kGiga));
-  DISTC_TRY(root.number("memory_share", 0.01, 1, share));
-  m.memoryBandwidth = m.coreMemoryBandwidth = peak * share;
-  if (m.cpu)
-    DISTC_TRY(root.number("core_memory_gb_per_s", kLeastRate, kMostGBs, m.coreMemoryBandwidth, kGiga * share));
+  if (m.cpu) {
+    DISTC_TRY(readMemory(root, m));
+  } else {
+    double peak = 0, share = 0;
+    DISTC_TRY(root.number("memory_gb_per_s", kLeastRate, kMostGBs, peak, kGiga));
+    DISTC_TRY(root.number("memory_share", 0.01, 1, share));
+    m.memory = m.coreMemory = RateCurve({{1, peak * share}});
+  }
   DISTC_TRY(readMatrix(root, m));
   DISTC_ASSIGN(Section attention, root.object("attention"));
   DISTC_TRY(attention.number("memory_share", 0.01, 1, m.attentionShare));

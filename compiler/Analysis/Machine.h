@@ -14,16 +14,16 @@
 
 namespace distc {
 
-/// A rate that grows with the number of tokens: between its points on a straight line in logarithms, outside of them
-/// that of the nearest.
+/// A rate that depends on the number of tokens, or of bytes: between its points on a straight line in logarithms,
+/// outside of them that of the nearest.
 class RateCurve {
 public:
   RateCurve() = default;
   explicit RateCurve(std::vector<std::pair<double, double>> points) : points_(std::move(points)) {}
-  double at(double tokens) const;
+  double at(double x) const;
 
 private:
-  std::vector<std::pair<double, double>> points_; // tokens (increasing), per second
+  std::vector<std::pair<double, double>> points_; // x (increasing), per second
 };
 
 /// What joins `devices` consecutive devices: the smallest that holds all ranks of a group carries its messages.
@@ -42,8 +42,9 @@ struct Machine {
   std::string name, source;
   uint32_t cores = 1; // of the host; of a GPU its multiprocessors
   uint64_t memoryBytes = 0;
-  double memoryBandwidth = 0;                            // that is reached; of all cores together
-  double coreMemoryBandwidth = 0;                        // of one core alone; of a GPU the same as memoryBandwidth
+  // Bytes per second that are reached, by the bytes that a step reads again and again.
+  RateCurve memory;                                      // of all cores together
+  RateCurve coreMemory;                                  // of one core alone; of a GPU the same
   std::map<plan::DType, RateCurve> matrix;               // FLOP/s of products, by the type of the weight
   RateCurve attention;                                   // FLOP/s of scores and values, by the tokens of the step
   double attentionShare = 1;                             // of the memory's bandwidth, for reading the KV cache

@@ -86,6 +86,7 @@ struct StepSimulator::State {
   uint64_t tp = 1, pp = 1;
   struct RegimeProgram {
     uint64_t maxTokens = 0, maxSequences = 0, maxOutputs = 0, microBatches = 1;
+    double footprint = 0;              // bytes of the weights that a step reads, of all ranks
     std::vector<NodeProgram> programs; // by node
     std::vector<Channel> channels;
   };
@@ -380,6 +381,9 @@ Status StepSimulator::State::addPrograms(uint32_t index) {
         DISTC_ASSIGN(mine.channelOf[i], channelOf(all, known, n, instruction));
       }
       mine.queues[communicates ? 1 : 0].push_back(i);
+      if (const plan::Linear *linear = instruction.op_as_Linear())
+        all.footprint +=
+            double(nodes[n].ranks.size()) * double(nodes[n].plan->weights()->Get(linear->weight())->bytes());
     }
   }
   const plan::Program &first = *all.programs[0].program;
@@ -438,7 +442,8 @@ Result<StepTimes> StepSimulator::run(plan::Regime regime, const Runs &step, std:
                            std::to_string(tokensOf(step)) + " tokens; compile with larger limits");
   const std::vector<Runs> batches = microBatches(step, chosen->microBatches);
   // Stages without a micro-batch of their own are idle.
-  const CostModel model(*state.machine, state.tp * state.pp, state.tp * std::min<uint64_t>(state.pp, batches.size()));
+  const CostModel model(*state.machine, state.tp * state.pp, state.tp * std::min<uint64_t>(state.pp, batches.size()),
+                        chosen->footprint);
   return Simulation(chosen->programs, chosen->channels, state.nodes, model, batches, trace).run();
 }
 

@@ -14,7 +14,8 @@ TEST(RateCurve, GoesThroughItsPointsAndIsStraightInLogarithms) {
   EXPECT_DOUBLE_EQ(RateCurve({{8, 3}}).at(1), 3);
 }
 
-double linearSeconds(const Machine &machine, uint64_t tokens, uint64_t ranks = 1, uint64_t active = 1) {
+double linearSeconds(const Machine &machine, uint64_t tokens, uint64_t ranks = 1, uint64_t active = 1,
+                     double footprint = 1) {
   std::vector<std::unique_ptr<LittlePlan>> one;
   one.push_back(std::make_unique<LittlePlan>(1, 1, 0));
   one[0]->linear();
@@ -26,7 +27,7 @@ double linearSeconds(const Machine &machine, uint64_t tokens, uint64_t ranks = 1
   EXPECT_EQ(work.bytes(), LittlePlan::linearBytes(tokens));
   EXPECT_EQ(work.flops, 2.0 * double(tokens) * LittlePlan::kWidth * LittlePlan::kWidth);
   EXPECT_EQ(work.rows, tokens);
-  return CostModel(machine, ranks, active).compute(*packed.plans[0], linear, work);
+  return CostModel(machine, ranks, active, footprint).compute(*packed.plans[0], linear, work);
 }
 
 TEST(CostModel, AProductIsBoundByBytesOrByArithmetic) {
@@ -36,11 +37,19 @@ TEST(CostModel, AProductIsBoundByBytesOrByArithmetic) {
   EXPECT_NEAR(linearSeconds(machine, 64), 2.0 * 64 * 64 * 64 / 8e9, 1e-15);
 }
 
+TEST(CostModel, WhatDoesNotFitACacheIsSlower) {
+  Machine machine = plainMachine();
+  machine.memory = RateCurve({{1e6, 1e9}, {1e9, .5e9}});
+  const double bytes = LittlePlan::linearBytes(1) * kNano;
+  EXPECT_NEAR(linearSeconds(machine, 1, 1, 1, 1e5), bytes, 1e-15);
+  EXPECT_NEAR(linearSeconds(machine, 1, 1, 1, 1e9), 2 * bytes, 1e-15);
+}
+
 TEST(CostModel, RanksOnACpuShareCoresAndMemory) {
   Machine machine = plainMachine();
   machine.cpu = true;
   machine.cores = 4;
-  machine.memoryBandwidth = 3e9; // of all four; a core alone gets 1e9
+  machine.memory = RateCurve({{1, 3e9}}); // of all four; a core alone gets 1e9
   const double bytes = LittlePlan::linearBytes(1) * kNano;
   machine.fork = 1e-3;
   EXPECT_NEAR(linearSeconds(machine, 1, 1, 1), bytes / 3 + 1e-3, 1e-12);

@@ -16,7 +16,7 @@ inline Machine plainMachine() {
   Machine m;
   m.name = "plain";
   m.memoryBytes = uint64_t(1) << 30;
-  m.memoryBandwidth = m.coreMemoryBandwidth = 1e9;
+  m.memory = m.coreMemory = RateCurve({{1, 1e9}});
   m.matrix[plan::DType::F32] = m.attention = RateCurve({{1, 1e30}});
   m.elementwise = m.activation = 1e30;
   m.links = {{.name = "link", .devices = 1024, .bandwidth = 1e30}};

@@ -39,8 +39,6 @@ std::string points(const MachineFigures::Points &all, const char *key, double of
 }
 
 std::string machineFile(const MachineFigures &f) {
-  // Other work on the machine may make plain reads look slower than products a moment later.
-  const double read = std::max(f.readAll, f.streamAll), share = f.streamAll / read;
   std::string text = "{\n  \"name\": \"" + processorName() + ", " + std::to_string(f.cores) + " cores, " +
                      cpu::simdTarget() +
                      "\",\n  \"source\": \"Measured by distrun bench-machine.\",\n  \"kind\": \"cpu\"";
@@ -49,20 +47,22 @@ std::string machineFile(const MachineFigures &f) {
   };
   add("cores", std::to_string(f.cores));
   add("memory_bytes", std::to_string(f.memoryBytes));
-  add("memory_gb_per_s", number(read));
-  add("memory_share", number(share));
-  add("core_memory_gb_per_s", number(f.stream / share));
+  std::string memory;
+  for (size_t i = 0; i < f.stream.size(); ++i)
+    memory += (i == 0 ? "" : ",") + std::string("\n    {\"megabytes\": ") + std::to_string(f.stream[i].first) +
+              ", \"gb_per_s\": " + number(f.streamAll[i].second) +
+              ", \"core_gb_per_s\": " + number(f.stream[i].second) + "}";
+  add("memory", "[" + memory + "\n  ]");
   std::string matrix;
   for (const auto &[type, all] : f.matrix) {
-    double peak = 0;
-    for (auto [tokens, value] : all)
-      peak = std::max(peak, value);
+    double best = 0;
+    for (auto [tokens, rate] : all)
+      best = std::max(best, rate * 1.0001); // no rounded share is above 1
     matrix += (matrix.empty() ? "" : ",") + std::string("\n    \"") + type +
-              "\": {\"peak_gflop_per_s\": " + number(peak * 1.0001) +
-              ", \"reached\": " + points(all, "share", peak * 1.0001) + "}";
+              "\": {\"peak_gflop_per_s\": " + number(best) + ", \"reached\": " + points(all, "share", best) + "}";
   }
   add("matrix", "{" + matrix + "\n  }");
-  add("attention", "{\"memory_share\": " + number(std::clamp(f.cacheRead / f.stream, .01, 1.)) +
+  add("attention", "{\"memory_share\": " + number(std::clamp(f.cacheRead / f.stream.back().second, .01, 1.)) +
                        ", \"reached\": " + points(f.attention, "gflop_per_s", 1) + "}");
   add("elementwise_gb_per_s", number(f.elementwise));
   add("activation_gelement_per_s", number(f.activation));
@@ -83,15 +83,17 @@ std::string table(const MachineFigures &f) {
     text += line + value + "\n";
   };
   add("reads, all cores", number(f.readAll) + " GB/s");
-  add("weights of products, all cores", number(f.streamAll) + " GB/s");
-  add("weights of products, one core", number(f.stream) + " GB/s");
+  const auto row = [](const MachineFigures::Points &all) {
+    std::string values;
+    for (auto [place, value] : all)
+      values += (values.empty() ? "" : ", ") + std::to_string(place) + ": " + number(value);
+    return values;
+  };
+  add("weights by MB, all cores", row(f.streamAll) + " GB/s");
+  add("weights by MB, one core", row(f.stream) + " GB/s");
   add("KV cache, one core", number(f.cacheRead) + " GB/s");
-  for (const auto &[type, all] : f.matrix) {
-    std::string row;
-    for (auto [tokens, value] : all)
-      row += (row.empty() ? "" : ", ") + std::to_string(tokens) + ": " + number(value);
-    add((type + " products by tokens, one core").c_str(), row + " GFLOP/s");
-  }
+  for (const auto &[type, all] : f.matrix)
+    add((type + " products by tokens, one core").c_str(), row(all) + " GFLOP/s");
   add("elementwise, one core", number(f.elementwise) + " GB/s");
   add("gated activation, one core", number(f.activation) + " elements/ns");
   add("instruction, fork, step", number(f.instruction) + ", " + number(f.fork) + ", " + number(f.step) + " us");

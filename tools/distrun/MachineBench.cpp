@@ -25,10 +25,15 @@ double secondsSince(Clock::time_point start) { return std::chrono::duration<doub
 
 /// The lower quartile: other work on the machine makes a time longer, never shorter. What is timed should be shorter
 /// than the milliseconds after which the system lets others run.
-double quartile(std::vector<double> times) {
+double undisturbed(std::vector<double> times) {
   const auto place = times.begin() + static_cast<ptrdiff_t>(times.size() / 4);
   std::nth_element(times.begin(), place, times.end());
   return *place;
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
 }
 
 /// Seconds of one call.
@@ -39,18 +44,20 @@ template <typename Work> double secondsOf(size_t count, Work work) {
     work();
     times.push_back(secondsSince(start));
   }
-  return quartile(std::move(times));
+  return undisturbed(std::move(times));
 }
 
-constexpr int64_t kRows = 2048, kCols = 1024; // of the products: a projection of a small model
+constexpr int64_t kRows = 2048, kCols = 768; // of the products: a projection of a small model
+constexpr uint32_t kManyTokens = 32; // from here on all cores are measured together: they share caches and clock
 constexpr uint32_t kTokens[] = {1, 2, 4, 8, 16, 32, 64, 128, 512};
-constexpr uint64_t kPoolBytes = uint64_t(256) << 20;
+constexpr int64_t kElements = 1024 * 1024;              // of activations
+constexpr uint32_t kMegabytes[] = {32, 128, 512, 1024}; // of weights
 
 /// Weights and caches come from memory that is larger than most caches, one piece after the other.
 class Pool {
 public:
   Status create(ThreadPool &threads) {
-    const uint64_t bytes = std::clamp<uint64_t>(availableMemory() / 4, uint64_t(32) << 20, kPoolBytes);
+    const uint64_t bytes = std::clamp<uint64_t>(availableMemory() / 4, 40'000'000, 1'100'000'000);
     DISTC_ASSIGN(memory_, AnonymousMemory::reserve(bytes, "weights to measure with"));
     DISTC_TRY(memory_.commit(threads, "weights to measure with"));
     auto *halves = reinterpret_cast<uint16_t *>(memory_.data());
@@ -58,8 +65,9 @@ public:
       halves[i] = static_cast<uint16_t>(0x3c00 | (i * 2654435761u >> 16 & 0x3ff));
     return {};
   }
-  const void *next(uint64_t bytes) {
-    if (at_ + bytes > memory_.size())
+  /// `of`: comes back to the first piece after so many bytes.
+  const void *next(uint64_t bytes, uint64_t of = UINT64_MAX) {
+    if (at_ + bytes > std::min(of, memory_.size()))
       at_ = 0;
     at_ += bytes;
     return memory_.data() + at_ - bytes;
@@ -75,7 +83,8 @@ class Bench {
 public:
   /// `pinned`: the core of each thread, as ranks have them; the caller's is the first. Empty: anywhere.
   Bench(uint32_t cores, std::vector<int> pinned)
-      : threads_({cores, cores > 1, pinned}), cores_(cores), pinned_(std::move(pinned)) {}
+      : threads_({cores, cores > 1, pinned}), cores_(cores), pinned_(std::move(pinned)),
+        y_(size_t(std::max(3 * kElements, 512 * 1024 * int64_t(cores)))) {}
 
   Status create() { return pool_.create(threads_); }
   Result<MachineFigures> round() {
@@ -93,18 +102,34 @@ public:
 private:
   void streams(MachineFigures &figures) {
     constexpr uint64_t bytes = kRows * kCols * 4;
-    const auto gbs = [&](auto &&product) {
-      return double(bytes) / 1e9 / secondsOf(2 * pool_.size() / bytes, [&] {
-               product(cpu::Matrix{pool_.next(bytes), cpu::WeightType::F32, kRows, kCols, kCols});
-             });
-    };
-    figures.stream =
-        gbs([&](const cpu::Matrix &w) { cpu::linear(x_.data(), 1, w, nullptr, y_.data(), kRows, 0, kRows); });
-    figures.streamAll = gbs([&](const cpu::Matrix &w) {
-      threads_.parallelFor(kRows, 16, [&](int64_t begin, int64_t end) {
-        cpu::linear(x_.data(), 1, w, nullptr, y_.data(), kRows, begin, end);
-      });
-    });
+    for (uint32_t megabytes : kMegabytes) {
+      const uint64_t footprint = uint64_t(megabytes) * 1'000'000;
+      if (footprint > pool_.size())
+        break;
+      // A step streams for tens of milliseconds, and bandwidth comes and goes: the median of as long stretches.
+      constexpr size_t calls = 10;
+      const size_t stretches =
+          2 * footprint / (bytes * calls) + 3; // of which the first half brings in what a cache keeps
+      const auto gbs = [&](auto &&product) {
+        std::vector<double> times;
+        for (size_t i = 0; i < stretches; ++i) {
+          const auto start = Clock::now();
+          for (size_t call = 0; call < calls; ++call)
+            product(cpu::Matrix{pool_.next(bytes, footprint), cpu::WeightType::F32, kRows, kCols, kCols});
+          if (i >= stretches / 2)
+            times.push_back(secondsSince(start));
+        }
+        return double(bytes * calls) / 1e9 / median(std::move(times));
+      };
+      figures.stream.emplace_back(megabytes, gbs([&](const cpu::Matrix &w) {
+                                    cpu::linear(x_.data(), 1, w, nullptr, y_.data(), kRows, 0, kRows);
+                                  }));
+      figures.streamAll.emplace_back(megabytes, gbs([&](const cpu::Matrix &w) {
+                                       threads_.parallelFor(kRows, 16, [&](int64_t begin, int64_t end) {
+                                         cpu::linear(x_.data(), 1, w, nullptr, y_.data(), kRows, begin, end);
+                                       });
+                                     }));
+    }
   }
 
   void products(MachineFigures &figures) {
@@ -112,13 +137,18 @@ private:
         {"F32", cpu::WeightType::F32}, {"F16", cpu::WeightType::F16}, {"BF16", cpu::WeightType::BF16}};
     for (auto [name, type] : types)
       for (uint32_t tokens : kTokens) {
-        const int64_t rows = std::clamp<int64_t>(kRows * 64 / tokens, 256, kRows);
+        const bool all = tokens >= kManyTokens;
+        const int64_t rows = std::clamp<int64_t>(kRows * 64 / tokens, 256, kRows / 2) * (all ? cores_ : 1);
         const uint64_t bytes = uint64_t(rows) * kCols * (type == cpu::WeightType::F32 ? 4 : 2);
-        const double seconds = secondsOf(12, [&] {
+        const double seconds = secondsOf(24, [&] {
           const cpu::Matrix w{pool_.next(bytes), type, rows, kCols, kCols};
-          cpu::linear(x_.data(), tokens, w, nullptr, y_.data(), rows, 0, rows);
+          const auto part = [&](int64_t begin, int64_t end) {
+            cpu::linear(x_.data(), tokens, w, nullptr, y_.data(), rows, begin, end);
+          };
+          all ? threads_.parallelFor(rows, 16, part) : part(0, rows);
         });
-        figures.matrix[name].emplace_back(tokens, 2.0 * double(rows) * kCols * tokens / seconds / 1e9);
+        figures.matrix[name].emplace_back(tokens,
+                                          2.0 * double(rows) * kCols * tokens / seconds / 1e9 / (all ? cores_ : 1));
       }
   }
 
@@ -133,9 +163,13 @@ private:
         positions[t] = static_cast<int32_t>(context - tokens + t);
       // The kernel only reads: the view is not const as kvAppend's is not.
       const cpu::KvView view{static_cast<float *>(const_cast<void *>(memory)), kvHeads, block, dim};
+      auto all = [&](uint32_t thread) { // each core the same: a token costs as much as it sees
+        cpu::attention(x_.data(), view, {heads, .125f, 0, 0}, table.data(), static_cast<int64_t>(table.size()),
+                       sequences.data(), positions.data(), y_.data() + thread * tokens * heads * dim, 0,
+                       tokens * kvHeads);
+      };
       const auto start = Clock::now();
-      cpu::attention(x_.data(), view, {heads, .125f, 0, 0}, table.data(), static_cast<int64_t>(table.size()),
-                     sequences.data(), positions.data(), y_.data(), 0, tokens * kvHeads);
+      tokens >= kManyTokens ? threads_.forEachThread(all) : all(0);
       return secondsSince(start);
     };
     constexpr int64_t context = 512, longContext = 4096, token = 2 * kvHeads * dim * 4;
@@ -144,23 +178,26 @@ private:
     for (uint32_t tokens : {1u, 64u, 512u}) {
       run(tokens, context, cached);
       std::vector<double> times;
-      for (int i = 0; i < 8; ++i)
+      for (int i = 0; i < 16; ++i)
         times.push_back(run(tokens, context, cached));
-      figures.attention.emplace_back(tokens, 4.0 * heads * dim * seenBy(tokens) / quartile(times) / 1e9);
+      figures.attention.emplace_back(tokens, 4.0 * heads * dim * seenBy(tokens) / undisturbed(times) / 1e9);
     }
     std::vector<double> times;
     for (int i = 0; i < 16; ++i)
       times.push_back(run(1, longContext, pool_.next(longContext * token)));
-    figures.cacheRead = double(longContext * token) / quartile(times) / 1e9;
+    figures.cacheRead = double(longContext * token) / undisturbed(times) / 1e9;
   }
 
   void elementwise(MachineFigures &figures) {
-    constexpr int64_t n = 128 * 1024;
-    const double add = secondsOf(9, [&] { cpu::add(x_.data(), x_.data() + n, y_.data(), 0, n); });
-    figures.elementwise = 12.0 * n / add / 1e9;
-    const double glu =
-        secondsOf(9, [&] { cpu::glu(x_.data(), x_.data() + n, cpu::Activation::Silu, y_.data(), 0, n); });
-    figures.activation = n / glu / 1e9;
+    // Of a prefill's size, which leaves the nearest caches.
+    constexpr int64_t n = kElements;
+    const auto perCore = [&](auto work) {
+      return double(n) / cores_ / 1e9 / secondsOf(16, [&] { threads_.parallelFor(n, 4096, work); });
+    };
+    float *a = y_.data(), *b = a + n, *out = b + n;
+    figures.elementwise = 12 * perCore([=](int64_t begin, int64_t end) { cpu::add(a, b, out, begin, end); });
+    figures.activation =
+        perCore([=](int64_t begin, int64_t end) { cpu::glu(a, b, cpu::Activation::Silu, out, begin, end); });
   }
 
   void threads(MachineFigures &figures) {
@@ -232,7 +269,7 @@ private:
           all.push_back(secondsSince(start) / calls);
         }
         if (self == 0)
-          seconds = quartile(std::move(all));
+          seconds = undisturbed(std::move(all));
         return {};
       };
       const auto thereAndBack = [&]() -> Status {
@@ -272,13 +309,8 @@ private:
   const uint32_t cores_;
   const std::vector<int> pinned_;
   Pool pool_;
-  std::vector<float> x_ = std::vector<float>(512 * 1024, .5f), y_ = std::vector<float>(512 * kRows);
+  std::vector<float> x_ = std::vector<float>(512 * 1024, .5f), y_;
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 } // namespace
 
@@ -314,15 +346,21 @@ Result<MachineFigures> measureMachine(uint32_t rounds) {
     return median(values);
   };
   for (double MachineFigures::*figure :
-       {&MachineFigures::streamAll, &MachineFigures::stream, &MachineFigures::cacheRead, &MachineFigures::elementwise,
-        &MachineFigures::activation, &MachineFigures::instruction, &MachineFigures::fork, &MachineFigures::step,
-        &MachineFigures::message, &MachineFigures::collective, &MachineFigures::collectiveBytes})
+       {&MachineFigures::cacheRead, &MachineFigures::elementwise, &MachineFigures::activation,
+        &MachineFigures::instruction, &MachineFigures::fork, &MachineFigures::step, &MachineFigures::message,
+        &MachineFigures::collective, &MachineFigures::collectiveBytes})
     result.*figure = medianOf([&](const MachineFigures &f) { return f.*figure; });
-  for (auto &[type, points] : result.matrix)
+  const auto pointsOf = [&](auto member) {
+    MachineFigures::Points &points = member(result);
     for (size_t i = 0; i < points.size(); ++i)
-      points[i].second = medianOf([&, &type = type](MachineFigures &f) { return f.matrix[type][i].second; });
-  for (size_t i = 0; i < result.attention.size(); ++i)
-    result.attention[i].second = medianOf([&](const MachineFigures &f) { return f.attention[i].second; });
+      points[i].second = medianOf([&](MachineFigures &f) { return member(f)[i].second; });
+  };
+  using Points = MachineFigures::Points;
+  for (const auto &[type, points] : all[0].matrix)
+    pointsOf([&type = type](MachineFigures &f) -> Points & { return f.matrix[type]; });
+  pointsOf([](MachineFigures &f) -> Points & { return f.attention; });
+  pointsOf([](MachineFigures &f) -> Points & { return f.stream; });
+  pointsOf([](MachineFigures &f) -> Points & { return f.streamAll; });
   result.readAll = median(reads);
   result.memoryBytes = uint64_t(::sysconf(_SC_PHYS_PAGES)) * uint64_t(::sysconf(_SC_PAGESIZE));
   return result;

@@ -14,11 +14,11 @@ namespace distc {
 struct MachineFigures {
   uint32_t cores = 1;
   uint64_t memoryBytes = 0;
-  double readAll = 0;               // GB/s of plain reads, all cores together
-  double streamAll = 0, stream = 0; // GB/s of weights in a product with one token: all cores, one core
-  using Points = std::vector<std::pair<uint32_t, double>>; // tokens, GFLOP/s
-  std::map<std::string, Points> matrix;                    // by the type of the weight
-  Points attention;
+  double readAll = 0; // GB/s of plain reads, all cores together
+  using Points = std::vector<std::pair<uint32_t, double>>;
+  Points streamAll, stream; // MB, and GB/s of so many weights in products with one token: all cores, one core
+  std::map<std::string, Points> matrix;                    // by the type of the weight: tokens, GFLOP/s
+  Points attention;                                        // tokens, GFLOP/s
   double cacheRead = 0;                                    // GB/s of a long KV cache, one core
   double elementwise = 0, activation = 0;                  // GB/s, elements/ns
   double instruction = 0, fork = 0, step = 0;              // µs
