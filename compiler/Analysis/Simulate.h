@@ -33,8 +33,7 @@ struct Simulation {
 Result<Simulation> simulate(const Machine &machine, std::span<const plan::Plan *const> plans, const std::string &where,
                             const SimulateOptions &options);
 
-/// Chrome trace JSON as runtime/exec/Trace.cpp writes it; of several micro-batches each has its own track of
-/// communication, and its number is an argument.
+/// Chrome trace JSON with the tracks and events of runtime/exec/Trace.cpp.
 std::string traceJson(const Simulation &simulation);
 
 } // namespace distc

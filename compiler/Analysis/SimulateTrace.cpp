@@ -42,9 +42,10 @@ std::string traceJson(const Simulation &simulation) {
     for (uint32_t rank : node.ranks) {
       json += metadata("process_name", rank, 0, "rank " + std::to_string(rank)) +
               metadata("thread_name", rank, 0, "compute");
-      for (uint32_t k = 0; k < microBatches; ++k)
-        json += metadata("thread_name", rank, 1 + k,
-                         k == 0 ? "communication" : "communication of micro-batch " + std::to_string(k));
+      for (uint32_t track = 1; track < 2 * microBatches; ++track)
+        json += metadata("thread_name", rank, track,
+                         std::string(track % 2 == 0 ? "compute" : "communication") +
+                             (track < 2 ? "" : ", micro-batch " + std::to_string(track / 2)));
     }
   size_t written = 0, dropped = 0;
   for (const TraceEvent &event : simulation.trace)
@@ -56,7 +57,7 @@ std::string traceJson(const Simulation &simulation) {
       ++written;
       const plan::Instruction &i = *event.program->instructions()->Get(event.instruction);
       const auto *labels = event.program->labels();
-      const uint32_t track = operandsOf(i).group < 0 ? 0 : 1 + event.microBatch;
+      const uint32_t track = 2 * event.microBatch + i.queue();
       char numbers[192];
       std::snprintf(numbers, sizeof numbers,
                     "{\"ph\":\"X\",\"name\":\"%s\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"args\":{\"id\":%u,",
@@ -65,8 +66,7 @@ std::string traceJson(const Simulation &simulation) {
       json += "\"label\":\"" +
               escaped(labels && event.instruction < labels->size() ? labels->Get(event.instruction)->string_view()
                                                                    : std::string_view()) +
-              "\",\"bytes\":" + std::to_string(static_cast<uint64_t>(event.bytes)) +
-              (microBatches > 1 ? ",\"micro_batch\":" + std::to_string(event.microBatch) : "") + "}},\n";
+              "\",\"bytes\":" + std::to_string(static_cast<uint64_t>(event.bytes)) + "}},\n";
     }
   return json + "{\"ph\":\"M\",\"name\":\"trace\",\"pid\":0,\"args\":{\"dropped\":" + std::to_string(dropped) +
          "}}\n]}\n";

@@ -24,7 +24,24 @@ struct NodeProgram {
   const plan::Program *program = nullptr;
   std::vector<uint32_t> queues[2]; // instructions of each, in order
   std::vector<uint32_t> channelOf; // by instruction; kNone: it computes
+  std::vector<uint32_t> after;     // by place in queue 0: the place that the micro-batch before must have passed
 };
+
+// Attention reads all keys and values that the micro-batch before appends to its cache.
+std::vector<uint32_t> afterOf(const NodeProgram &program) {
+  std::map<uint32_t, uint32_t> appended; // cache: the last place that appends to it
+  const auto at = [&](uint32_t place) { return program.program->instructions()->Get(program.queues[0][place]); };
+  for (uint32_t place = 0; place < program.queues[0].size(); ++place)
+    if (const plan::KvAppend *append = at(place)->op_as_KvAppend())
+      appended[append->cache()] = place;
+  std::vector<uint32_t> after;
+  for (uint32_t place = 0; place < program.queues[0].size(); ++place) {
+    const plan::Attention *attention = at(place)->op_as_Attention();
+    const auto last = attention ? appended.find(attention->cache()) : appended.end();
+    after.push_back(last == appended.end() ? place : std::max(place, last->second));
+  }
+  return after;
+}
 
 // What a plan costs and with whom it talks, for comparing ranks: equal texts cost the same at all times.
 std::string fingerprint(const Machine &machine, const plan::Plan &plan) {
@@ -161,6 +178,7 @@ private:
   struct NodeState {
     bool computing = false;
     uint32_t first = 0; // the lowest micro-batch that has compute instructions left
+    uint32_t turn = 0;  // the micro-batch that computed last
     double busy = 0;
     std::vector<std::pair<double, double>> computes, waits; // when; of `waits` sends are none
   };
@@ -217,25 +235,32 @@ private:
       return;
     while (state.first < count_ && walk(n, state.first).done[0] == queue.size())
       ++state.first;
-    for (uint32_t k = state.first; k < count_; ++k) {
-      Walk &w = walk(n, k);
-      if (k > 0 && walk(n, k - 1).done[0] <= w.done[0]) {
-        if (w.done[0] == 0)
-          return; // nor have those after it begun
-        continue;
-      }
-      if (w.done[0] == queue.size() || !mayStart(n, w, queue[w.done[0]]))
-        continue;
-      const uint32_t index = queue[w.done[0]];
-      const plan::Plan &plan = *nodes_[n].plan;
-      const Work work = workOf(plan, *programs_[n].program, instruction(n, index), batches_[k]);
-      const double seconds =
-          model_.compute(plan, instruction(n, index), work, staged_[tokensOf(batches_[k])][n][index]);
-      state.computing = true;
-      state.busy += seconds;
-      state.computes.emplace_back(now_, now_ + seconds);
-      return schedule(n, k, index, now_, now_ + seconds, work.bytes());
-    }
+    if (begin(n, state.turn))
+      return;
+    for (uint32_t k = state.first; k < count_; ++k)
+      if (begin(n, k) || (k > 0 && walk(n, k - 1).done[0] == 0)) // then those after it have not begun either
+        return;
+  }
+
+  // Whether micro-batch k has a compute instruction that may start; it does so.
+  bool begin(uint32_t n, uint32_t k) {
+    NodeState &state = states_[n];
+    const Walk &w = walk(n, k);
+    const NodeProgram &program = programs_[n];
+    const uint32_t place = w.done[0];
+    if (place == program.queues[0].size() || (k > 0 && walk(n, k - 1).done[0] <= program.after[place]) ||
+        !mayStart(n, w, program.queues[0][place]))
+      return false;
+    const uint32_t index = program.queues[0][place];
+    const plan::Plan &plan = *nodes_[n].plan;
+    const Work work = workOf(plan, *program.program, instruction(n, index), batches_[k]);
+    const double seconds = model_.compute(plan, instruction(n, index), work, staged_[tokensOf(batches_[k])][n][index]);
+    state.computing = true;
+    state.turn = k;
+    state.busy += seconds;
+    state.computes.emplace_back(now_, now_ + seconds);
+    schedule(n, k, index, now_, now_ + seconds, work.bytes());
+    return true;
   }
 
   // Begins the next communication of a micro-batch, if it may.
@@ -386,6 +411,8 @@ Status StepSimulator::State::addPrograms(uint32_t index) {
             double(nodes[n].ranks.size()) * double(nodes[n].plan->weights()->Get(linear->weight())->bytes());
     }
   }
+  for (NodeProgram &mine : all.programs)
+    mine.after = afterOf(mine);
   const plan::Program &first = *all.programs[0].program;
   regimes[size_t(first.regime())].push_back(std::move(all));
   return {};
@@ -425,7 +452,7 @@ StepLimits StepSimulator::limits(plan::Regime regime) const {
   for (const State::RegimeProgram &program : state_->regimes[size_t(regime)]) {
     limits.tokens = std::max(limits.tokens, program.maxTokens * program.microBatches);
     limits.sequences = std::max(limits.sequences, program.maxSequences * program.microBatches);
-    limits.outputs = std::max(limits.outputs, program.maxOutputs * program.microBatches);
+    limits.outputs = std::max(limits.outputs, program.maxOutputs); // all may fall into one micro-batch
   }
   return limits;
 }

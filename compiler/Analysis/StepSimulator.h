@@ -1,10 +1,12 @@
 // One step of a plan set on a machine, event by event.
 //
 // Every micro-batch is a walk of its own of the program of its regime. Of one micro-batch the instructions of a queue
-// run in order, and wait for events. Of one rank the compute instructions of all micro-batches exclude each other: the
-// lowest micro-batch that may goes first, and micro-batch k runs an instruction after micro-batch k-1 has.
+// run in order, and wait for events. Of one rank the compute instructions of all micro-batches exclude each other: a
+// micro-batch keeps its turn until it has to wait, then the lowest that can go on has it. Micro-batch k computes an
+// instruction after micro-batch k-1 has, attention after micro-batch k-1 has appended all its keys and values.
 // Communication runs beside all that: a collective begins when all its members are there, a receive ends `latency`
-// after the send's bytes have left, a send waits for nobody.
+// after the send's bytes have left, a send waits for nobody. Messages that are under way at once do not slow each other
+// down.
 #pragma once
 
 #include "compiler/Analysis/CostModel.h"

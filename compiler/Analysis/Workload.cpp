@@ -51,11 +51,10 @@ Runs slice(const Runs &runs, uint64_t first, uint64_t count) {
 }
 
 std::vector<Runs> microBatches(const Runs &runs, uint64_t count) {
-  const uint64_t tokens = tokensOf(runs);
-  count = std::max<uint64_t>(1, std::min(count, tokens));
+  const uint64_t tokens = tokensOf(runs), share = (tokens + count - 1) / count;
   std::vector<Runs> result;
-  for (uint64_t k = 0; k < count; ++k)
-    result.push_back(slice(runs, tokens * k / count, tokens * (k + 1) / count - tokens * k / count));
+  for (uint64_t first = 0; first < tokens; first += share)
+    result.push_back(slice(runs, first, std::min(share, tokens - first)));
   return result;
 }
 

@@ -19,7 +19,7 @@ uint64_t tokensOf(const Runs &runs);
 uint64_t outputsOf(const Runs &runs);
 /// Tokens [first, first + count); a sequence may be cut, then only the last part has its output.
 Runs slice(const Runs &runs, uint64_t first, uint64_t count);
-/// The tokens of a step, split evenly over at most `count` micro-batches; none is empty.
+/// The tokens of a step, dealt out evenly over at most `count` micro-batches; none is empty.
 std::vector<Runs> microBatches(const Runs &runs, uint64_t count);
 
 struct StepLimits {
