@@ -99,7 +99,73 @@ void dump(ModuleOp module, const std::string &directory, int index, StringRef na
     log(LogLevel::Warn, "--dump-ir " + directory + ": cannot write: " + error.message());
 }
 
+// A model on its way to plans.
+class Compilation {
+public:
+  Compilation() : context_(dialects()) {
+    context_.loadAllAvailableDialects();
+    context_.getDiagEngine().registerHandler([this](Diagnostic &diagnostic) {
+      if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
+        problems_ += (problems_.empty() ? "" : "\n") + describe(diagnostic);
+      return success();
+    });
+  }
+
+  Status import(const CompileOptions &options, const import::ModelSource &source) {
+    DISTC_ASSIGN(const Limits limits, chooseLimits(options, source));
+    DISTC_ASSIGN(module_, buildModel(context_, source, limits, options.target));
+    return failed(verify(*module_)) ? internal(problems_) : Status();
+  }
+  Status lower(const PipelineOptions &pipeline) {
+    return failed(runPipeline(*module_, pipeline)) ? invalidArgument(problems_) : Status();
+  }
+  Result<std::vector<std::vector<uint8_t>>> files() {
+    auto files = writePlanSet(*module_);
+    if (failed(files))
+      return internal(problems_);
+    return *files;
+  }
+  ModuleOp module() { return *module_; }
+
+private:
+  static DialectRegistry dialects() {
+    DialectRegistry registry;
+    registerDialects(registry);
+    return registry;
+  }
+
+  MLIRContext context_;
+  std::string problems_;
+  OwningOpRef<ModuleOp> module_;
+};
+
+PipelineOptions pipelineOf(const CompileOptions &options) {
+  PipelineOptions pipeline;
+  pipeline.tp = options.tp;
+  pipeline.pp = options.pp;
+  pipeline.stageLayers = options.ppSplit;
+  pipeline.sequenceParallel = options.sequenceParallel;
+  pipeline.overlapChunks = options.overlapChunks;
+  pipeline.microBatches = options.microBatches;
+  pipeline.decodeMicroBatches = options.decodeMicroBatches;
+  if (options.target != "cpu")
+    pipeline.sms = options.sms.value_or(kDefaultSms);
+  pipeline.until = options.emit == "llm"     ? Stage::Llm
+                   : options.emit == "shard" ? Stage::Shard
+                   : options.emit == "dist"  ? Stage::Dist
+                                             : Stage::Plan;
+  return pipeline;
+}
+
 } // namespace
+
+Result<std::vector<std::vector<uint8_t>>> compileInMemory(const CompileOptions &options,
+                                                          const import::ModelSource &source) {
+  Compilation compilation;
+  DISTC_TRY(compilation.import(options, source));
+  DISTC_TRY(compilation.lower(pipelineOf(options)));
+  return compilation.files();
+}
 
 Status checkOptions(const CompileOptions &options) {
   auto positive = [](const char *flag, int64_t value, int64_t most) -> Status {
@@ -143,6 +209,15 @@ Status checkOptions(const CompileOptions &options) {
     return invalidArgument("--sms is for GPUs; give --target sm_90");
   if (options.sms)
     DISTC_TRY(positive("--sms", *options.sms, 4096));
+  const bool automatic = options.autoTp || options.autoPp;
+  if (automatic && options.machine.empty())
+    return invalidArgument("--tp auto and --pp auto need --machine");
+  if (!automatic && (!options.machine.empty() || options.gpus != 0))
+    return invalidArgument("--machine and --gpus are for --tp auto or --pp auto");
+  if (automatic)
+    DISTC_TRY(positive("--gpus", options.gpus, 256));
+  if (automatic && !options.ppSplit.empty())
+    return invalidArgument("--pp-split says how many stages there are; leave out --tp auto and --pp auto");
   if (!options.weights.empty() && options.weights != "none")
     return invalidArgument("--weights '" + options.weights + "': expected none");
   return {};
@@ -157,21 +232,9 @@ Status compile(const CompileOptions &options) {
   watch.lap("read headers");
   watch.phase("headers");
 
-  DialectRegistry registry;
-  registerDialects(registry);
-  MLIRContext context(registry);
-  context.loadAllAvailableDialects();
-  std::string problems;
-  context.getDiagEngine().registerHandler([&](Diagnostic &diagnostic) {
-    if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
-      problems += (problems.empty() ? "" : "\n") + describe(diagnostic);
-    return success();
-  });
-
-  DISTC_ASSIGN(const Limits limits, chooseLimits(options, *source));
-  DISTC_ASSIGN(OwningOpRef<ModuleOp> module, buildModel(context, *source, limits, options.target));
-  if (failed(verify(*module)))
-    return internal(problems);
+  Compilation compilation;
+  DISTC_TRY(compilation.import(options, *source));
+  ModuleOp module = compilation.module();
   watch.lap("import");
   watch.phase("import");
 
@@ -182,7 +245,7 @@ Status compile(const CompileOptions &options) {
     folder = source->name + ".tp" + std::to_string(options.tp) + "pp" + std::to_string(options.pp);
   const std::string shown = folder;
   DISTC_ASSIGN(folder, planSetFolder(folder));
-  for (auto file : module->getOps<llm::FileOp>())
+  for (auto file : module.getOps<llm::FileOp>())
     file.setPath(relativeToFolder(file.getPath().str(), folder));
 
   int dumped = 0;
@@ -191,43 +254,27 @@ Status compile(const CompileOptions &options) {
     fs::create_directories(options.dumpIr, error);
     if (error)
       return failedPrecondition("--dump-ir " + options.dumpIr + ": cannot create: " + error.message());
-    dump(*module, options.dumpIr, dumped++, "import");
+    dump(module, options.dumpIr, dumped++, "import");
   }
-  PipelineOptions pipeline;
-  pipeline.tp = options.tp;
-  pipeline.pp = options.pp;
-  pipeline.stageLayers = options.ppSplit;
-  pipeline.overlapChunks = options.overlapChunks;
-  pipeline.microBatches = options.microBatches;
-  pipeline.decodeMicroBatches = options.decodeMicroBatches;
-  pipeline.sequenceParallel = options.sequenceParallel;
-  if (options.target != "cpu")
-    pipeline.sms = options.sms.value_or(kDefaultSms);
-  pipeline.until = options.emit == "llm"     ? Stage::Llm
-                   : options.emit == "shard" ? Stage::Shard
-                   : options.emit == "dist"  ? Stage::Dist
-                                             : Stage::Plan;
+  PipelineOptions pipeline = pipelineOf(options);
   pipeline.observer = [&](StringRef pass, bool, double) {
     watch.lap(pass.str());
     if (!options.dumpIr.empty())
-      dump(*module, options.dumpIr, dumped++, pass);
+      dump(module, options.dumpIr, dumped++, pass);
   };
-  if (failed(runPipeline(*module, pipeline)))
-    return invalidArgument(problems);
+  DISTC_TRY(compilation.lower(pipeline));
   if (!options.emit.empty()) {
     std::string text;
-    llvm::raw_string_ostream(text) << *module;
+    llvm::raw_string_ostream(text) << module;
     std::fwrite(text.data(), 1, text.size(), stdout); // the caller looks whether it arrived
     return {};
   }
   watch.phase("passes");
-  auto files = writePlanSet(*module);
-  if (failed(files))
-    return internal(problems);
+  DISTC_ASSIGN(const auto files, compilation.files());
   std::optional<std::vector<uint8_t>> tokenizer;
   if (source->tokenizer)
     tokenizer = Tokenizer::fileOf(*source->tokenizer);
-  DISTC_ASSIGN(std::vector<PlanFile> set, replacePlanSet(*files, tokenizer, folder));
+  DISTC_ASSIGN(std::vector<PlanFile> set, replacePlanSet(files, tokenizer, folder));
   watch.lap("write and verify");
   watch.phase("write and verify");
   printSummary(set, shown);

@@ -27,12 +27,19 @@ struct CompileOptions {
   int64_t microBatches = 1, decodeMicroBatches = 1, overlapChunks = 1;
   std::optional<int64_t> maxSequence; // else by the model
   bool timing = false;
+  bool autoTp = false, autoPp = false; // chosen for `gpus` devices of `machine`
+  std::string machine;
+  int64_t gpus = 0;
 };
 
 /// What is wrong with the flags alone: a usage error.
 Status checkOptions(const CompileOptions &options);
 
 Status compile(const CompileOptions &options);
+
+/// The framed plans of all ranks, in rank order, of a model that is open; nothing is written, printed or proven.
+Result<std::vector<std::vector<uint8_t>>> compileInMemory(const CompileOptions &options,
+                                                          const import::ModelSource &source);
 
 /// Prints what a plan set costs: memory of each rank, collectives of a decode step.
 void printSummary(const std::vector<PlanFile> &set, const std::string &directory);

@@ -1,7 +1,7 @@
-// distc: compiles models to plan sets, and shows, verifies and simulates plan sets.
+// distc: compiles models to plan sets, and shows, verifies and simulates plan sets; advises on meshes.
 #include "runtime/verify/Inspect.h"
 #include "runtime/verify/Verify.h"
-#include "tools/distc/Compile.h"
+#include "tools/distc/Advise.h"
 #include "tools/distc/Simulate.h"
 
 #include <CLI/CLI.hpp>
@@ -18,7 +18,7 @@ using namespace distc;
 namespace {
 
 constexpr int kUsage = 2;
-const std::string kCommands = "compile, verify, inspect or simulate";
+const std::string kCommands = "compile, verify, inspect, simulate or advise";
 
 int report(const Status &status) {
   if (status.ok())
@@ -49,8 +49,20 @@ void addCompile(CLI::App &app, CompileOptions &options) {
       ->add_option("MODEL", options.model,
                    "A Hugging Face folder, a .gguf file, or a name from models/shapes (with --weights none)")
       ->required();
-  command->add_option("--tp", options.tp, "Tensor-parallel degree")->capture_default_str();
-  command->add_option("--pp", options.pp, "Pipeline-parallel degree")->capture_default_str();
+  const auto degree = [command](const char *flag, int64_t &value, bool &automatic, const char *about) {
+    command->add_option(flag, value, about)
+        ->capture_default_str()
+        ->transform(
+            [&automatic](const std::string &text) -> std::string {
+              automatic = text == "auto";
+              return automatic ? std::string("1") : text;
+            },
+            "");
+  };
+  degree("--tp", options.tp, options.autoTp, "Tensor-parallel degree, or auto");
+  degree("--pp", options.pp, options.autoPp, "Pipeline-parallel degree, or auto");
+  command->add_option("--machine", options.machine, "With auto: what the plans will run on, as for advise");
+  command->add_option("--gpus", options.gpus, "With auto: how many devices there are");
   command->add_option("--pp-split", options.ppSplit, "Layers of each stage, e.g. 10,12; balanced if not given")
       ->delimiter(',')
       ->allow_extra_args(false);
@@ -96,6 +108,20 @@ CLI::App *addSimulate(CLI::App &app, SimulateCommand &command) {
   simulate->add_flag("--json", command.json, "As one JSON object");
   simulate->add_option("--trace", command.trace, "Write a Chrome trace of prefill and the first decode step");
   return simulate;
+}
+
+CLI::App *addAdvise(CLI::App &app, AdviseCommand &command) {
+  CLI::App *advise = app.add_subcommand("advise", "Find the mesh on which a model runs best on a machine");
+  advise->add_option("MODEL", command.model, "A Hugging Face folder, a .gguf file, or a name from models/shapes")
+      ->required();
+  advise->add_option("--machine", command.machine, "A name from models/machines, or a file of that form")->required();
+  advise->add_option("--gpus", command.gpus, "Devices that there are, or ranks of a CPU")->required();
+  advise->add_flag("--latency", command.latency, "The least time of a token (the default)");
+  advise->add_flag("--throughput", command.throughput, "The most tokens per second, of all replicas together");
+  advise->add_option("--context", command.context, "Tokens of each sequence")->capture_default_str();
+  advise->add_option("--batch", command.batch, "Sequences at once, of all replicas together")->capture_default_str();
+  advise->add_flag("--json", command.json, "As one JSON object");
+  return advise;
 }
 
 Status verifyCommand(const std::string &directory) {
@@ -146,6 +172,8 @@ int run(int argc, char **argv) {
   inspect->add_option("--grep", inspectOptions.grep, "Lines that contain this text alone");
   SimulateCommand simulateOptions;
   const CLI::App *simulate = addSimulate(app, simulateOptions);
+  AdviseCommand adviseOptions;
+  const CLI::App *advise = addAdvise(app, adviseOptions);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
@@ -159,7 +187,14 @@ int run(int argc, char **argv) {
   if (app.got_subcommand("compile")) {
     if (Status status = checkOptions(options); !status.ok())
       return usage(status.message());
+    if (Status status = chooseMesh(options); !status.ok())
+      return report(status);
     return report(compile(options));
+  }
+  if (app.got_subcommand(advise)) {
+    if (Status status = checkOptions(adviseOptions); !status.ok())
+      return usage(status.message());
+    return report(adviseCommand(adviseOptions));
   }
   if (app.got_subcommand(simulate)) {
     if (Status status = checkOptions(simulateOptions); !status.ok())

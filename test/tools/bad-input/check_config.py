@@ -125,7 +125,7 @@ check(f"Could not convert: --pp = x{see}", "--pp", "x", code=2)
 check(f"--target 'tpu' is not supported; supported are cpu, sm_90{see}", "--target", "tpu", code=2)
 check(f"--weights 'some': expected none{see}", "--weights", "some", code=2)
 check(f"--emit: nope not in {{llm,shard,dist,plan}}{see}", "--emit", "nope", code=2)
-refused(f"unknown command 'run', expected compile, verify or inspect{see}", "distc", "run", code=2)
+refused(f"unknown command 'run', expected compile, verify, inspect, simulate or advise{see}", "distc", "run", code=2)
 refused(f"MODEL is required{see}", "distc", "compile", code=2)
 
 # Where the output cannot go.

@@ -1,0 +1,132 @@
+#include "compiler/Analysis/Advise.h"
+
+#include "runtime/base/File.h"
+#include "runtime/schema/PlanFile.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace distc {
+
+namespace {
+
+std::string percent(double share) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.0f %%", 100 * share);
+  return text;
+}
+
+// On a CPU all ranks share the host's memory, elsewhere each has a device.
+double fullest(const Machine &machine, const std::vector<const plan::Plan *> &plans) {
+  double need = 0;
+  for (const plan::Plan *plan : plans) {
+    const plan::Ledger &l = *plan->ledger();
+    const double mine = double(l.weights_loaded()) + double(l.weights_mapped()) + double(l.kv()) + double(l.arena()) +
+                        double(l.tables());
+    need = machine.cpu ? need + mine : std::max(need, mine);
+  }
+  return need;
+}
+
+Status simulate(const Machine &machine, const std::vector<const plan::Plan *> &plans, const AdviseOptions &options,
+                Candidate &c) {
+  for (const plan::Plan *plan : plans)
+    DISTC_TRY(CostModel::check(machine, *plan, plan->model()->name()->str()));
+  DISTC_ASSIGN(const StepSimulator simulator, StepSimulator::create(machine, plans));
+  DISTC_ASSIGN(const StepTimes step, simulator.run(plan::Regime::Decode, {{c.batch, 1, options.context - 1, 1}}));
+  c.seconds = step.seconds + machine.step;
+  c.tokensPerSecond = double(c.batch * c.replicas) / c.seconds;
+  double busy = 0;
+  for (const NodeTimes &node : step.nodes) {
+    c.exposed += node.exposed / c.seconds / double(step.nodes.size());
+    busy += node.compute / c.seconds / double(step.nodes.size());
+  }
+  c.idle = std::max(0.0, 1 - busy - c.exposed);
+  StepLimits limits = simulator.limits(plan::Regime::Prefill);
+  for (Schedule schedule(1, options.context - 1, 1, limits); !schedule.done(); schedule.advance()) {
+    const plan::Regime regime = schedule.decodes() ? plan::Regime::Decode : plan::Regime::Prefill;
+    DISTC_ASSIGN(const StepTimes prompt, simulator.run(regime, schedule.next()));
+    c.firstToken += prompt.seconds + machine.step;
+  }
+  return {};
+}
+
+Result<Candidate> evaluate(const Machine &machine, const AdviseOptions &options, const CompilePlans &compile,
+                           uint64_t tp, uint64_t pp) {
+  Candidate c;
+  c.tp = tp;
+  c.pp = pp;
+  if (options.replicas)
+    c.replicas = std::max<uint64_t>(1, std::min(options.gpus / (tp * pp), options.batch));
+  c.batch = (options.batch + c.replicas - 1) / c.replicas;
+  DISTC_ASSIGN(const auto files, compile(tp, pp, c.batch));
+  std::vector<const plan::Plan *> plans;
+  for (const std::vector<uint8_t> &file : files)
+    plans.push_back(flatbuffers::GetRoot<plan::Plan>(plan::GetPlanFile(file.data())->payload()->data()));
+  c.need = fullest(machine, plans) * (machine.cpu ? double(c.replicas) : 1);
+  c.share = c.need / double(machine.memoryBytes);
+  c.fits = c.share <= 1 - kKeptMemory;
+  if (c.fits)
+    DISTC_TRY(simulate(machine, plans, options, c));
+  return c;
+}
+
+// Why `c` is behind `best`: by how much, and what of its time is not the devices' work.
+std::string slower(const Candidate &c, const Candidate &best, bool throughput) {
+  const double by = throughput ? best.tokensPerSecond / c.tokensPerSecond - 1 : c.seconds / best.seconds - 1;
+  if (by < .005)
+    return c.devices() == best.devices() ? "as fast" : "as fast with " + std::to_string(c.devices()) + " devices";
+  std::string why;
+  if (c.exposed > best.exposed + .02)
+    why = "communication takes " + percent(c.exposed) + " of a step";
+  if (c.idle > best.idle + .02)
+    why += (why.empty() ? "" : ", ") + ("stages wait for each other for " + percent(c.idle));
+  if (why.empty())
+    why = c.devices() < best.devices() ? "fewer devices share the work" : "each device reads more a token";
+  return percent(by) + " slower: " + why;
+}
+
+} // namespace
+
+Result<Advice> advise(const Machine &machine, uint64_t heads, uint64_t layers, const AdviseOptions &options,
+                      const CompilePlans &compile) {
+  Advice advice;
+  std::vector<Candidate> &all = advice.candidates;
+  for (uint64_t tp = 1; tp <= std::min(options.gpus, heads); ++tp)
+    for (uint64_t pp = 1; tp * pp <= options.gpus && pp <= layers; ++pp) {
+      if ((options.tp != 0 && tp != options.tp) || (options.pp != 0 && pp != options.pp))
+        continue;
+      DISTC_ASSIGN(Candidate c, evaluate(machine, options, compile, tp, pp));
+      advice.oneFits |= tp == 1 && pp == 1 && c.fits;
+      all.push_back(std::move(c));
+    }
+  if (all.empty())
+    return invalidArgument("no mesh is left to try: --gpus " + std::to_string(options.gpus) + ", " +
+                           std::to_string(heads) + " query heads, " + std::to_string(layers) + " layers");
+  // A difference that the model cannot see is not worth a device.
+  const auto cost = [&](const Candidate &c) { return options.throughput ? 1 / c.tokensPerSecond : c.seconds; };
+  std::stable_sort(all.begin(), all.end(), [&](const Candidate &a, const Candidate &b) {
+    if (a.fits != b.fits)
+      return a.fits;
+    return a.fits ? cost(a) < cost(b) : a.need < b.need;
+  });
+  for (size_t i = 1; i < all.size() && all[i].fits && cost(all[i]) < 1.02 * cost(all[0]); ++i)
+    if (all[i].devices() < all[0].devices())
+      std::rotate(all.begin(), all.begin() + static_cast<ptrdiff_t>(i), all.begin() + static_cast<ptrdiff_t>(i) + 1);
+  const double room = double(machine.memoryBytes) * (1 - kKeptMemory);
+  for (Candidate &c : all)
+    if (!c.fits)
+      c.remark = "does not fit: needs " + formatBytes(static_cast<uint64_t>(c.need)) +
+                 (machine.cpu ? "" : " a device") + ", " + formatBytes(static_cast<uint64_t>(c.need - room)) +
+                 " too much";
+    else if (&c != &all[0])
+      c.remark = slower(c, all[0], options.throughput);
+  if (!all[0].fits)
+    return resourceExhausted("no mesh of up to " + std::to_string(options.gpus) + " devices fits " + machine.name +
+                             ": tp " + std::to_string(all[0].tp) + " x pp " + std::to_string(all[0].pp) + " " +
+                             all[0].remark + " (" + percent(kKeptMemory) +
+                             " of the memory are kept); give more --gpus, a shorter --context or a smaller --batch");
+  return advice;
+}
+
+} // namespace distc

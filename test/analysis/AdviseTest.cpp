@@ -1,0 +1,81 @@
+#include "compiler/Analysis/Advise.h"
+
+#include "LittlePlans.h"
+
+namespace distc::test {
+namespace {
+
+// A model of four layers, of which a rank holds a share: `bytes` of weights in all.
+CompilePlans compiler(uint64_t bytes) {
+  return [=](uint64_t tp, uint64_t pp, uint64_t) -> Result<std::vector<std::vector<uint8_t>>> {
+    std::vector<std::vector<uint8_t>> files;
+    for (uint32_t rank = 0; rank < tp * pp; ++rank) {
+      LittlePlan plan(static_cast<uint32_t>(tp), static_cast<uint32_t>(pp), rank, plan::Regime::Decode);
+      const uint32_t stage = rank / static_cast<uint32_t>(tp);
+      if (stage > 0)
+        plan.builder.recv("recv", stage - 1, plan.value);
+      for (uint64_t i = 0; i < 12 / pp / tp; ++i)
+        plan.linear();
+      if (tp > 1)
+        plan.allReduce();
+      if (stage + 1 < pp)
+        plan.builder.send("send", stage + 1, plan.value);
+      auto prefill = std::make_unique<plan::ProgramT>(plan.program());
+      prefill->regime = plan::Regime::Prefill;
+      plan.builder.plan.programs.push_back(std::move(prefill));
+      plan::PlanT &whole = plan.builder.finish();
+      *whole.ledger = {};
+      whole.ledger->weights_loaded = bytes / (tp * pp);
+      files.push_back(framePayload(packPayload(whole), 1));
+    }
+    return files;
+  };
+}
+
+TEST(Advise, TheFastestThatFits) {
+  Machine machine = plainMachine();
+  machine.memoryBytes = 1000;
+  const Result<Advice> advice = advise(machine, 4, 4, {.gpus = 4, .context = 16}, compiler(2000));
+  ASSERT_TRUE(advice.ok()) << advice.status().message();
+  const std::vector<Candidate> &all = advice->candidates;
+  ASSERT_EQ(all.size(), 8u);
+  EXPECT_FALSE(advice->oneFits);
+  EXPECT_EQ(all[0].tp, 4u); // a twelfth of the bytes is a third of a stage's
+  EXPECT_EQ(all[0].pp, 1u);
+  EXPECT_EQ(all.back().tp * all.back().pp, 1u);
+  EXPECT_THAT(all.back().remark, testing::HasSubstr("does not fit: needs 1.95 KiB a device, 1.12 KiB too much"));
+  for (const Candidate &c : all)
+    EXPECT_EQ(c.fits, c.tp * c.pp > 2) << c.tp << " x " << c.pp; // two have 1000 each, and 850 are given
+}
+
+TEST(Advise, SlowMessagesMakeFewerRanksFaster) {
+  Machine machine = plainMachine();
+  machine.links[0].collective = 1;
+  Result<Advice> advice = advise(machine, 4, 4, {.gpus = 4, .context = 16}, compiler(2000));
+  ASSERT_TRUE(advice.ok()) << advice.status().message();
+  EXPECT_TRUE(advice->oneFits);
+  EXPECT_EQ(advice->candidates[0].devices(), 1u); // stages are as fast, with more devices
+  bool found = false;
+  for (const Candidate &c : advice->candidates)
+    if (c.tp == 4) {
+      found = true;
+      EXPECT_THAT(c.remark, testing::HasSubstr("slower: communication takes 100 % of a step"));
+    }
+  EXPECT_TRUE(found);
+  // Of four sequences each device may have one.
+  advice = advise(machine, 4, 4, {.gpus = 4, .throughput = true, .context = 16, .batch = 4}, compiler(2000));
+  ASSERT_TRUE(advice.ok());
+  EXPECT_EQ(advice->candidates[0].replicas, 4u);
+  EXPECT_EQ(advice->candidates[0].batch, 1u);
+}
+
+TEST(Advise, NothingFits) {
+  Machine machine = plainMachine();
+  machine.memoryBytes = 100;
+  EXPECT_THAT(advise(machine, 4, 4, {.gpus = 2, .context = 16}, compiler(2000)).status().message(),
+              testing::AllOf(testing::HasSubstr("no mesh of up to 2 devices fits plain"),
+                             testing::HasSubstr("915 B too much (15 % of the memory are kept)")));
+}
+
+} // namespace
+} // namespace distc::test

@@ -1,0 +1,132 @@
+#include "tools/distc/Advise.h"
+
+#include "runtime/base/File.h"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace distc {
+
+namespace {
+
+Result<Advice> adviseOn(const Machine &machine, CompileOptions compile, const AdviseOptions &options) {
+  DISTC_ASSIGN(const std::unique_ptr<import::ModelSource> source,
+               import::openModel(compile.model, compile.weights != "none"));
+  const auto &sizes = source->values.integers;
+  return advise(machine, uint64_t(sizes.at("heads")), uint64_t(sizes.at("layers")), options,
+                [&](uint64_t tp, uint64_t pp, uint64_t batch) {
+                  compile.tp = int64_t(tp);
+                  compile.pp = int64_t(pp);
+                  compile.maxBatch = int64_t(batch);
+                  compile.maxTokens = std::max(compile.maxTokens, compile.maxBatch);
+                  return compileInMemory(compile, *source);
+                });
+}
+
+void setTarget(CompileOptions &compile, const Machine &machine) {
+  compile.target = machine.target();
+  if (!machine.cpu && !compile.sms)
+    compile.sms = machine.cores;
+}
+
+void printTable(const Advice &advice, const Machine &machine, const AdviseCommand &command) {
+  std::printf("%s on up to %lld x %s: %lld sequences of %lld tokens, for %s\n", command.model.c_str(),
+              static_cast<long long>(command.gpus), machine.name.c_str(), static_cast<long long>(command.batch),
+              static_cast<long long>(command.context), command.throughput ? "throughput" : "latency");
+  std::printf("%4s %4s %8s %12s %7s %10s %10s %12s  %s\n", "tp", "pp", "replicas", "memory", "of it", "ms/token",
+              "tok/s", "first tok ms", "");
+  for (const Candidate &c : advice.candidates) {
+    std::printf("%4llu %4llu %8llu %12s %6.0f%% ", static_cast<unsigned long long>(c.tp),
+                static_cast<unsigned long long>(c.pp), static_cast<unsigned long long>(c.replicas),
+                formatBytes(static_cast<uint64_t>(c.need)).c_str(), 100 * c.share);
+    if (c.fits)
+      std::printf("%10.3f %10.1f %12.1f  ", 1e3 * c.seconds, c.tokensPerSecond, 1e3 * c.firstToken);
+    else
+      std::printf("%10s %10s %12s  ", "-", "-", "-");
+    std::printf("%s\n", &c == &advice.candidates[0] ? "recommended" : c.remark.c_str());
+  }
+  const Candidate &best = advice.candidates[0];
+  std::printf("recommended: --tp %llu --pp %llu", static_cast<unsigned long long>(best.tp),
+              static_cast<unsigned long long>(best.pp));
+  if (best.replicas > 1)
+    std::printf(", %llu times", static_cast<unsigned long long>(best.replicas));
+  std::printf(", %llu of %lld devices\n", static_cast<unsigned long long>(best.devices()),
+              static_cast<long long>(command.gpus));
+  if (advice.oneFits)
+    std::printf("the model fits one device: more are a matter of speed alone\n");
+}
+
+void printJson(const Advice &advice) {
+  std::string text;
+  for (const Candidate &c : advice.candidates) {
+    char numbers[512];
+    std::snprintf(
+        numbers, sizeof numbers,
+        "%s{\"tp\":%llu,\"pp\":%llu,\"replicas\":%llu,\"fits\":%s,\"memory_bytes\":%.0f,\"ms_per_token\":%.6g,"
+        "\"tok_s\":%.6g,\"first_token_ms\":%.6g,\"exposed_communication\":%.6g,\"idle\":%.6g,\"remark\":\"",
+        text.empty() ? "" : ",", static_cast<unsigned long long>(c.tp), static_cast<unsigned long long>(c.pp),
+        static_cast<unsigned long long>(c.replicas), c.fits ? "true" : "false", c.need, 1e3 * c.seconds,
+        c.tokensPerSecond, 1e3 * c.firstToken, c.exposed, c.idle);
+    text += numbers + c.remark + "\"}";
+  }
+  std::printf("{\"fits_one_device\":%s,\"candidates\":[%s]}\n", advice.oneFits ? "true" : "false", text.c_str());
+}
+
+} // namespace
+
+Status checkOptions(const AdviseCommand &command) {
+  const std::tuple<const char *, int64_t, int64_t, int64_t> flags[] = {{"--gpus", command.gpus, 1, 256},
+                                                                       {"--context", command.context, 2, 1 << 24},
+                                                                       {"--batch", command.batch, 1, 65536}};
+  for (auto [flag, value, least, most] : flags)
+    if (value < least || value > most)
+      return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected " +
+                             std::to_string(least) + " to " + std::to_string(most));
+  if (command.latency && command.throughput)
+    return invalidArgument("--latency and --throughput are given; expected one of them");
+  return {};
+}
+
+Status adviseCommand(const AdviseCommand &command) {
+  DISTC_ASSIGN(const Machine machine, Machine::open(command.machine));
+  CompileOptions compile;
+  compile.model = command.model;
+  compile.weights = "none";
+  compile.maxSequence = command.context;
+  setTarget(compile, machine);
+  const AdviseOptions options{uint64_t(command.gpus), command.throughput, uint64_t(command.context),
+                              uint64_t(command.batch)};
+  DISTC_ASSIGN(const Advice advice, adviseOn(machine, compile, options));
+  if (command.json)
+    printJson(advice);
+  else
+    printTable(advice, machine, command);
+  return {};
+}
+
+Status chooseMesh(CompileOptions &options) {
+  if (options.machine.empty())
+    return {};
+  DISTC_ASSIGN(const Machine machine, Machine::open(options.machine));
+  setTarget(options, machine);
+  AdviseOptions advised{uint64_t(options.gpus), false, uint64_t(options.maxSequence.value_or(4096)),
+                        uint64_t(options.maxBatch)};
+  advised.replicas = false;
+  if (!options.autoTp)
+    advised.tp = uint64_t(options.tp);
+  if (!options.autoPp)
+    advised.pp = uint64_t(options.pp);
+  CompileOptions shape = options;
+  shape.maxSequence = int64_t(advised.context);
+  shape.ppSplit.clear();
+  DISTC_ASSIGN(const Advice advice, adviseOn(machine, shape, advised));
+  const Candidate &best = advice.candidates[0];
+  options.tp = int64_t(best.tp);
+  options.pp = int64_t(best.pp);
+  std::printf("%s: --tp %llu --pp %llu of up to %llu devices, %.3f ms/token predicted\n", machine.name.c_str(),
+              static_cast<unsigned long long>(best.tp), static_cast<unsigned long long>(best.pp),
+              static_cast<unsigned long long>(options.gpus), 1e3 * best.seconds);
+  return {};
+}
+
+} // namespace distc
