@@ -28,11 +28,22 @@ double fullest(const Machine &machine, const std::vector<const plan::Plan *> &pl
   return need;
 }
 
-Status simulate(const Machine &machine, const std::vector<const plan::Plan *> &plans, const AdviseOptions &options,
-                Candidate &c) {
+std::vector<const plan::Plan *> plansOf(const std::vector<std::vector<uint8_t>> &files) {
+  std::vector<const plan::Plan *> plans;
+  for (const std::vector<uint8_t> &file : files)
+    plans.push_back(flatbuffers::GetRoot<plan::Plan>(plan::GetPlanFile(file.data())->payload()->data()));
+  return plans;
+}
+
+Result<StepSimulator> simulatorOf(const Machine &machine, const std::vector<const plan::Plan *> &plans) {
   for (const plan::Plan *plan : plans)
     DISTC_TRY(CostModel::check(machine, *plan, plan->model()->name()->str()));
-  DISTC_ASSIGN(const StepSimulator simulator, StepSimulator::create(machine, plans));
+  return StepSimulator::create(machine, plans);
+}
+
+Status simulate(const Machine &machine, const std::vector<const plan::Plan *> &plans, const AdviseOptions &options,
+                Candidate &c) {
+  DISTC_ASSIGN(const StepSimulator simulator, simulatorOf(machine, plans));
   DISTC_ASSIGN(const StepTimes step, simulator.run(plan::Regime::Decode, {{c.batch, 1, options.context - 1, 1}}));
   c.seconds = step.seconds + machine.step;
   c.tokensPerSecond = double(c.batch * c.replicas) / c.seconds;
@@ -60,9 +71,7 @@ Result<Candidate> evaluate(const Machine &machine, const AdviseOptions &options,
     c.replicas = std::max<uint64_t>(1, std::min(options.gpus / (tp * pp), options.batch));
   c.batch = (options.batch + c.replicas - 1) / c.replicas;
   DISTC_ASSIGN(const auto files, compile(tp, pp, c.batch));
-  std::vector<const plan::Plan *> plans;
-  for (const std::vector<uint8_t> &file : files)
-    plans.push_back(flatbuffers::GetRoot<plan::Plan>(plan::GetPlanFile(file.data())->payload()->data()));
+  const std::vector<const plan::Plan *> plans = plansOf(files);
   c.need = fullest(machine, plans) * (machine.cpu ? double(c.replicas) : 1);
   c.share = c.need / double(machine.memoryBytes);
   c.fits = c.share <= 1 - kKeptMemory;
@@ -87,6 +96,13 @@ std::string slower(const Candidate &c, const Candidate &best, bool throughput) {
 }
 
 } // namespace
+
+Result<double> prefillStep(const Machine &machine, const std::vector<std::vector<uint8_t>> &files) {
+  DISTC_ASSIGN(const StepSimulator simulator, simulatorOf(machine, plansOf(files)));
+  const uint64_t tokens = simulator.limits(plan::Regime::Prefill).tokens;
+  DISTC_ASSIGN(const StepTimes step, simulator.run(plan::Regime::Prefill, {{1, tokens, 0, 1}}));
+  return step.seconds;
+}
 
 Result<Advice> advise(const Machine &machine, uint64_t heads, uint64_t layers, const AdviseOptions &options,
                       const CompilePlans &compile) {

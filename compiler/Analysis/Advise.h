@@ -39,6 +39,9 @@ constexpr double kKeptMemory = .15;
 /// The framed plans of all ranks, of `batch` sequences.
 using CompilePlans = std::function<Result<std::vector<std::vector<uint8_t>>>(uint64_t tp, uint64_t pp, uint64_t batch)>;
 
+/// Seconds of a full prefill step of one sequence, as plans predict them.
+Result<double> prefillStep(const Machine &machine, const std::vector<std::vector<uint8_t>> &files);
+
 /// ResourceExhausted, naming the nearest, where none fits.
 Result<Advice> advise(const Machine &machine, uint64_t heads, uint64_t layers, const AdviseOptions &options,
                       const CompilePlans &compile);

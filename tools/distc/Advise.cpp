@@ -1,6 +1,7 @@
 #include "tools/distc/Advise.h"
 
 #include "runtime/base/File.h"
+#include "runtime/base/Log.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -104,11 +105,9 @@ Status adviseCommand(const AdviseCommand &command) {
   return {};
 }
 
-Status chooseMesh(CompileOptions &options) {
-  if (options.machine.empty())
-    return {};
-  DISTC_ASSIGN(const Machine machine, Machine::open(options.machine));
-  setTarget(options, machine);
+namespace {
+
+Status chooseMesh(const Machine &machine, CompileOptions &options) {
   AdviseOptions advised{uint64_t(options.gpus), false, uint64_t(options.maxSequence.value_or(4096)),
                         uint64_t(options.maxBatch)};
   advised.replicas = false;
@@ -126,6 +125,50 @@ Status chooseMesh(CompileOptions &options) {
   std::printf("%s: --tp %llu --pp %llu of up to %llu devices, %.3f ms/token predicted\n", machine.name.c_str(),
               static_cast<unsigned long long>(best.tp), static_cast<unsigned long long>(best.pp),
               static_cast<unsigned long long>(options.gpus), 1e3 * best.seconds);
+  return {};
+}
+
+// More chunks hide more of the reductions, and make the products smaller.
+Status chooseOverlap(const Machine &machine, CompileOptions &options) {
+  options.overlapChunks = 1;
+  if (options.tp == 1 || options.sequenceParallel)
+    return {};
+  if (!machine.cpu) {
+    log(LogLevel::Warn, "--overlap-chunks auto: 1, since on a GPU both queues are one stream yet");
+    return {};
+  }
+  DISTC_ASSIGN(const std::unique_ptr<import::ModelSource> source, import::openModel(options.model, false));
+  constexpr int64_t kLeastTokens = 16;
+  CompileOptions tried = options;
+  double best = 0, whole = 0;
+  for (int64_t chunks = 1; chunks == 1 || (chunks <= 16 && options.maxTokens / chunks >= kLeastTokens); chunks *= 2) {
+    tried.overlapChunks = chunks;
+    DISTC_ASSIGN(const auto files, compileInMemory(tried, *source));
+    DISTC_ASSIGN(const double seconds, prefillStep(machine, files));
+    if (chunks == 1)
+      whole = best = seconds;
+    if (seconds < .97 * best) { // less is nothing that the model could see
+      best = seconds;
+      options.overlapChunks = chunks;
+    }
+  }
+  std::printf("%s: --overlap-chunks %lld, a prefill step of %lld tokens in %.3f ms predicted, %.3f without\n",
+              machine.name.c_str(), static_cast<long long>(options.overlapChunks),
+              static_cast<long long>(options.maxTokens), 1e3 * best, 1e3 * whole);
+  return {};
+}
+
+} // namespace
+
+Status chooseAutomatic(CompileOptions &options) {
+  if (options.machine.empty())
+    return {};
+  DISTC_ASSIGN(const Machine machine, Machine::open(options.machine));
+  setTarget(options, machine);
+  if (options.autoTp || options.autoPp)
+    DISTC_TRY(chooseMesh(machine, options));
+  if (options.autoOverlap)
+    DISTC_TRY(chooseOverlap(machine, options));
   return {};
 }
 

@@ -210,10 +210,12 @@ Status checkOptions(const CompileOptions &options) {
   if (options.sms)
     DISTC_TRY(positive("--sms", *options.sms, 4096));
   const bool automatic = options.autoTp || options.autoPp;
-  if (automatic && options.machine.empty())
-    return invalidArgument("--tp auto and --pp auto need --machine");
-  if (!automatic && (!options.machine.empty() || options.gpus != 0))
-    return invalidArgument("--machine and --gpus are for --tp auto or --pp auto");
+  if ((automatic || options.autoOverlap) && options.machine.empty())
+    return invalidArgument("--tp auto, --pp auto and --overlap-chunks auto need --machine");
+  if (!automatic && options.gpus != 0)
+    return invalidArgument("--gpus is for --tp auto or --pp auto");
+  if (!automatic && !options.autoOverlap && !options.machine.empty())
+    return invalidArgument("--machine is for --tp auto, --pp auto or --overlap-chunks auto");
   if (automatic)
     DISTC_TRY(positive("--gpus", options.gpus, 256));
   if (automatic && !options.ppSplit.empty())

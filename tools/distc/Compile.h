@@ -27,7 +27,7 @@ struct CompileOptions {
   int64_t microBatches = 1, decodeMicroBatches = 1, overlapChunks = 1;
   std::optional<int64_t> maxSequence; // else by the model
   bool timing = false;
-  bool autoTp = false, autoPp = false; // chosen for `gpus` devices of `machine`
+  bool autoTp = false, autoPp = false, autoOverlap = false; // chosen for `gpus` devices of `machine`
   std::string machine;
   int64_t gpus = 0;
 };

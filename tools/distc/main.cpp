@@ -74,10 +74,8 @@ void addCompile(CLI::App &app, CompileOptions &options) {
       ->add_option("--decode-micro-batches", options.decodeMicroBatches,
                    "The same of a decode step; each reads the weights again")
       ->capture_default_str();
-  command
-      ->add_option("--overlap-chunks", options.overlapChunks,
-                   "Chunks of rows of a prefill step: one is reduced while the next is computed")
-      ->capture_default_str();
+  degree("--overlap-chunks", options.overlapChunks, options.autoOverlap,
+         "Chunks of rows of a prefill step: one is reduced while the next is computed; or auto");
   command->add_flag("--sequence-parallel", options.sequenceParallel,
                     "Prefill: residuals and norms on each tensor-parallel rank's share of the rows");
   command->add_option("-o,--output", options.output, "Folder of the plan set, replaced whole (MODEL.tpNppM)");
@@ -187,7 +185,7 @@ int run(int argc, char **argv) {
   if (app.got_subcommand("compile")) {
     if (Status status = checkOptions(options); !status.ok())
       return usage(status.message());
-    if (Status status = chooseMesh(options); !status.ok())
+    if (Status status = chooseAutomatic(options); !status.ok())
       return report(status);
     return report(compile(options));
   }

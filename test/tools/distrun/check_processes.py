@@ -80,12 +80,15 @@ def refused(message, *arguments, code=1, within=60, **options):
     assert set(codes) == {code} and not out, (codes, out)
 
 
-for mesh in ("4x1", "2x2"):
+# Micro-batches of a rank, and its queues where chunks overlap, are threads with a link each.
+MESHES = {"4x1": [], "2x2": [], "2x2.micro": ["--micro-batches", 3, "--decode-micro-batches", 2],
+          "2x2.both": ["--overlap-chunks", 2, "--micro-batches", 2]}
+for mesh, flags in MESHES.items():
     succeeds("distc", "compile", data / "stories260K" / "stories260K-f32.gguf", "--tp", mesh[0], "--pp", mesh[2],
-             "--max-tokens", 16, "-o", work / mesh)
+             "--max-tokens", 16, "-o", work / mesh, *flags)
 prompts = work / "prompts"
 prompts.write_text("Once upon a time\nThe cat\nLily and Ben went to the park to play with a big red ball and a dog\n")
-for mesh in ("4x1", "2x2"):
+for mesh in MESHES:
     assert len(same("generate", "--prompts", prompts, "--max-new-tokens", 40, "--print-ids", mesh=mesh).split()) == 120
     same("generate", "--prompt", "Once", "--max-new-tokens", 50, "--temperature", 0.9, "--seed", 7, mesh=mesh)
     tokens = ["--tokens", ",".join(str(i) for i in range(1, 41))]  # several steps
@@ -160,6 +163,14 @@ for victim in (0, 2, 3):
         assert codes[victim] == -signal.SIGKILL and {code for rank, code in enumerate(codes) if rank != victim} == {1}, codes
         assert re.match(f"distrun: error: rank {victim} is lost: ", err), err
         assert victim == 0 or err.count("error:") == 1, err
+# With micro-batches several threads of a rank wait for the one that is lost.
+succeeds("distc", "compile", model, "--weights", "none", "--tp", 2, "--pp", 2, "--max-batch", 4, "--decode-micro-batches", 4,
+         "-o", work / "lanes")
+job = Job("bench", work / "lanes", "--random-weights", 1, "--prompt-tokens", 4, "--new-tokens", 4000, "--batch", 4)
+time.sleep(2)
+os.kill(job.pid(1), signal.SIGKILL)
+codes, out, err = job.wait(LIMIT)
+assert 0 not in codes and "rank 1" in err and not out, (codes, out, err)
 codes, err = end(None, signal.SIGINT)
 assert err.count("distrun: error: interrupted") <= 1 and 0 not in codes, (codes, err)
 if kind == "env":
