@@ -496,6 +496,38 @@ TEST(Verifier, ChunksAreAllWrittenBeforeTheWholeIsRead) {
   EXPECT_THAT(verdict(model), AllOf(HasSubstr("read-before-write"), HasSubstr("embed.reduce")));
 }
 
+TEST(Verifier, MicroBatchesHaveTheirSlots) {
+  const auto change = [](auto seed) {
+    TinyModel model(1, {.tp = 2, .microBatches = 3});
+    EXPECT_EQ(verdict(model), "");
+    seed(model.plans());
+    return verdict(model);
+  };
+  using Plans = std::vector<plan::PlanT *>;
+  const auto withLedger = [](const Plans &plans) { // as it would have to be
+    for (plan::PlanT *plan : plans) {
+      plan->ledger->arena = 0;
+      for (const auto &program : plan->programs)
+        plan->ledger->arena = std::max(plan->ledger->arena, program->arena_bytes * program->micro_batches);
+    }
+  };
+  const auto each = [](const Plans &plans, uint16_t count) {
+    for (plan::PlanT *plan : plans)
+      plan->programs[1]->micro_batches = count;
+  };
+  EXPECT_THAT(change([&](const Plans &plans) { each(plans, 0), withLedger(plans); }),
+              AllOf(HasSubstr("limits"), HasSubstr("0 micro-batches")));
+  EXPECT_THAT(change([&](const Plans &plans) { each(plans, 257), withLedger(plans); }),
+              AllOf(HasSubstr("limits"), HasSubstr("1 to 256 micro-batches")));
+  EXPECT_EQ(change([&](const Plans &plans) { each(plans, 256), withLedger(plans); }), "");
+  EXPECT_THAT(change([&](const Plans &plans) { plans[1]->programs[1]->micro_batches = 2; }),
+              AllOf(HasSubstr("set-mismatch"), HasSubstr("micro_batches")));
+  EXPECT_THAT(change([](const Plans &plans) { plans[0]->ledger->arena /= 3; }),
+              AllOf(HasSubstr("ledger"), HasSubstr("arena_bytes x micro_batches")));
+  EXPECT_THAT(change([&](const Plans &plans) { plans[0]->programs[0]->arena_bytes += 8, withLedger(plans); }),
+              AllOf(HasSubstr("limits"), HasSubstr("expected a multiple of 16")));
+}
+
 TEST(Verifier, ScatteredRowsAreGatheredAsTheyWere) {
   TinyModel model(freshSeed(), {.tp = 2, .scattered = true});
   EXPECT_EQ(verdict(model), "");
