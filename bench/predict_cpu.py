@@ -4,8 +4,8 @@
     bench/predict_cpu.py [--rounds N] [--build DIR]
     bench/predict_cpu.py --published     predictions beside gpt-fast's figures on A100 80 GB; needs no such machine
 
-Each round measures the machine (distrun bench-machine) and every case, one after the other, so that other work on the machine
-meets all alike. Of a case's runs the fastest counts, on the same ground, and the median of the rounds; of predictions likewise the median.
+Each round takes every case in turn, and measures the machine (distrun bench-machine) right before it, so that other work on the machine
+meets both alike. Of a case's runs the fastest counts, on the same ground; of the rounds the medians.
 """
 import argparse
 import json
@@ -56,8 +56,8 @@ def compare(build, rounds, work):
     measured, predicted = {case: [] for case in CASES}, {case: [] for case in CASES}
     machine = work / "machine.json"
     for _ in range(rounds):
-        run(distrun, "bench-machine", "--repeat", 3, "-o", machine)
         for case in CASES:
+            run(distrun, "bench-machine", "--repeat", 1, "-o", machine)
             bench = json.loads(run(distrun, "bench", plans[case], "--random-weights", 1, "--repeat", 8, *tokens))
             measured[case].append((bench["decode_ms_per_token"]["min"], bench["prefill_tok_s"]["max"]))
             model = json.loads(run(distc, "simulate", plans[case], "--machine", machine, *tokens))
