@@ -121,10 +121,11 @@ Result<Advice> advise(const Machine &machine, uint64_t heads, uint64_t layers, c
                            std::to_string(heads) + " query heads, " + std::to_string(layers) + " layers");
   // A difference that the model cannot see is not worth a device.
   const auto cost = [&](const Candidate &c) { return options.throughput ? 1 / c.tokensPerSecond : c.seconds; };
-  std::stable_sort(all.begin(), all.end(), [&](const Candidate &a, const Candidate &b) {
+  std::sort(all.begin(), all.end(), [&](const Candidate &a, const Candidate &b) {
     if (a.fits != b.fits)
       return a.fits;
-    return a.fits ? cost(a) < cost(b) : a.need < b.need;
+    const double left = a.fits ? cost(a) : a.need, right = a.fits ? cost(b) : b.need;
+    return left != right ? left < right : std::pair(a.tp, a.pp) < std::pair(b.tp, b.pp);
   });
   for (size_t i = 1; i < all.size() && all[i].fits && cost(all[i]) < 1.02 * cost(all[0]); ++i)
     if (all[i].devices() < all[0].devices())

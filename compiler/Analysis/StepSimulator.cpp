@@ -86,7 +86,7 @@ std::string fingerprint(const Machine &machine, const plan::Plan &plan) {
       const uint32_t ends[] = {plan.mesh()->rank(), ranks->Get(static_cast<uint32_t>(o.peer))};
       add(ends[1] - ends[0]);
       const Result<const LinkTier *> tier = CostModel::tier(machine, ends);
-      add(tier.ok() ? *tier : nullptr);
+      add(tier.ok() ? *tier - machine.links.data() : ptrdiff_t(-1));
     }
   }
   return text;
