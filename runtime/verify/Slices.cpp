@@ -17,6 +17,7 @@ constexpr uint32_t kMaxHeads = 1 << 16; // each is looked at
 struct Label {
   std::shared_ptr<const Coords> columns;
   bool partial = false; // a share of the sum over the tensor-parallel ranks
+  bool alone = false;   // this rank has all of the weight and the others none of it: also a share, theirs are zeros
 };
 
 class SliceWalk {
@@ -58,7 +59,7 @@ private:
   static bool sameColumns(const Label &a, const Label &b) {
     return a.columns == b.columns || (a.columns && b.columns && *a.columns == *b.columns);
   }
-  static bool sameLabel(const Label &a, const Label &b) { return a.partial == b.partial && sameColumns(a, b); }
+  static bool sameLabel(const Label &a, const Label &b) { return a.partial == b.partial && a.alone == b.alone && sameColumns(a, b); }
   void set(uint32_t b, Label label) {
     labels_[b] = std::move(label);
     stamps_[b] = static_cast<int64_t>(at_);
@@ -175,7 +176,7 @@ private:
       fail("vocabulary-slice", cat(weightText(op.weight()), " holds rows ", rows.text(),
                                    ", but its first row is said to be id ", op.first_row()));
     std::shared_ptr<const Coords> columns(all[0], &all[0]->columns);
-    set(op.out(), {columns, held != rows.extent});
+    set(op.out(), {columns, held != rows.extent, false});
   }
 
   void rmsNorm(const plan::RmsNorm &op) {
@@ -204,7 +205,9 @@ private:
     bool partial = (*match)->columns.held() != (*match)->columns.extent;
     if (op.bias() >= 0)
       bias(op, (*match)->rows, partial);
-    set(op.out(), {rowsOf(*match), partial});
+    const bool alone = !partial && (*match)->rows.held() == (*match)->rows.extent &&
+                       ref_.plan.weights()->Get(op.weight())->copies() == 1;
+    set(op.out(), {rowsOf(*match), partial, alone});
   }
 
   /// Where the ranks' shares are summed later, only one of them may add the bias.
@@ -299,14 +302,15 @@ private:
     for (uint32_t i = 0; i < g.ranks()->size() && tp; ++i)
       tp = g.ranks()->Get(i) == mesh.stage() * mesh.tp() + i;
     bool sum = op == plan::ReduceOp::Sum;
-    if (g.ranks()->size() > 1 && (sum != label.partial || (sum && !tp)))
+    const bool share = label.partial || (sum && label.alone);
+    if (g.ranks()->size() > 1 && (sum != share || (sum && !tp)))
       fail("partial-value", cat(ref_.value(input), label.partial ? " is" : " is not",
                                 " a rank's share of a sum over the ranks of its stage, and is reduced by ",
                                 sum ? "sum" : "max", " over ", listText(*g.ranks())));
     if (label.columns && !label.columns->whole())
       fail("slice-alignment", cat(ref_.value(input), " holds columns ", columnsText(label),
                                   ", which differ between the ranks that reduce it"));
-    label.partial = false;
+    label.partial = label.alone = false;
     return label;
   }
 
