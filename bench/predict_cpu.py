@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measured speed on this machine beside what distc simulate predicts: six models x meshes, decode and prefill.
+"""Measured speed on this machine beside what distc simulate predicts: models x meshes, decode and prefill.
 
     bench/predict_cpu.py [--rounds N] [--build DIR]
     bench/predict_cpu.py --published     predictions beside gpt-fast's figures on A100 80 GB; needs no such machine
@@ -30,7 +30,8 @@ MODELS = {
     "150M bf16": shape(768, 14, 12, 2048, "bfloat16"),
     "300M f32": shape(1024, 20, 16, 2816, "float32"),
 }
-CASES = [("60M f32", 1, 1), ("60M f32", 2, 1), ("150M bf16", 1, 1), ("150M bf16", 1, 2), ("300M f32", 2, 1), ("300M f32", 1, 2)]
+CASES = [("60M f32", 1, 1), ("60M f32", 2, 1), ("150M bf16", 1, 1), ("150M bf16", 2, 1), ("150M bf16", 1, 2), ("300M f32", 1, 1),
+         ("300M f32", 2, 1), ("300M f32", 1, 2)]
 
 # https://github.com/pytorch-labs/gpt-fast, tensor parallelism on A100 80 GB, bf16, batch 1: tokens/s of decode.
 PUBLISHED = [("llama-2-7b", {1: 104.9, 2: 168.8, 4: 254.0, 8: 328.4}), ("llama-2-70b", {2: 21.3, 4: 38.0, 8: 62.5})]

@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 12,
-         "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+MODEL = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 8,
+         "num_attention_heads": 16, "num_key_value_heads": 8, "vocab_size": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
          "max_position_embeddings": 2048, "torch_dtype": "float32", "tie_word_embeddings": False, "hidden_act": "silu"}
 
 
