@@ -46,7 +46,7 @@ Status simulate(const Machine &machine, const std::vector<const plan::Plan *> &p
   DISTC_ASSIGN(const StepSimulator simulator, simulatorOf(machine, plans));
   DISTC_ASSIGN(const StepTimes step, simulator.run(plan::Regime::Decode, {{c.batch, 1, options.context - 1, 1}}));
   c.seconds = step.seconds + machine.step;
-  c.tokensPerSecond = double(c.batch * c.replicas) / c.seconds;
+  c.tokensPerSecond = double(options.batch) / c.seconds;
   double busy = 0;
   for (const NodeTimes &node : step.nodes) {
     c.exposed += node.exposed / c.seconds / double(step.nodes.size());
@@ -67,7 +67,7 @@ Result<Candidate> evaluate(const Machine &machine, const AdviseOptions &options,
   Candidate c;
   c.tp = tp;
   c.pp = pp;
-  if (options.replicas)
+  if (options.replicas && !machine.cpu) // there they would share the cores that one has
     c.replicas = std::max<uint64_t>(1, std::min(options.gpus / (tp * pp), options.batch));
   c.batch = (options.batch + c.replicas - 1) / c.replicas;
   DISTC_ASSIGN(const auto files, compile(tp, pp, c.batch));

@@ -364,7 +364,8 @@ Result<uint32_t> StepSimulator::State::channelOf(RegimeProgram &all, std::map<st
   const Operands o = operandsOf(instruction);
   const auto *group = plan.groups()->Get(static_cast<uint32_t>(o.group))->ranks();
   std::vector<uint32_t> ranks(group->begin(), group->end());
-  std::string key(plan::EnumNameOp(instruction.op_type()));
+  std::string key = std::string(plan::EnumNameOp(instruction.op_type())) + " " +
+                    plan.groups()->Get(static_cast<uint32_t>(o.group))->name()->str();
   if (o.peer >= 0) {
     const uint32_t self = plan.mesh()->rank(), peer = group->Get(static_cast<uint32_t>(o.peer));
     ranks = isSend(instruction.op_type()) ? std::vector{self, peer} : std::vector{peer, self};

@@ -261,8 +261,12 @@ private:
               place(x, rows, from.getLayout(), from.getDim(), from.getDims(), from.getRowElements(), from.getBuffer());
           return success();
         })
-        .Case([&](dist::ConcatOp) { return success(); }) // its parts have been made in their places
-        .Case([&](dist::WaitOp) { return success(); })   // its value is the start's; order() makes the event
+        .Case([&](dist::ConcatOp x) -> LogicalResult { // its parts have been made in their places
+          if (buffers_.lookup(x.getResult()))
+            return success();
+          return x.emitOpError() << "joins chunks of a value that is whole";
+        })
+        .Case([&](dist::WaitOp) { return success(); }) // its value is the start's; order() makes the event
         .Case([&](func::ReturnOp x) {
           for (Value value : x.getOperands()) {
             Value in = buffers_[value];
@@ -347,6 +351,10 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
+    if (microBatches < 1 || decodeMicroBatches < 1) {
+      module.emitError() << "expected at least 1 micro-batch, got " << microBatches << " and " << decodeMicroBatches;
+      return signalPassFailure();
+    }
     FailureOr<MeshShape> mesh = getMesh(module);
     if (failed(mesh))
       return signalPassFailure();

@@ -44,6 +44,9 @@ public:
   }
   // Of the instructions of a stage none is done before another starts.
   bool operator()(int earlier, int later) const { return before_[stage_[later].first].test(stage_[earlier].second); }
+  // The instruction with which `i` ends, and all that are done before it starts.
+  int end(int i) const { return stage_[i].second; }
+  const llvm::BitVector &beforeStart(int i) const { return before_[stage_[i].first]; }
   // What begins a longer stage is done again by everyone who takes part in it: its input stays.
   bool beginsStage(int i) const { return stage_[i].first == i && stage_[i].second > i; }
 
@@ -62,6 +65,7 @@ struct Access {
 struct Life {
   planir::BufferOp buffer;
   SmallVector<Access> accesses; // in program order
+  llvm::BitVector ends;         // the instructions with which they end
   int64_t bytes = 0, size = 0, offset = -1;
 
   template <typename Predicate> bool allWrites(Predicate predicate) const {
@@ -130,12 +134,18 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
         continue;
       lifeOf[buffer] = lives.size();
       auto bytes = static_cast<int64_t>(buffer.getBytes());
-      lives.push_back({buffer, {}, bytes, static_cast<int64_t>(llvm::alignTo(bytes, kAlignment))});
+      lives.push_back({buffer,
+                       {},
+                       llvm::BitVector(instructions.size()),
+                       bytes,
+                       static_cast<int64_t>(llvm::alignTo(bytes, kAlignment))});
     }
     auto life = [&](Value value) { return lifeOf[cast<planir::BufferOp>(value.getDefiningOp()).getMemory()]; };
     for (auto [i, instruction] : llvm::enumerate(instructions)) {
       auto access = [&, i = int(i)](Value value, bool write) {
-        lives[life(value)].accesses.push_back({i, write, cast<planir::BufferOp>(value.getDefiningOp())});
+        Life &of = lives[life(value)];
+        of.accesses.push_back({i, write, cast<planir::BufferOp>(value.getDefiningOp())});
+        of.ends.set(before.end(i));
       };
       for (Value read : instruction.getReads())
         access(read, false);
@@ -150,12 +160,12 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
       if (!written || lives[life(written)].offset >= 0)
         continue;
       Life &own = lives[life(written)];
-      // Nothing that is done with `other` may come beside or after a write of this.
-      auto over = [&](const Life &other) {
-        return llvm::all_of(other.accesses, [&](Access a) {
-          return own.allWrites([&](Access w) { return before(a.instruction, w.instruction); });
-        });
-      };
+      // What is done before every write of this; nothing that is done with another may be missing.
+      llvm::BitVector done(instructions.size(), true);
+      for (const Access &access : own.accesses)
+        if (access.write)
+          done &= before.beforeStart(access.instruction);
+      auto over = [&](const Life &other) { return !other.ends.test(done); };
       // Elementwise instructions may write where their input lies, each its rows, if nothing else still needs that.
       auto replaces = [&](Life &input) {
         return input.bytes == own.bytes && input.buffer.getRowElements() == own.buffer.getRowElements() &&

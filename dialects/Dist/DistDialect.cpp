@@ -75,9 +75,10 @@ LogicalResult RecvStartOp::verify() {
 }
 
 LogicalResult ChunkOp::verify() {
-  if (getChunks() >= 1 && getChunk() < getChunks())
+  const auto chunk = static_cast<int64_t>(getChunk()), chunks = static_cast<int64_t>(getChunks());
+  if (chunk >= 0 && chunk < chunks)
     return success();
-  return emitOpError() << "is chunk " << getChunk() << " of " << getChunks() << ", expected one of them";
+  return emitOpError() << "is chunk " << chunk << " of " << chunks << ", expected one of them";
 }
 
 LogicalResult WaitOp::verify() {

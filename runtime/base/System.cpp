@@ -116,10 +116,11 @@ uint32_t usableCores(const std::string &root) {
   return static_cast<uint32_t>(cores);
 }
 
-void pinThisThread(int core) {
+void pinThisThread(std::span<const int> cores) {
   cpu_set_t set;
   CPU_ZERO(&set);
-  CPU_SET(core, &set);
+  for (int core : cores)
+    CPU_SET(core, &set);
   (void)pthread_setaffinity_np(pthread_self(), sizeof set, &set);
 }
 

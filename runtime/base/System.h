@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ std::vector<int> allowedCores();
 /// How many threads can really run at once: the allowed cores, or less where a control group limits processor time.
 uint32_t usableCores(const std::string &root = "");
 
-/// Keeps the calling thread on one core, as far as the system lets it.
-void pinThisThread(int core);
+/// Keeps the calling thread, and those that it starts, on these cores, as far as the system lets it.
+void pinThisThread(std::span<const int> cores);
+inline void pinThisThread(int core) { pinThisThread(std::span(&core, 1)); }
 
 } // namespace distc

@@ -2,6 +2,7 @@
 
 #include "runtime/schema/PlanFile.h"
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -11,9 +12,10 @@ namespace {
 
 class Slowed : public Communicator {
 public:
-  Slowed(std::unique_ptr<Communicator> inner, double latencySeconds, double bytesPerSecond, std::vector<size_t> members)
+  Slowed(std::unique_ptr<Communicator> inner, double latencySeconds, double bytesPerSecond, std::vector<size_t> members,
+         const std::atomic<bool> *interrupted)
       : inner_(std::move(inner)), latencySeconds_(latencySeconds), bytesPerSecond_(bytesPerSecond),
-        members_(std::move(members)) {}
+        members_(std::move(members)), interrupted_(interrupted) {}
 
   Status allReduce(const CommCall &call, const void *in, void *out, size_t count, plan::DType dtype,
                    plan::ReduceOp op) override {
@@ -44,23 +46,36 @@ public:
 
 private:
   Status pass(const CommCall &call, double rounds, size_t count, plan::DType dtype) {
+    using Clock = std::chrono::steady_clock;
+    using Seconds = std::chrono::duration<double>;
     const auto n = static_cast<double>(members_[call.group]);
-    if (n > 1)
-      std::this_thread::sleep_for(std::chrono::duration<double>(
-          latencySeconds_ + rounds * (n - 1) / n * double(count * dtypeBytes(dtype)) / bytesPerSecond_));
+    if (n <= 1)
+      return {};
+    const double bytes = rounds * (n - 1) / n * double(count * dtypeBytes(dtype));
+    constexpr double kSlice = .02; // how soon a failure is seen
+    const Clock::time_point begin = Clock::now();
+    for (double left = latencySeconds_ + bytes / bytesPerSecond_; left > 0;) {
+      std::this_thread::sleep_for(Seconds(std::min(left, kSlice)));
+      DISTC_TRY(inner_->failure());
+      if (interrupted_ && interrupted_->load(std::memory_order_relaxed))
+        return cancelled("interrupted");
+      left = latencySeconds_ + bytes / bytesPerSecond_ - Seconds(Clock::now() - begin).count();
+    }
     return {};
   }
 
   const std::unique_ptr<Communicator> inner_;
   const double latencySeconds_, bytesPerSecond_;
   const std::vector<size_t> members_; // by group
+  const std::atomic<bool> *const interrupted_;
 };
 
 } // namespace
 
 std::unique_ptr<Communicator> slowDown(std::unique_ptr<Communicator> inner, double latencySeconds,
-                                       double bytesPerSecond, std::vector<size_t> members) {
-  return std::make_unique<Slowed>(std::move(inner), latencySeconds, bytesPerSecond, std::move(members));
+                                       double bytesPerSecond, std::vector<size_t> members,
+                                       const std::atomic<bool> *interrupted) {
+  return std::make_unique<Slowed>(std::move(inner), latencySeconds, bytesPerSecond, std::move(members), interrupted);
 }
 
 } // namespace distc

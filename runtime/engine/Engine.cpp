@@ -64,8 +64,9 @@ Status checkBlocks(const PlanSetInfo &info, uint64_t tokens) {
 bool choose(const PlanSetInfo &info, std::vector<std::unique_ptr<Sequence>> &active) {
   const bool decode = std::all_of(active.begin(), active.end(), [](const auto &s) { return s->pending() == 1; });
   const PlanSetInfo::Limits &limits = decode ? info.decode : info.prefill;
-  // In prefill all outputs of the step may fall into one micro-batch.
-  size_t tokens = size_t(limits.maxTokens) * limits.microBatches, outputs = decode ? tokens : size_t(limits.maxOutputs);
+  // All outputs of the step may fall into one micro-batch; one for each of its sequences always fits.
+  size_t tokens = size_t(limits.maxTokens) * limits.microBatches;
+  size_t outputs = limits.maxOutputs >= std::min(info.maxBatch, limits.maxTokens) ? tokens : size_t(limits.maxOutputs);
   for (auto &s : active)
     s->scheduled = 0, s->samples = false;
   for (bool prompts : {false, true})

@@ -1,5 +1,5 @@
-// Finds stop strings in text that arrives in pieces. Of several the one that is complete first ends the text, of two that
-// end together the longer.
+// Finds stop strings in text that arrives in pieces. Of several the one that is complete first ends the text, of two
+// that end together the longer.
 #pragma once
 
 #include <string>

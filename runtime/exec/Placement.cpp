@@ -165,6 +165,10 @@ Result<std::vector<Communicators>> connectRanks(const Placement &placement, Plan
   for (const plan::Plan *plan : plans)
     groups.push_back(groupsOf(*plan));
   std::vector<Communicators> result(placement.places.size());
+  if (options.link && (options.processes || deviceCount(plans[0]->target()->string_view()) != 0))
+    return failedPrecondition(
+        "a slower link can be tried with ranks that are threads of one process on the CPU alone; leave "
+        "out --link-latency and --link-bandwidth");
   const uint32_t slots = slotsOf(*plans[0]);
   const bool spin = placement.places[0].spin && slots == 1;
   std::vector<std::byte> network;
@@ -197,8 +201,8 @@ Result<std::vector<Communicators>> connectRanks(const Placement &placement, Plan
         std::vector<size_t> members;
         for (const CommGroup &group : groups[rank])
           members.push_back(group.ranks.size());
-        communicators[c] =
-            slowDown(std::move(communicators[c]), options.link->latencySeconds, options.link->bytesPerSecond, members);
+        communicators[c] = slowDown(std::move(communicators[c]), options.link->latencySeconds,
+                                    options.link->bytesPerSecond, members, options.interrupted);
       }
       result[rank].push_back(std::move(communicators[c]));
     }

@@ -51,7 +51,8 @@ PlanSetInfo planSetInfo(std::span<const plan::Plan *const> plans, const std::str
   info.blocksPerSequence = first.kv()->blocks_per_sequence();
   for (const plan::Program *program : *first.programs()) {
     PlanSetInfo::Limits &limits = program->regime() == plan::Regime::Decode ? info.decode : info.prefill;
-    if (program->max_tokens() >= limits.maxTokens) // of several the largest
+    if (uint64_t(program->max_tokens()) * program->micro_batches() >=
+        uint64_t(limits.maxTokens) * limits.microBatches) // of several that with the largest step
       limits = {program->micro_batches(), program->max_tokens(), program->max_sequences(), program->max_outputs()};
   }
   // The plan's folder is what may be read for it: only the last part of the name counts.

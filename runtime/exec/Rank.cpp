@@ -4,6 +4,7 @@
 
 #include <new>
 #include <string>
+#include <system_error>
 
 namespace distc {
 
@@ -84,7 +85,6 @@ void Rank::loop() {
   lock.unlock();
   for (const auto &communicator : communicators_)
     communicator->disconnect();
-  lanes_.reset();
   backend_.reset();
   pool_.reset();
 }
@@ -140,13 +140,21 @@ Status Rank::walkTogether(const WalkProgram &program, uint32_t slots) {
   Walk walk(program, slots,
             {[this](uint32_t slot, const Instruction &instruction) { return execute(slot, instruction); },
              [this](uint32_t slot) { return end(slot); }, [this](const Status &failure) { abort(failure); }});
-  if (!lanes_) // not pinned: a lane that computes keeps the others of its rank from it
-    lanes_ =
-        std::make_unique<ThreadPool>(ThreadPool::Options{2 * static_cast<uint32_t>(communicators_.size()), false, {}});
-  lanes_->forEachThread([&](uint32_t lane) {
-    if (lane < walk.lanes())
-      walk.run(lane);
-  });
+  std::vector<std::thread> threads;
+  try {
+    for (uint32_t lane = 1; lane < walk.lanes(); ++lane)
+      threads.emplace_back([this, &walk, lane] {
+        // Not on the core of the thread that starts it: one lane computes while others wait for messages.
+        pinThisThread(allCores_);
+        walk.run(lane);
+      });
+  } catch (const std::system_error &error) {
+    walk.fail(resourceExhausted(name() + ": cannot start a thread for each of " + std::to_string(slots) +
+                                " micro-batches: " + error.what()));
+  }
+  walk.run(0);
+  for (std::thread &thread : threads)
+    thread.join();
   return walk.status();
 }
 

@@ -3,6 +3,7 @@
 
 #include "distc/Runner.h"
 #include "runtime/backends/Backend.h"
+#include "runtime/base/System.h"
 #include "runtime/exec/Trace.h"
 #include "runtime/exec/Walk.h"
 
@@ -59,12 +60,12 @@ private:
   const plan::Plan &plan_;
   const Communicators communicators_;
   const RankOptions options_;
+  const std::vector<int> allCores_ = allowedCores(); // of the thread that makes the rank, which is not pinned
   std::vector<WalkProgram> programs_;
   std::vector<RankTrace *> traces_; // by slot and queue: those are the most threads that trace; empty: no trace
 
   // Owned by the rank's thread: made and destroyed on it.
   std::unique_ptr<ThreadPool> pool_;
-  std::unique_ptr<ThreadPool> lanes_; // of walkTogether, made when it is first needed
   std::unique_ptr<Backend> backend_;
 
   std::mutex mutex_;

@@ -1,7 +1,9 @@
 #include "runtime/exec/Walk.h"
 
 #include <algorithm>
+#include <exception>
 #include <map>
+#include <new>
 
 namespace distc {
 
@@ -111,52 +113,64 @@ bool Walk::await(uint32_t slot, size_t index) {
   return status_.ok();
 }
 
-// What has been executed; false: some lane has failed.
-bool Walk::note(uint32_t slot, size_t index, const Status &status) {
-  bool first = false;
-  {
-    std::lock_guard lock(mutex_);
-    const Instruction &instruction = program_.instructions[index];
-    if (first = !status.ok() && status_.ok(); first)
-      status_ = status;
-    if (instruction.queue == 0)
-      state_[slot].done = index + 1;
-    const int32_t event = instruction.record->signal();
-    if (event >= 0)
-      state_[slot].signalled[static_cast<size_t>(event)] = true;
-    if (!status_.ok() || (event >= 0 && program_.overlapped))
+// What has been executed.
+void Walk::note(uint32_t slot, size_t index) {
+  std::lock_guard lock(mutex_);
+  const Instruction &instruction = program_.instructions[index];
+  if (instruction.queue == 0)
+    state_[slot].done = index + 1;
+  if (const int32_t event = instruction.record->signal(); event >= 0) {
+    state_[slot].signalled[static_cast<size_t>(event)] = true;
+    if (program_.overlapped)
       changed_.notify_all();
   }
-  if (first)
-    hooks_.failed(status);
-  return status.ok() && !first;
+}
+
+void Walk::fail(const Status &status) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!status_.ok())
+      return;
+    status_ = status;
+    changed_.notify_all();
+  }
+  hooks_.failed(status);
+}
+
+// An exception must not leave a thread, nor this while other lanes use it.
+template <typename Hook> static Status guarded(Hook hook) {
+  try {
+    return hook();
+  } catch (const std::bad_alloc &) {
+    return resourceExhausted("out of memory");
+  } catch (const std::exception &error) {
+    return internal(error.what());
+  }
 }
 
 void Walk::run(uint32_t lane) {
   const uint32_t slot = program_.overlapped ? lane / 2 : lane;
   const auto mine = [&](const Instruction &i) { return !program_.overlapped || i.queue == lane % 2; };
-  const bool communicates = !program_.overlapped || lane % 2 == 1;
-  bool going = true;
-  for (size_t i = 0; going && i < program_.instructions.size(); ++i)
-    if (mine(program_.instructions[i]))
-      going = await(slot, i) && note(slot, i, hooks_.execute(slot, program_.instructions[i]));
-  Status ended;
-  if (going && communicates)
-    ended = hooks_.end(slot);
-  bool first = false;
-  {
+  const bool computes = !program_.overlapped || lane % 2 == 0, communicates = !program_.overlapped || lane % 2 == 1;
+  for (size_t i = 0; i < program_.instructions.size(); ++i) {
+    if (!mine(program_.instructions[i]))
+      continue;
+    if (!await(slot, i))
+      return;
+    if (Status status = guarded([&] { return hooks_.execute(slot, program_.instructions[i]); }); !status.ok())
+      return fail(status);
+    note(slot, i);
+  }
+  if (computes) { // there is no more of it to wait for
     std::lock_guard lock(mutex_);
-    if (first = !ended.ok() && status_.ok(); first)
-      status_ = ended;
-    if (!program_.overlapped || !communicates) { // there is no more of it to wait for
-      state_[slot].done = program_.instructions.size();
-      if (turn_ == slot)
-        turn_ = kNobody;
-    }
+    state_[slot].done = program_.instructions.size();
+    if (turn_ == slot)
+      turn_ = kNobody;
     changed_.notify_all();
   }
-  if (first)
-    hooks_.failed(ended);
+  if (communicates)
+    if (Status status = guarded([&] { return hooks_.end(slot); }); !status.ok())
+      fail(status);
 }
 
 } // namespace distc

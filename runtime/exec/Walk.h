@@ -8,8 +8,8 @@
 //   wait; then the lowest that can go on has it, so that a stage ends one micro-batch before it begins the next.
 // - Micro-batch k executes an instruction of queue 0 after micro-batch k-1 has executed the same one, attention after
 //   micro-batch k-1 has appended all its keys and values. So a prompt may be cut over micro-batches.
-// Nobody waits while it has the turn, and every wait is for an earlier instruction of the same micro-batch or for an
-// earlier micro-batch: what is free of deadlock with one micro-batch is with many.
+// Queue 0 never communicates and nobody waits while it has the turn, and every wait is for an earlier instruction of
+// the same micro-batch or for an earlier micro-batch: what is free of deadlock with one micro-batch is with many.
 #pragma once
 
 #include "runtime/backends/Backend.h"
@@ -44,8 +44,10 @@ public:
   Walk(const WalkProgram &program, uint32_t slots, Hooks hooks);
 
   uint32_t lanes() const { return slots_ * (program_.overlapped ? 2 : 1); }
-  /// Each lane on a thread of its own.
+  /// Each lane on a thread of its own. What a hook throws is a failure.
   void run(uint32_t lane);
+  /// Ends all lanes, as a failure of one does.
+  void fail(const Status &status);
   /// Once all lanes have ended.
   const Status &status() const { return status_; }
 
@@ -63,7 +65,7 @@ private:
   bool mayGo(uint32_t slot, size_t instruction) const;
   void giveUpTurn(uint32_t slot);
   bool await(uint32_t slot, size_t instruction);
-  bool note(uint32_t slot, size_t instruction, const Status &status);
+  void note(uint32_t slot, size_t instruction);
 
   const WalkProgram &program_;
   const uint32_t slots_;

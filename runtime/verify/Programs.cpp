@@ -58,6 +58,9 @@ private:
                       p.micro_batches(), " micro-batches, ", p.events(), " events of ", p.instructions()->size(),
                       " instructions: expected a known regime, 1 or 2 queues, 1 to ", kMaxMicroBatches,
                       " micro-batches, and no more events than instructions"));
+    if (p.regime() == plan::Regime::Prefill && p.max_sequences() < std::min(limits.max_batch(), p.max_tokens()))
+      fail("limits", cat(ref_.text(), ": takes ", p.max_sequences(), " sequences, expected ",
+                         std::min(limits.max_batch(), p.max_tokens())));
     if (p.micro_batches() > 1 && p.arena_bytes() % 16 != 0)
       fail("limits", cat(ref_.text(), ": an arena of ", p.arena_bytes(),
                          " bytes for each micro-batch, expected a multiple of 16"));
@@ -122,6 +125,11 @@ private:
           cat("op ", unsigned(it.op_type()), " on queue ", unsigned(it.queue()), " of ", unsigned(program_.queues())));
       return false;
     }
+    const unsigned queue = operandsOf(it).group >= 0 ? 1 : 0;
+    if (it.queue() != queue)
+      failAt("queue", i,
+             cat("on queue ", unsigned(it.queue()), ", expected ", queue, ": ",
+                 queue == 1 ? "communication" : "what computes", " has a queue of its own"));
     if (!ids_.insert(it.id()).second)
       failAt("index-range", i, "another instruction of the plan has the same id");
     auto within = [&](const char *what, int64_t index, size_t size) {

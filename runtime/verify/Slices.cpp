@@ -59,7 +59,9 @@ private:
   static bool sameColumns(const Label &a, const Label &b) {
     return a.columns == b.columns || (a.columns && b.columns && *a.columns == *b.columns);
   }
-  static bool sameLabel(const Label &a, const Label &b) { return a.partial == b.partial && a.alone == b.alone && sameColumns(a, b); }
+  static bool sameLabel(const Label &a, const Label &b) {
+    return a.partial == b.partial && a.alone == b.alone && sameColumns(a, b);
+  }
   void set(uint32_t b, Label label) {
     labels_[b] = std::move(label);
     stamps_[b] = static_cast<int64_t>(at_);

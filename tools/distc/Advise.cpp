@@ -10,24 +10,29 @@ namespace distc {
 
 namespace {
 
-Result<Advice> adviseOn(const Machine &machine, CompileOptions compile, const AdviseOptions &options) {
-  DISTC_ASSIGN(const std::unique_ptr<import::ModelSource> source,
-               import::openModel(compile.model, compile.weights != "none"));
-  const auto &sizes = source->values.integers;
+Result<Advice> adviseOn(const Machine &machine, CompileOptions compile, const AdviseOptions &options,
+                        const import::ModelSource &source) {
+  const auto &sizes = source.values.integers;
   return advise(machine, uint64_t(sizes.at("heads")), uint64_t(sizes.at("layers")), options,
                 [&](uint64_t tp, uint64_t pp, uint64_t batch) {
                   compile.tp = int64_t(tp);
                   compile.pp = int64_t(pp);
                   compile.maxBatch = int64_t(batch);
                   compile.maxTokens = std::max(compile.maxTokens, compile.maxBatch);
-                  return compileInMemory(compile, *source);
+                  return compileInMemory(compile, source);
                 });
 }
 
-void setTarget(CompileOptions &compile, const Machine &machine) {
+Status setTarget(CompileOptions &compile, const Machine &machine) {
+  if (compile.target != "cpu" && compile.target != machine.target())
+    return invalidArgument("--target " + compile.target + " and --machine " + compile.machine +
+                           ", which runs plans for " + machine.target() + "; leave out one of them");
+  if (machine.cpu && compile.sms)
+    return invalidArgument("--sms is for GPUs, and --machine " + compile.machine + " is a CPU; leave it out");
   compile.target = machine.target();
   if (!machine.cpu && !compile.sms)
     compile.sms = machine.cores;
+  return {};
 }
 
 void printTable(const Advice &advice, const Machine &machine, const AdviseCommand &command) {
@@ -94,10 +99,12 @@ Status adviseCommand(const AdviseCommand &command) {
   compile.model = command.model;
   compile.weights = "none";
   compile.maxSequence = command.context;
-  setTarget(compile, machine);
+  DISTC_TRY(setTarget(compile, machine));
+  DISTC_ASSIGN(const std::unique_ptr<import::ModelSource> source, import::openModel(compile.model, false));
+  warnBeyond("--context", command.context, *source);
   const AdviseOptions options{uint64_t(command.gpus), command.throughput, uint64_t(command.context),
                               uint64_t(command.batch)};
-  DISTC_ASSIGN(const Advice advice, adviseOn(machine, compile, options));
+  DISTC_ASSIGN(const Advice advice, adviseOn(machine, compile, options, *source));
   if (command.json)
     printJson(advice);
   else
@@ -107,8 +114,11 @@ Status adviseCommand(const AdviseCommand &command) {
 
 namespace {
 
-Status chooseMesh(const Machine &machine, CompileOptions &options) {
-  AdviseOptions advised{uint64_t(options.gpus), false, uint64_t(options.maxSequence.value_or(4096)),
+// Where the program itself is printed, it alone goes to standard output.
+std::FILE *tellTo(const CompileOptions &options) { return options.emit.empty() ? stdout : stderr; }
+
+Status chooseMesh(const Machine &machine, CompileOptions &options, const import::ModelSource &source) {
+  AdviseOptions advised{uint64_t(options.gpus), false, uint64_t(options.maxSequence.value_or(defaultSequence(source))),
                         uint64_t(options.maxBatch)};
   advised.replicas = false;
   if (!options.autoTp)
@@ -116,34 +126,33 @@ Status chooseMesh(const Machine &machine, CompileOptions &options) {
   if (!options.autoPp)
     advised.pp = uint64_t(options.pp);
   CompileOptions shape = options;
-  shape.maxSequence = int64_t(advised.context);
   shape.ppSplit.clear();
-  DISTC_ASSIGN(const Advice advice, adviseOn(machine, shape, advised));
+  DISTC_ASSIGN(const Advice advice, adviseOn(machine, shape, advised, source));
   const Candidate &best = advice.candidates[0];
   options.tp = int64_t(best.tp);
   options.pp = int64_t(best.pp);
-  std::printf("%s: --tp %llu --pp %llu of up to %llu devices, %.3f ms/token predicted\n", machine.name.c_str(),
-              static_cast<unsigned long long>(best.tp), static_cast<unsigned long long>(best.pp),
-              static_cast<unsigned long long>(options.gpus), 1e3 * best.seconds);
+  std::fprintf(tellTo(options), "%s: --tp %llu --pp %llu of up to %llu devices, %.3f ms/token predicted\n",
+               machine.name.c_str(), static_cast<unsigned long long>(best.tp), static_cast<unsigned long long>(best.pp),
+               static_cast<unsigned long long>(options.gpus), 1e3 * best.seconds);
   return {};
 }
 
 // More chunks hide more of the reductions, and make the products smaller.
-Status chooseOverlap(const Machine &machine, CompileOptions &options) {
+Status chooseOverlap(const Machine &machine, CompileOptions &options, const import::ModelSource &source) {
   options.overlapChunks = 1;
-  if (options.tp == 1 || options.sequenceParallel)
+  if (options.tp == 1)
     return {};
   if (!machine.cpu) {
     log(LogLevel::Warn, "--overlap-chunks auto: 1, since on a GPU both queues are one stream yet");
     return {};
   }
-  DISTC_ASSIGN(const std::unique_ptr<import::ModelSource> source, import::openModel(options.model, false));
   constexpr int64_t kLeastTokens = 16;
+  const int64_t tokens = options.maxTokens / options.microBatches;
   CompileOptions tried = options;
   double best = 0, whole = 0;
-  for (int64_t chunks = 1; chunks == 1 || (chunks <= 16 && options.maxTokens / chunks >= kLeastTokens); chunks *= 2) {
+  for (int64_t chunks = 1; chunks == 1 || (chunks <= 16 && tokens / chunks >= kLeastTokens); chunks *= 2) {
     tried.overlapChunks = chunks;
-    DISTC_ASSIGN(const auto files, compileInMemory(tried, *source));
+    DISTC_ASSIGN(const auto files, compileInMemory(tried, source));
     DISTC_ASSIGN(const double seconds, prefillStep(machine, files));
     if (chunks == 1)
       whole = best = seconds;
@@ -152,9 +161,10 @@ Status chooseOverlap(const Machine &machine, CompileOptions &options) {
       options.overlapChunks = chunks;
     }
   }
-  std::printf("%s: --overlap-chunks %lld, a prefill step of %lld tokens in %.3f ms predicted, %.3f without\n",
-              machine.name.c_str(), static_cast<long long>(options.overlapChunks),
-              static_cast<long long>(options.maxTokens), 1e3 * best, 1e3 * whole);
+  std::fprintf(tellTo(options),
+               "%s: --overlap-chunks %lld, a prefill step of %lld tokens in %.3f ms predicted, %.3f without\n",
+               machine.name.c_str(), static_cast<long long>(options.overlapChunks),
+               static_cast<long long>(options.maxTokens), 1e3 * best, 1e3 * whole);
   return {};
 }
 
@@ -164,11 +174,13 @@ Status chooseAutomatic(CompileOptions &options) {
   if (options.machine.empty())
     return {};
   DISTC_ASSIGN(const Machine machine, Machine::open(options.machine));
-  setTarget(options, machine);
+  DISTC_TRY(setTarget(options, machine));
+  DISTC_ASSIGN(const std::unique_ptr<import::ModelSource> source,
+               import::openModel(options.model, options.weights != "none"));
   if (options.autoTp || options.autoPp)
-    DISTC_TRY(chooseMesh(machine, options));
+    DISTC_TRY(chooseMesh(machine, options, *source));
   if (options.autoOverlap)
-    DISTC_TRY(chooseOverlap(machine, options));
+    DISTC_TRY(chooseOverlap(machine, options, *source));
   return {};
 }
 

@@ -17,8 +17,8 @@ Status checkOptions(const AdviseCommand &command);
 
 Status adviseCommand(const AdviseCommand &command);
 
-/// What is predicted to be best on `options.machine` in the place of each `auto`: the mesh for `options.gpus`, the chunks of
-/// prefill for the mesh. With the target of the machine.
+/// What is predicted to be best on `options.machine` in the place of each `auto`: the mesh for `options.gpus`, the
+/// chunks of prefill for the mesh. With the target of the machine.
 Status chooseAutomatic(CompileOptions &options);
 
 } // namespace distc

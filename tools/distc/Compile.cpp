@@ -65,12 +65,11 @@ std::string describe(Diagnostic &diagnostic) {
 constexpr int64_t kDefaultSms = 132; // an H100 or H200 in a server
 
 Result<Limits> chooseLimits(const CompileOptions &options, const import::ModelSource &source) {
-  int64_t context = source.values.integers.at("context");
   Limits limits;
   limits.maxBatch = options.maxBatch;
   limits.maxTokens = options.maxTokens;
   limits.kvBlock = options.kvBlock;
-  limits.maxSequence = options.maxSequence.value_or(std::clamp<int64_t>(context, 512, 4096));
+  limits.maxSequence = options.maxSequence.value_or(defaultSequence(source));
   const std::string asked = "--max-batch " + std::to_string(limits.maxBatch) + " sequences of --max-seq " +
                             std::to_string(limits.maxSequence) + " tokens are ";
   const int64_t blocks = (limits.maxSequence + limits.kvBlock - 1) / limits.kvBlock * limits.maxBatch;
@@ -82,9 +81,6 @@ Result<Limits> chooseLimits(const CompileOptions &options, const import::ModelSo
                        double(sizes.at("layers") * sizes.at("kv_heads") * sizes.at("head_dim"));
   if (bytes > 0x1p60)
     return invalidArgument(asked + "more than 2^60 bytes of KV cache");
-  if (options.maxSequence && limits.maxSequence > context)
-    log(LogLevel::Warn, "--max-seq " + std::to_string(limits.maxSequence) + " is beyond the " +
-                            std::to_string(context) + " positions that the model was made for");
   return limits;
 }
 
@@ -163,8 +159,21 @@ Result<std::vector<std::vector<uint8_t>>> compileInMemory(const CompileOptions &
                                                           const import::ModelSource &source) {
   Compilation compilation;
   DISTC_TRY(compilation.import(options, source));
-  DISTC_TRY(compilation.lower(pipelineOf(options)));
+  PipelineOptions pipeline = pipelineOf(options);
+  pipeline.until = Stage::Plan; // whatever is to be printed
+  DISTC_TRY(compilation.lower(pipeline));
   return compilation.files();
+}
+
+int64_t defaultSequence(const import::ModelSource &source) {
+  return std::clamp<int64_t>(source.values.integers.at("context"), 512, 4096);
+}
+
+void warnBeyond(const char *flag, int64_t tokens, const import::ModelSource &source) {
+  const int64_t context = source.values.integers.at("context");
+  if (tokens > context)
+    log(LogLevel::Warn, std::string(flag) + " " + std::to_string(tokens) + " is beyond the " + std::to_string(context) +
+                            " positions that the model was made for");
 }
 
 Status checkOptions(const CompileOptions &options) {
@@ -194,10 +203,12 @@ Status checkOptions(const CompileOptions &options) {
   };
   DISTC_TRY(atMost("--micro-batches", options.microBatches, "--max-tokens", options.maxTokens));
   DISTC_TRY(atMost("--decode-micro-batches", options.decodeMicroBatches, "--max-batch", options.maxBatch));
-  DISTC_TRY(atMost("--overlap-chunks", options.overlapChunks, "--max-tokens", options.maxTokens));
-  if (options.sequenceParallel && options.overlapChunks > 1)
-    return invalidArgument("--overlap-chunks " + std::to_string(options.overlapChunks) +
-                           " and --sequence-parallel cut the same rows in different ways; give one of them");
+  const int64_t tokens = (options.maxTokens + options.microBatches - 1) / options.microBatches;
+  DISTC_TRY(atMost("--overlap-chunks", options.overlapChunks,
+                   options.microBatches > 1 ? "--max-tokens / --micro-batches" : "--max-tokens", tokens));
+  if (options.sequenceParallel && (options.overlapChunks > 1 || options.autoOverlap))
+    return invalidArgument(
+        "--overlap-chunks and --sequence-parallel cut the same rows in different ways; give one of them");
   if (!options.ppSplit.empty() && static_cast<int64_t>(options.ppSplit.size()) != options.pp)
     return invalidArgument("--pp-split gives " + std::to_string(options.ppSplit.size()) + " stages, expected --pp " +
                            std::to_string(options.pp));
@@ -205,7 +216,7 @@ Status checkOptions(const CompileOptions &options) {
     DISTC_TRY(positive("--pp-split", layers, 65536));
   if (options.target != "cpu" && options.target != "sm_90")
     return invalidArgument("--target '" + options.target + "' is not supported; supported are cpu, sm_90");
-  if (options.sms && options.target == "cpu")
+  if (options.sms && options.target == "cpu" && options.machine.empty())
     return invalidArgument("--sms is for GPUs; give --target sm_90");
   if (options.sms)
     DISTC_TRY(positive("--sms", *options.sms, 4096));
@@ -229,6 +240,10 @@ Status compile(const CompileOptions &options) {
   Stopwatch watch(options.timing);
   if (options.sequenceParallel && options.tp == 1)
     log(LogLevel::Warn, "--sequence-parallel changes nothing at --tp 1: there are no ranks to share the rows");
+  if (options.target != "cpu" && options.overlapChunks > 1)
+    log(LogLevel::Warn, "--overlap-chunks: on a GPU both queues are one stream yet, so chunks hide nothing there");
+  if (options.target != "cpu" && std::max(options.microBatches, options.decodeMicroBatches) > 1)
+    log(LogLevel::Warn, "--micro-batches: on a GPU those of a rank run one after the other yet");
   DISTC_ASSIGN(std::unique_ptr<import::ModelSource> source,
                import::openModel(options.model, options.weights != "none"));
   watch.lap("read headers");
@@ -236,6 +251,7 @@ Status compile(const CompileOptions &options) {
 
   Compilation compilation;
   DISTC_TRY(compilation.import(options, *source));
+  warnBeyond("--max-seq", options.maxSequence.value_or(0), *source);
   ModuleOp module = compilation.module();
   watch.lap("import");
   watch.phase("import");

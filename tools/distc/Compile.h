@@ -41,6 +41,12 @@ Status compile(const CompileOptions &options);
 Result<std::vector<std::vector<uint8_t>>> compileInMemory(const CompileOptions &options,
                                                           const import::ModelSource &source);
 
+/// The tokens of a sequence that a plan holds where nothing else is said.
+int64_t defaultSequence(const import::ModelSource &source);
+
+/// Warns if `tokens`, asked for with `flag`, are more than the model was made for.
+void warnBeyond(const char *flag, int64_t tokens, const import::ModelSource &source);
+
 /// Prints what a plan set costs: memory of each rank, collectives of a decode step.
 void printSummary(const std::vector<PlanFile> &set, const std::string &directory);
 

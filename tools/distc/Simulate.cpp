@@ -1,6 +1,7 @@
 #include "tools/distc/Simulate.h"
 
 #include "runtime/base/File.h"
+#include "runtime/base/Log.h"
 #include "runtime/schema/PlanFile.h"
 #include "runtime/verify/Verify.h"
 
@@ -106,6 +107,13 @@ Status simulateCommand(const SimulateCommand &command) {
   DISTC_TRY(provePlanSet(plans, command.directory));
   const SimulateOptions options{uint64_t(command.batch), uint64_t(command.promptTokens), uint64_t(command.newTokens),
                                 !command.trace.empty()};
+  for (const plan::Program *program : *plans[0]->programs())
+    if (!machine.cpu && program->micro_batches() > 1) {
+      log(LogLevel::Warn, command.directory +
+                              ": simulated with its micro-batches in flight together; on a GPU the runtime "
+                              "runs those of a rank one after the other yet");
+      break;
+    }
   DISTC_ASSIGN(const Simulation simulation, simulate(machine, plans, command.directory, options));
   if (options.trace) {
     const std::string json = traceJson(simulation);

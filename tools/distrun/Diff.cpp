@@ -63,9 +63,9 @@ struct Side {
 
 Status checkPrompt(const Side &side, size_t tokens, uint32_t newTokens) {
   const PlanSetInfo &info = side.runner->info();
-  if (tokens == 0 || tokens > info.maxTokens)
+  if (tokens == 0 || tokens > info.prefill.maxTokens)
     return invalidArgument("the prompt has " + std::to_string(tokens) + " tokens, expected 1 to " +
-                           std::to_string(info.maxTokens) + ", which are a step of " + side.directory);
+                           std::to_string(info.prefill.maxTokens) + ", which are a micro-batch of " + side.directory);
   if (tokens + newTokens > info.maxSequence)
     return invalidArgument(std::to_string(tokens) + " tokens and " + std::to_string(newTokens) +
                            " new ones are more than the " + std::to_string(info.maxSequence) + " of a sequence of " +

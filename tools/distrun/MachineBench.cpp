@@ -138,7 +138,9 @@ private:
     for (auto [name, type] : types)
       for (uint32_t tokens : kTokens) {
         const bool all = tokens >= kManyTokens;
-        const int64_t rows = std::clamp<int64_t>(kRows * 64 / tokens, 256, kRows / 2) * (all ? cores_ : 1);
+        const int64_t width = kCols * (type == cpu::WeightType::F32 ? 4 : 2);
+        const int64_t rows = std::min(std::clamp<int64_t>(kRows * 64 / tokens, 256, kRows / 2) * (all ? cores_ : 1),
+                                      static_cast<int64_t>(pool_.size()) / width);
         const uint64_t bytes = uint64_t(rows) * kCols * (type == cpu::WeightType::F32 ? 4 : 2);
         const double seconds = secondsOf(24, [&] {
           const cpu::Matrix w{pool_.next(bytes), type, rows, kCols, kCols};

@@ -121,6 +121,74 @@ TEST(Walk, AFailureEndsEveryLane) {
   }
 }
 
+TEST(Walk, WhatAHookThrowsIsAFailure) {
+  std::mt19937 random(1);
+  const Built built = randomProgram(random, 8);
+  const WalkProgram program(built.program());
+  for (const bool atEnd : {false, true})
+    for (const uint32_t slot : {0u, 2u}) {
+      Walk walk(program, 3,
+                {[&](uint32_t s, const Instruction &instruction) -> Status {
+                   if (!atEnd && s == slot && instruction.id == 5)
+                     throw std::bad_alloc();
+                   return {};
+                 },
+                 [&](uint32_t s) -> Status {
+                   if (atEnd && s == slot)
+                     throw std::runtime_error("the end");
+                   return {};
+                 },
+                 [](const Status &) {}});
+      EXPECT_EQ(runAll(walk).message(), atEnd ? "the end" : "out of memory");
+    }
+}
+
+// As when a thread for one of them cannot be started.
+TEST(Walk, EndsFromOutside) {
+  std::mt19937 random(1);
+  const Built built = randomProgram(random, 8);
+  const WalkProgram program(built.program());
+  Walk walk(program, 3,
+            {[](uint32_t, const Instruction &) { return Status(); }, [](uint32_t) { return Status(); },
+             [](const Status &) {}});
+  walk.fail(internal("no thread"));
+  walk.run(2);
+  EXPECT_EQ(walk.status().message(), "no thread");
+}
+
+// What attention of a micro-batch reads has been appended by the one before, by whichever chunk.
+TEST(Walk, AttentionWaitsForAllAppends) {
+  plan::ProgramT table; // chunks: append 0, attention 0, wait for a message, append 1
+  const auto add = [&](auto op, uint8_t queue) {
+    auto instruction = std::make_unique<plan::InstructionT>();
+    instruction->id = static_cast<uint32_t>(table.instructions.size());
+    instruction->queue = queue;
+    instruction->op.Set(std::move(op));
+    table.instructions.push_back(std::move(instruction));
+  };
+  add(plan::KvAppendT(), 0);
+  add(plan::AttentionT(), 0);
+  add(plan::RecvT(), 1);
+  add(plan::KvAppendT(), 0);
+  flatbuffers::FlatBufferBuilder builder;
+  builder.Finish(plan::Program::Pack(builder, &table));
+  const WalkProgram program(*flatbuffers::GetRoot<plan::Program>(builder.GetBufferPointer()));
+  std::atomic<bool> appended{false};
+  Walk walk(program, 2,
+            {[&](uint32_t slot, const Instruction &instruction) -> Status {
+               if (slot == 0 && instruction.id == 2)
+                 std::this_thread::sleep_for(std::chrono::milliseconds(20));
+               if (slot == 0 && instruction.id == 3)
+                 appended = true;
+               if (slot == 1 && instruction.id == 1) {
+                 EXPECT_TRUE(appended);
+               }
+               return {};
+             },
+             [](uint32_t) { return Status(); }, [](const Status &) {}});
+  EXPECT_TRUE(runAll(walk).ok());
+}
+
 // While a stage waits for its next message, it works on the next micro-batch; the first goes on as soon as it can.
 TEST(Walk, TheLowestMicroBatchThatCanGoesOn) {
   plan::ProgramT table;

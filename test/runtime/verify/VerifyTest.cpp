@@ -300,6 +300,14 @@ std::vector<Mutant> mutants() {
          const auto &buffers = s.rank(0).programs[0]->buffers;
          move(s, 0, 0, add.out, buffers[add.out].offset() + 16);
        }},
+      {"ComputeOnTheOtherQueue",
+       "queue",
+       {"Add", "on queue 1, expected 0"},
+       [](ValidSet &s) { s.rank(0).programs[0]->instructions[s.place(0, 0, "add1")]->queue = 1; }},
+      {"CollectiveAmongComputation",
+       "queue",
+       {"AllReduce", "on queue 0, expected 1"},
+       [](ValidSet &s) { s.rank(0).programs[0]->instructions[s.place(0, 0, "embed.reduce")]->queue = 0; }},
       {"AttentionBeforeAppend",
        "kv-order",
        {"layer 1"},

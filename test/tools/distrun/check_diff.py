@@ -127,7 +127,7 @@ def cannot(message, *command, code=1):
 
 cannot("<0> has a vocabulary of 512, <1> of 259; expected plan sets of one model", work / "1x1", shapes["1x1"], "--tokens", 1,
        "--random-weights", 1)
-cannot("the prompt has 17 tokens, expected 1 to 16, which are a step of <0>", work / "1x1", work / "2x1", "--tokens",
+cannot("the prompt has 17 tokens, expected 1 to 16, which are a micro-batch of <0>", work / "1x1", work / "2x1", "--tokens",
        ",".join(["1"] * 17))
 cannot("16 tokens and 500 new ones are more than the 512 of a sequence of <0>", work / "1x1", work / "2x1", "--tokens",
        ",".join(["1"] * 16), "--new-tokens", 500)
