@@ -118,7 +118,9 @@ Result<Advice> advise(const Machine &machine, uint64_t heads, uint64_t layers, c
     }
   if (all.empty())
     return invalidArgument("no mesh is left to try: --gpus " + std::to_string(options.gpus) + ", " +
-                           std::to_string(heads) + " query heads, " + std::to_string(layers) + " layers");
+                           std::to_string(heads) + " query heads, " + std::to_string(layers) + " layers" +
+                           (options.tp != 0 ? ", --tp " + std::to_string(options.tp) : "") +
+                           (options.pp != 0 ? ", --pp " + std::to_string(options.pp) : ""));
   // A difference that the model cannot see is not worth a device.
   const auto cost = [&](const Candidate &c) { return options.throughput ? 1 / c.tokensPerSecond : c.seconds; };
   std::sort(all.begin(), all.end(), [&](const Candidate &a, const Candidate &b) {

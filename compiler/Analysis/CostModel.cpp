@@ -103,6 +103,11 @@ Status CostModel::check(const Machine &machine, const plan::Plan &plan, const st
     return invalidArgument(where + ": the plans are for target " + plan.target()->str() + ", and " + machine.name +
                            " runs those for " + machine.target() + "; compile with --target " + machine.target());
   for (const plan::Program *program : *plan.programs())
+    if (const plan::TileSchedule *schedule = program->schedule(); schedule && schedule->sms() > machine.cores)
+      return invalidArgument(where + ": scheduled for " + std::to_string(schedule->sms()) + " multiprocessors, and " +
+                             machine.name + " has " + std::to_string(machine.cores) + "; compile with --sms " +
+                             std::to_string(machine.cores));
+  for (const plan::Program *program : *plan.programs())
     for (const plan::Instruction *instruction : *program->instructions())
       if (const plan::Linear *linear = instruction->op_as_Linear()) {
         const plan::Weight &weight = *plan.weights()->Get(linear->weight());

@@ -178,7 +178,8 @@ private:
       fail("vocabulary-slice", cat(weightText(op.weight()), " holds rows ", rows.text(),
                                    ", but its first row is said to be id ", op.first_row()));
     std::shared_ptr<const Coords> columns(all[0], &all[0]->columns);
-    set(op.out(), {columns, held != rows.extent, false});
+    const bool alone = held == rows.extent && ref_.plan.weights()->Get(op.weight())->copies() == 1;
+    set(op.out(), {columns, held != rows.extent, alone});
   }
 
   void rmsNorm(const plan::RmsNorm &op) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <unistd.h>
 
 namespace distc {
 
@@ -12,15 +13,25 @@ namespace {
 
 Result<Advice> adviseOn(const Machine &machine, CompileOptions compile, const AdviseOptions &options,
                         const import::ModelSource &source) {
-  const auto &sizes = source.values.integers;
-  return advise(machine, uint64_t(sizes.at("heads")), uint64_t(sizes.at("layers")), options,
-                [&](uint64_t tp, uint64_t pp, uint64_t batch) {
-                  compile.tp = int64_t(tp);
-                  compile.pp = int64_t(pp);
-                  compile.maxBatch = int64_t(batch);
-                  compile.maxTokens = std::max(compile.maxTokens, compile.maxBatch);
-                  return compileInMemory(compile, source);
-                });
+  const auto heads = uint64_t(source.values.integers.at("heads")),
+             layers = uint64_t(source.values.integers.at("layers"));
+  uint64_t meshes = 0, done = 0;
+  for (uint64_t tp = 1; tp <= std::min(options.gpus, heads); ++tp)
+    meshes += std::min(options.gpus / tp, layers);
+  const bool told = isatty(STDERR_FILENO) && options.tp == 0 && options.pp == 0;
+  Result<Advice> advice = advise(machine, heads, layers, options, [&](uint64_t tp, uint64_t pp, uint64_t batch) {
+    if (told)
+      std::fprintf(stderr, "\rmesh %llu of %llu", static_cast<unsigned long long>(++done),
+                   static_cast<unsigned long long>(meshes));
+    compile.tp = int64_t(tp);
+    compile.pp = int64_t(pp);
+    compile.maxBatch = int64_t(batch);
+    compile.maxTokens = std::max(compile.maxTokens, compile.maxBatch);
+    return compileInMemory(compile, source);
+  });
+  if (told)
+    std::fprintf(stderr, "\r%40s\r", "");
+  return advice;
 }
 
 Status setTarget(CompileOptions &compile, const Machine &machine) {

@@ -209,6 +209,9 @@ Status checkOptions(const CompileOptions &options) {
   if (options.sequenceParallel && (options.overlapChunks > 1 || options.autoOverlap))
     return invalidArgument(
         "--overlap-chunks and --sequence-parallel cut the same rows in different ways; give one of them");
+  const bool automatic = options.autoTp || options.autoPp;
+  if (automatic && !options.ppSplit.empty())
+    return invalidArgument("--pp-split says how many stages there are; leave out --tp auto and --pp auto");
   if (!options.ppSplit.empty() && static_cast<int64_t>(options.ppSplit.size()) != options.pp)
     return invalidArgument("--pp-split gives " + std::to_string(options.ppSplit.size()) + " stages, expected --pp " +
                            std::to_string(options.pp));
@@ -220,17 +223,16 @@ Status checkOptions(const CompileOptions &options) {
     return invalidArgument("--sms is for GPUs; give --target sm_90");
   if (options.sms)
     DISTC_TRY(positive("--sms", *options.sms, 4096));
-  const bool automatic = options.autoTp || options.autoPp;
   if ((automatic || options.autoOverlap) && options.machine.empty())
     return invalidArgument("--tp auto, --pp auto and --overlap-chunks auto need --machine");
   if (!automatic && options.gpus != 0)
     return invalidArgument("--gpus is for --tp auto or --pp auto");
   if (!automatic && !options.autoOverlap && !options.machine.empty())
     return invalidArgument("--machine is for --tp auto, --pp auto or --overlap-chunks auto");
+  if (automatic && options.gpus == 0)
+    return invalidArgument("--tp auto and --pp auto need --gpus, the number of devices that there are");
   if (automatic)
     DISTC_TRY(positive("--gpus", options.gpus, 256));
-  if (automatic && !options.ppSplit.empty())
-    return invalidArgument("--pp-split says how many stages there are; leave out --tp auto and --pp auto");
   if (!options.weights.empty() && options.weights != "none")
     return invalidArgument("--weights '" + options.weights + "': expected none");
   return {};

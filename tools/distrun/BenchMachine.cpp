@@ -105,7 +105,7 @@ std::string table(const MachineFigures &f) {
 } // namespace
 
 Status runBenchMachine(const Options &options) {
-  DISTC_ASSIGN(const MachineFigures figures, measureMachine(options.repeat));
+  DISTC_ASSIGN(const MachineFigures figures, measureMachine(options.repeat, interruptedFlag()));
   const std::string file = machineFile(figures);
   if (!options.output.empty())
     DISTC_TRY(writeFileAtomically(options.output, std::as_bytes(std::span(file))));

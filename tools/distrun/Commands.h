@@ -3,6 +3,8 @@
 
 #include "tools/distrun/Options.h"
 
+#include <atomic>
+
 namespace distc {
 
 Status runGenerate(const Options &options);
@@ -18,6 +20,9 @@ Status runServe(const Options &options);
 /// Runner::open, with progress on stderr when that is a terminal.
 Result<std::unique_ptr<Runner>> openRunner(const Options &options);
 Result<std::unique_ptr<Runner>> openRunner(const std::string &directory, RunnerOptions runner);
+
+/// Set by Ctrl-C.
+const std::atomic<bool> &interruptedFlag();
 
 /// Writes to stdout and flushes; FailedPrecondition if it is closed.
 Status print(const std::string &text);

@@ -87,14 +87,14 @@ public:
         y_(size_t(std::max(3 * kElements, 512 * 1024 * int64_t(cores)))) {}
 
   Status create() { return pool_.create(threads_); }
-  Result<MachineFigures> round() {
+  Result<MachineFigures> round(const std::atomic<bool> &interrupted) {
     MachineFigures figures;
     figures.cores = cores_;
-    streams(figures);
-    products(figures);
-    attention(figures);
-    elementwise(figures);
-    threads(figures);
+    for (auto part : {&Bench::streams, &Bench::products, &Bench::attention, &Bench::elementwise, &Bench::threads}) {
+      if (interrupted)
+        return cancelled("interrupted");
+      (this->*part)(figures);
+    }
     DISTC_TRY(messages(figures));
     return figures;
   }
@@ -316,7 +316,7 @@ private:
 
 } // namespace
 
-Result<MachineFigures> measureMachine(uint32_t rounds) {
+Result<MachineFigures> measureMachine(uint32_t rounds, const std::atomic<bool> &interrupted) {
   const uint32_t cores = usableCores();
   const std::vector<int> allowed = allowedCores();
   std::vector<MachineFigures> all;
@@ -332,7 +332,7 @@ Result<MachineFigures> measureMachine(uint32_t rounds) {
       Bench bench(cores, pin ? allowed : std::vector<int>());
       DISTC_TRY(bench.create());
       for (uint32_t i = 0; i < rounds; ++i) {
-        DISTC_ASSIGN(MachineFigures figures, bench.round());
+        DISTC_ASSIGN(MachineFigures figures, bench.round(interrupted));
         all.push_back(std::move(figures));
       }
       return {};

@@ -3,6 +3,7 @@
 
 #include "distc/Status.h"
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -25,7 +26,8 @@ struct MachineFigures {
   double message = 0, collective = 0, collectiveBytes = 0; // µs, µs, GB/s between two ranks
 };
 
-/// Everything `rounds` times over, each figure the median of the rounds: some seconds each.
-Result<MachineFigures> measureMachine(uint32_t rounds);
+/// Everything `rounds` times over, each figure the median of the rounds: some seconds each. Cancelled soon after
+/// `interrupted`.
+Result<MachineFigures> measureMachine(uint32_t rounds, const std::atomic<bool> &interrupted);
 
 } // namespace distc

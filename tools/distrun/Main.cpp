@@ -31,6 +31,8 @@ Status print(const std::string &text) {
   return failedPrecondition(std::string("cannot write to stdout: ") + std::strerror(errno));
 }
 
+const std::atomic<bool> &interruptedFlag() { return interrupted; }
+
 Result<std::unique_ptr<Runner>> openRunner(const Options &options) {
   return openRunner(options.directory, options.runner);
 }

@@ -49,3 +49,10 @@ whole = succeeds("distrun", *generate[:1], work / "plans", "--random-weights", "
 for size in (1, 20):
     out = interrupt([size], *generate, "1,2,3", "--max-new-tokens", "4000").split()
     assert out and all(a == b for a, b in zip(out, whole)), (out, whole)  # each id that was printed is whole
+
+# Measuring the machine ends between two measurements.
+run = subprocess.Popen(["distrun", "bench-machine", "--repeat", "1000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+time.sleep(1)
+run.send_signal(signal.SIGINT)
+out, error = run.communicate(timeout=60)
+assert (run.returncode, out, error) == (130, b"", b"distrun: error: interrupted\n"), (run.returncode, out, error)
