@@ -321,8 +321,11 @@ Result<MachineFigures> measureMachine(uint32_t rounds, const std::atomic<bool> &
   const std::vector<int> allowed = allowedCores();
   std::vector<MachineFigures> all;
   std::vector<double> reads;
-  for (uint32_t i = 0; i < rounds; ++i)
+  for (uint32_t i = 0; i < rounds; ++i) {
+    if (interrupted)
+      return cancelled("interrupted");
     reads.push_back(cpuReadBandwidth() / 1e9);
+  }
   Status status;
   std::thread worker([&] { // like that of a rank
     status = [&]() -> Status {
