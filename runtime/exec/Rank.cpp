@@ -8,15 +8,6 @@
 
 namespace distc {
 
-namespace {
-
-bool communicates(plan::Op op) {
-  return op == plan::Op::AllReduce || op == plan::Op::AllGather || op == plan::Op::ReduceScatter ||
-         op == plan::Op::Send || op == plan::Op::Recv;
-}
-
-} // namespace
-
 Rank::Rank(const plan::Plan &plan, Communicators communicators, const RankOptions &options)
     : plan_(plan), communicators_(std::move(communicators)), options_(options) {
   for (const plan::Program *program : *plan.programs())
@@ -171,7 +162,7 @@ Status Rank::execute(uint32_t slot, const Instruction &instruction) {
   } else {
     status = backend_->execute(slot, instruction);
   }
-  if (status.ok() || communicates(instruction.op)) // the communicator says where, perhaps on another rank
+  if (status.ok() || instruction.queue != 0) // the communicator says where, perhaps on another rank
     return status;
   return status.context(name() + ": instruction " + std::to_string(instruction.id) + " (" +
                         std::string(instruction.label) + "): " + EnumNameOp(instruction.op));
