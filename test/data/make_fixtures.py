@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Makes the tiny checkpoints under fixtures/ with what Hugging Face transformers computes from them.
+
+    pip install torch transformers
+    python3 test/data/make_fixtures.py NAME…      (without names: all that are missing)
+
+A checkpoint of random weights is saved and read again from its files in float64: casting a live model would round its
+rope frequencies too. golden.safetensors then holds two rows of input_ids, their logits, what follows greedily the first
+16 of them, and the margin between the two likeliest tokens at each of these steps. The cache of transformers is not used.
+"""
+import json
+import sys
+import zlib
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModelForCausalLM
+
+FIXTURES = Path(__file__).parent / "fixtures"
+ROWS, LENGTH, PROMPT, NEW = 2, 32, 16, 24
+
+# What most families have in common. head_dim is not hidden_size / heads on purpose.
+SMALL = {
+    "vocab_size": 256,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "tie_word_embeddings": False,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": None,
+}
+
+# name: model type, type of the weights, configuration; "shards" splits the file, "dialect": "old" writes config.json as
+# transformers 4 did.
+FAMILIES = {
+    "qwen3": ("qwen3", "bfloat16", {}),
+}
+
+
+def randomize(model, name):
+    """Weights of a size that gives attention and logits something to tell apart; norms and biases that matter."""
+    random = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            value = torch.randn(parameter.shape, generator=random)
+            if parameter.dim() > 1:  # also of stacked experts: the last dimension is summed over
+                value *= 1.5 * parameter.shape[-1] ** -0.5
+            elif key.endswith("bias"):
+                value *= 0.1
+            else:  # a norm's: around what it was made with, 1, or 0 where 1 is added
+                value = parameter.float() + 0.1 * value
+            parameter.copy_(value)
+
+
+def to_old_dialect(path):
+    config = json.loads(path.read_text())
+    rope = config.pop("rope_parameters", None) or {}
+    if "rope_theta" in rope:
+        config["rope_theta"] = rope.pop("rope_theta")
+    config["rope_scaling"] = rope if rope.get("rope_type", "default") != "default" else None
+    config["torch_dtype"] = config.pop("dtype")
+    config["transformers_version"] = "4.40.0"
+    path.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def golden(folder, name):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
+    random = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 1)
+    ids = torch.randint(3, model.config.vocab_size, (ROWS, LENGTH), generator=random)
+    with torch.no_grad():
+        logits = model(ids, use_cache=False).logits
+        sequence, margins = ids[:, :PROMPT], []
+        for _ in range(NEW):
+            best = model(sequence, use_cache=False).logits[:, -1].topk(2)
+            margins.append(best.values[:, 0] - best.values[:, 1])
+            sequence = torch.cat([sequence, best.indices[:, :1]], dim=1)
+    save_file(
+        {
+            "input_ids": ids,
+            "logits": logits.float().contiguous(),
+            "generated": sequence[:, PROMPT:].contiguous(),
+            "margin": torch.stack(margins, dim=1).float().contiguous(),
+        },
+        folder / "golden.safetensors",
+    )
+    print(f"{name}: logits of size {logits.std():.2f}, smallest margin {min(m.min() for m in margins):.1e}")
+
+
+def make(name):
+    kind, dtype, changes = FAMILIES[name]
+    changes = dict(changes)
+    shards, dialect = changes.pop("shards", None), changes.pop("dialect", "new")
+    config = AutoConfig.for_model(kind, **{**SMALL, **changes})
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    randomize(model, name)
+    folder = FIXTURES / name
+    model.to(getattr(torch, dtype)).save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
+    if dialect == "old":
+        to_old_dialect(folder / "config.json")
+    golden(folder, name)
+
+
+for wanted in sys.argv[1:] or [name for name in FAMILIES if not (FIXTURES / name).exists()]:
+    make(wanted)
