@@ -7,6 +7,7 @@
 #include <barrier>
 #include <cstdio>
 #include <cstdlib>
+#include <dlfcn.h>
 #include <functional>
 #include <thread>
 #include <vector>
@@ -15,8 +16,7 @@ namespace distc::bench {
 
 namespace {
 
-constexpr int members = 2, calls = 100, replays = 30;
-constexpr int64_t longest = cuda::maxExchangeBytes;
+constexpr int64_t shortest = 8 << 10, longest = 64 << 20;
 
 void check(cudaError_t error, const char *what) {
   if (error == cudaSuccess)
@@ -34,24 +34,35 @@ template <class T> T *zeros(size_t bytes) {
   return static_cast<T *>(memory);
 }
 
+/// NCCL's own all-reduce of bf16 (ncclBfloat16, ncclSum), which the runtime does not use: its order of adding is its
+/// own.
+using NcclAllReduce = nccl::Code (*)(const void *in, void *out, size_t count, int type, int op, nccl::Comm comm,
+                                     cudaStream_t stream);
+constexpr int ncclBfloat16 = 9, ncclSum = 0;
+
 /// What the threads of the members share.
 struct Shared {
-  std::barrier<> barrier{members};
+  explicit Shared(int members) : members(members), barrier(members) {}
+  const int members;
+  std::barrier<> barrier;
   void *inboxes[cuda::maxPeers] = {};
   const nccl::Library *nccl = nullptr;
   nccl::UniqueId id{};
+  NcclAllReduce allReduce = nullptr;
 };
 
 /// One member, on its thread.
 class Member {
 public:
-  Member(Shared &shared, int self) : shared(shared), self(self) {
+  Member(Shared &shared, int self) : shared(shared), members(shared.members), self(self) {
     CHECK(cudaSetDevice(self));
-    if (cudaDeviceEnablePeerAccess(1 - self, 0) != cudaSuccess)
-      (void)cudaGetLastError(); // it is on
+    for (int peer = 0; peer < members; ++peer)
+      if (peer != self && cudaDeviceEnablePeerAccess(peer, 0) != cudaSuccess)
+        (void)cudaGetLastError(); // it is on
     CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     x = zeros<char>(longest);
-    parts = zeros<char>(members * longest);
+    y = zeros<char>(longest);
+    parts = zeros<char>(size_t(2 * longest)); // all of every member's short message, or of a long one every share
     shared.inboxes[self] = zeros<char>(size_t(cuda::inboxBytes(members)));
     exchange.calls = zeros<uint32_t>(2 * sizeof(uint32_t));
     void *host;
@@ -69,7 +80,8 @@ public:
   }
 
   /// Median microseconds of a call; negative: it failed.
-  double microseconds(bool captured, const std::function<bool()> &call) {
+  double microseconds(bool captured, int64_t bytes, const std::function<bool()> &call) {
+    const int calls = bytes > (1 << 20) ? 10 : 100, replays = 20;
     for (int i = 0; i < 10; ++i)
       if (!call())
         return -1;
@@ -113,27 +125,57 @@ public:
   }
 
   void run() {
-    for (int64_t bytes = 8 << 10; bytes <= longest; bytes *= 2) {
+    for (int64_t bytes = shortest; bytes <= longest; bytes *= bytes < (1 << 20) ? 2 : 4) {
       const int64_t n = bytes / 2;
-      const cuda::Out out{x, cuda::Type::BF16};
-      const double ours = microseconds(true, [&] {
-        return cuda::exchangeReduce(exchange, cuda::ExchangePart::Both, cuda::ReduceOp::Sum, {x, out.type}, n, out, 1,
-                                    stream) == cudaSuccess;
+      const double ours = bytes > cuda::maxExchangeBytes ? -1 : microseconds(true, bytes, [&] {
+        return cuda::exchangeReduce(exchange, cuda::ExchangePart::Both, cuda::ReduceOp::Sum, {x, cuda::Type::BF16}, n,
+                                    {y, cuda::Type::BF16}, 1, stream) == cudaSuccess;
       });
-      auto withNccl = [&] { // as the runtime does for longer messages
-        const cuda::Peers peers{{parts, parts + bytes}, members};
-        return done(shared.nccl->allGather(x, parts, size_t(bytes), nccl::Type::Bytes, comm, stream)) &&
-               cuda::reduce(peers, cuda::ReduceOp::Sum, n, out, stream) == cudaSuccess;
-      };
-      const double captured = connected ? microseconds(true, withNccl) : -1;
-      const double queued = connected ? microseconds(false, withNccl) : -1;
-      if (self == 0)
-        std::printf("all-reduce of %3d KB on 2 devices %21.2f us, NCCL %.2f us in a graph, %.2f us call by call\n",
-                    int(bytes >> 10), ours, captured, queued);
+      const double queued = connected ? microseconds(false, bytes, [&] { return asRuntime(bytes); }) : -1;
+      const bool hasPeer = connected && shared.allReduce;
+      auto theirs = [&] { return done(shared.allReduce(x, y, size_t(n), ncclBfloat16, ncclSum, comm, stream)); };
+      const double peer = hasPeer ? microseconds(false, bytes, theirs) : -1;
+      const double peerCaptured = hasPeer ? microseconds(true, bytes, theirs) : -1;
+      if (self == 0) {
+        // Of a ring, or of shares: each device sends and receives so much of the message.
+        auto bus = [&](double us) { return us < 0 ? 0 : 2e-3 * (members - 1) / members * double(bytes) / us; };
+        std::printf(
+            "all-reduce %5d KB on %d devices: one kernel %7.2f us; over NCCL in rank order %8.2f us, %6.1f GB/s; "
+            "ncclAllReduce %8.2f us, %6.1f GB/s, in a graph %8.2f us\n",
+            int(bytes >> 10), members, ours, queued, bus(queued), peer, bus(peer), peerCaptured);
+      }
     }
   }
 
 private:
+  /// An all-reduce in the order of the members, as the runtime makes one that is not captured (backends/cuda/Nccl.cpp).
+  bool asRuntime(int64_t bytes) {
+    cuda::Peers peers{{}, members};
+    if (members * bytes <= 512 << 10) {
+      for (int m = 0; m < members; ++m)
+        peers.data[m] = parts + m * bytes;
+      return done(shared.nccl->allGather(x, parts, size_t(bytes), nccl::Type::Bytes, comm, stream)) &&
+             cuda::reduce(peers, cuda::ReduceOp::Sum, bytes / 2, {y, cuda::Type::BF16}, stream) == cudaSuccess;
+    }
+    const int64_t part = bytes / members;
+    char *mine = y + self * part;
+    for (int m = 0; m < members; ++m)
+      peers.data[m] = m == self ? x + self * part : parts + m * part;
+    return toAll([&](int m) { return x + m * part; }, [&](int m) { return parts + m * part; }, part) &&
+           cuda::reduce(peers, cuda::ReduceOp::Sum, part / 2, {mine, cuda::Type::BF16}, stream) == cudaSuccess &&
+           toAll([&](int) { return mine; }, [&](int m) { return y + m * part; }, part);
+  }
+
+  template <class From, class To> bool toAll(From from, To to, int64_t bytes) {
+    bool good = done(shared.nccl->groupStart());
+    for (int m = 0; m < members; ++m)
+      if (m != self) {
+        (void)shared.nccl->send(from(m), size_t(bytes), nccl::Type::Bytes, m, comm, stream);
+        (void)shared.nccl->recv(to(m), size_t(bytes), nccl::Type::Bytes, m, comm, stream);
+      }
+    return done(shared.nccl->groupEnd()) && good;
+  }
+
   bool done(nccl::Code code) const {
     while (code == nccl::Code::InProgress)
       if (shared.nccl->commGetAsyncError(comm, &code) != nccl::Code::Success)
@@ -142,9 +184,9 @@ private:
   }
 
   Shared &shared;
-  const int self;
+  const int members, self;
   cudaStream_t stream = nullptr;
-  char *x = nullptr, *parts = nullptr;
+  char *x = nullptr, *y = nullptr, *parts = nullptr;
   cuda::Exchange exchange{};
   nccl::Comm comm = nullptr;
   bool connected = false;
@@ -155,20 +197,24 @@ private:
 void allReduces() {
   int devices = 0, can = 0;
   CHECK(cudaGetDeviceCount(&devices));
-  if (devices < members || cudaDeviceCanAccessPeer(&can, 0, 1) != cudaSuccess || can == 0)
+  if (devices < 2 || cudaDeviceCanAccessPeer(&can, 0, 1) != cudaSuccess || can == 0)
     return;
-  Shared shared;
-  if (const Result<const nccl::Library *> library = nccl::library(); library.ok())
-    shared.nccl = *library;
-  else
-    std::printf("%s\n", library.status().message().c_str());
-  if (shared.nccl && shared.nccl->getUniqueId(&shared.id) != nccl::Code::Success)
-    shared.nccl = nullptr;
-  std::vector<std::thread> threads;
-  for (int m = 0; m < members; ++m)
-    threads.emplace_back([&shared, m] { Member(shared, m).run(); });
-  for (std::thread &thread : threads)
-    thread.join();
+  for (int members = 2; members <= devices; members *= 2) {
+    Shared shared(members);
+    if (const Result<const nccl::Library *> library = nccl::library(); library.ok())
+      shared.nccl = *library;
+    else
+      std::printf("%s\n", library.status().message().c_str());
+    if (shared.nccl && shared.nccl->getUniqueId(&shared.id) != nccl::Code::Success)
+      shared.nccl = nullptr;
+    if (void *nccl = dlopen("libnccl.so.2", RTLD_LAZY | RTLD_NOLOAD))
+      shared.allReduce = reinterpret_cast<NcclAllReduce>(dlsym(nccl, "ncclAllReduce"));
+    std::vector<std::thread> threads;
+    for (int m = 0; m < members; ++m)
+      threads.emplace_back([&shared, m] { Member(shared, m).run(); });
+    for (std::thread &thread : threads)
+      thread.join();
+  }
   CHECK(cudaSetDevice(0));
 }
 

@@ -2,14 +2,14 @@
 # Everything that needs a GPU, in one call. Prepared where the compiler is, built and run where the GPU is:
 #   scripts/gpu_check.sh --prepare   compiles the plans into build-cuda and collects what the GPU machine may lack
 #   scripts/gpu_check.sh             on the GPU machine, with the tree and build-cuda: builds, tests, prints a table
+#   scripts/gpu_check.sh --built DIR the same with what was built elsewhere: a build folder of the preset cuda, with tests
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral qwen2)
 readonly meshes=(1x1 2x1 4x1 8x1 1x2 2x2 4x2 8x2 1x3 2x3 4x3 8x3)
 readonly long=(llama-gqa qwen2 mistral) # also with prompts so long that prefill is fused
-readonly out=build-cuda deps=build-cuda/deps distc=${DISTC:-build/bin/distc}
-export PYTHONPATH=test/support PYTHONDONTWRITEBYTECODE=1
+source scripts/gpu_lib.sh
 
 # The end-to-end tests of test/e2e for sm_90, each a line; with --only compile or run.
 end_to_end() { # NAME COMMAND...
@@ -20,6 +20,10 @@ end_to_end() { # NAME COMMAND...
   for fixture in "${fixtures[@]}"; do
     "$@" "scattered-$fixture" check_golden.py --with=--sequence-parallel "$data/fixtures/$fixture" 2x1 4x1 2x2 4x3
   done
+  for fixture in llama-gqa qwen2; do
+    "$@" "chunks-$fixture" check_golden.py --with="--overlap-chunks 3" "$data/fixtures/$fixture" 2x1 4x1 2x3
+    "$@" "micro-batches-$fixture" check_golden.py --with="--micro-batches 2 --decode-micro-batches 2" "$data/fixtures/$fixture" 1x2 2x3
+  done
   "$@" scattered check_sequence_parallel.py $data/fixtures/qwen2 2x1 4x1 8x1 4x3
   "$@" stories check_story.py $story/stories260K-f32.gguf $story/expected-greedy-runc-200.txt 1x1 2x1 4x1 2x2
   "$@" batch check_batch.py $story/stories260K-f32.gguf 2x2
@@ -28,20 +32,9 @@ end_to_end() { # NAME COMMAND...
   "$@" gguf check_gguf.py $data/fixtures/llama3-rope
   "$@" smollm2 check_smollm2.py build/models/SmolLM2-135M-Instruct.Q4_1.gguf 1x1 3x1 # where scripts/quickstart.sh puts it
 }
-check() { # compile|run NAME SCRIPT ARGUMENTS...
-  local half=$1 script=test/e2e/$3
-  shift 3
-  python3 "$script" --target sm_90 --plans "$out/plans" --only "$half" "$@"
-}
 
 prepare() {
-  # The runtime's development packages, as a tree: the GPU machine has CUDA, CMake and a compiler, and no network.
-  local packages=(flatbuffers-compiler libflatbuffers-dev libflatbuffers2 libhwy-dev libhwy1 libxxhash-dev libpcre2-dev
-    libpcre2-8-0 libutf8proc-dev libutf8proc2 nlohmann-json3-dev libgtest-dev libgmock-dev)
-  mkdir -p "$deps"
-  dpkg -L "${packages[@]}" | grep -E '^/usr/(include|bin|lib|share/cmake)' | while IFS= read -r file; do
-    [[ -d $file && ! -L $file ]] || printf '%s\n' "$file"
-  done | tar -C / --no-recursion -cf - -T - | tar -C "$deps" -xf -
+  collect_packages
   PATH="$(dirname "$(realpath "$distc")"):$PATH" end_to_end check compile
   # What is timed, with random weights: name, model, the largest batch and sequence.
   while read -r name model batch sequence; do
@@ -61,7 +54,6 @@ END
   python3 bench/make_checkpoint.py llama-3-8b "$sparse/8b" --sparse
   "$distc" compile "$sparse/8b" --target sm_90 --max-batch 1 --max-seq 2048 -o "$out/plans/load-8b" >/dev/null
   rm -r "$sparse"
-  "$distc" compile llama-3-1b --weights none --target sm_90 --tp 2 --max-seq 2048 -o "$out/plans/llama-3-1b.tp2pp1" >/dev/null
   for fixture in "${long[@]}"; do
     "$distc" compile "test/data/fixtures/$fixture" -o "$out/plans/$fixture.cpu" >/dev/null
   done
@@ -73,38 +65,16 @@ END
 
 case "${1:-}" in
 --prepare) prepare && exit 0 ;;
-'') ;;
-*) sed -n '2,4s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
+--built) use_build "${2:?a build folder}" ;;
+'') use_build ;;
+*) sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2 ;;
 esac
 
-export LD_LIBRARY_PATH="$PWD/$deps/usr/lib/x86_64-linux-gnu:${LD_LIBRARY_PATH:-}"
-# NCCL, for ranks with a GPU each: PyTorch has one.
-nccl=$(python3 -c 'import nvidia.nccl; print(nvidia.nccl.__path__[0] + "/lib")' 2>/dev/null || true)
-export LD_LIBRARY_PATH="$LD_LIBRARY_PATH${nccl:+:$nccl}"
-export CPLUS_INCLUDE_PATH="$PWD/$deps/usr/include" # headers that the system would have in a place of its own
-export PATH="$PWD/$out/bin:$PWD/$deps/usr/bin:$PATH"
-cmake --preset cuda -DDISTC_TESTS=ON -DCMAKE_PREFIX_PATH="$PWD/$deps/usr" >"$out/configure.log" ||
-  { cat "$out/configure.log" && exit 1; }
-ninja -C "$out" --quiet distrun KernelsCudaTest CudaBackendTest kernels-cuda-bench
-table=()
-run() { # NAME COMMAND...: the command's last line goes into the table
-  local name=$1 log status=0
-  shift
-  log=$("$@" 2>&1) || status=$?
-  printf '== %s\n%s\n' "$name" "$log"
-  table+=("$(printf '%-28s %-7s %s' "$name" "$([[ $status == 0 ]] && echo ok || echo FAILED)" "$(tail -n 1 <<<"$log")")")
-}
-
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
-run kernels "$out/test/unit/KernelsCudaTest" --gtest_brief=1
-run loading "$out/test/unit/CudaBackendTest" --gtest_brief=1
-# Side by side: most of their time is starting processes.
-started() { # NAME SCRIPT ARGUMENTS...
-  (check run "$@" >"$out/$1.log" 2>&1 || echo "FAILED, see above" >>"$out/$1.log") &
-}
+run kernels "$built/test/unit/KernelsCudaTest" --gtest_brief=1
+run loading "$built/test/unit/CudaBackendTest" --gtest_brief=1
 end_to_end started
 wait
-collect() { run "$1" sh -c 'cat "$1" && ! grep -q FAILED "$1"' sh "$out/$1.log"; }
 end_to_end collect
 for fixture in "${long[@]}"; do
   for mesh in tp1pp1 tp2pp1; do
@@ -112,21 +82,8 @@ for fixture in "${long[@]}"; do
       "$out/plans/$fixture.$mesh" --tokens 400 --vocabulary 256
   done
 done
-gpus=$(nvidia-smi --list-gpus | wc -l)
-for set in llama-gqa.tp2pp1 llama-gqa.tp1pp2 mistral.tp2pp1 llama-3-1b.tp2pp1 llama-gqa.tp2pp2; do
-  ranks=$(find "$out/plans/$set" -name 'rank*.plan' | wc -l)
-  if ((ranks <= gpus)); then
-    run "ranks of $set" python3 test/e2e/check_ranks.py "$out/plans/$set"
-  fi
-done
-if ((gpus > 1)); then
-  run "all-reduce on 2 GPUs" "$out/bin/kernels-cuda-bench" exchange
-  run "bench llama-3-1b on 2 GPUs" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "decode ms"' sh \
-    "$out/plans/llama-3-1b.tp2pp1" --ranks gpus --random-weights 1 --prompt-tokens 512 --new-tokens 64 --batch 1 --repeat 3
-fi
 bench() { # PLANS PROMPT BATCH
-  run "$1, context $2, batch $3" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "decode ms"' sh "$out/plans/$1" \
-    --random-weights 1 --prompt-tokens "$2" --new-tokens 48 --batch "$3" --repeat 3
+  figure "$1, context $2, batch $3" "decode ms" "$out/plans/$1" --prompt-tokens "$2" --new-tokens 48 --batch "$3" --repeat 3
 }
 bench llama-3-1b 512 1
 bench llama-3-1b 8192 1
@@ -139,8 +96,7 @@ bench llama-2-7b 512 1
 bench llama-3-70b-tp4 512 1
 bench llama-3-70b-tp8 512 1
 for plans in llama-3-1b:512 llama-3-8b:512 llama-3-8b.2048:2048 llama-3-8b.4096:4096; do
-  run "prefill $plans" sh -c 'distrun bench "$@" | tee /dev/stderr | grep "prefill tok/s"' sh "$out/plans/${plans%:*}" \
-    --random-weights 1 --prompt-tokens "${plans#*:}" --new-tokens 8 --batch 1 --repeat 3
+  figure "prefill $plans" "prefill tok/s" "$out/plans/${plans%:*}" --prompt-tokens "${plans#*:}" --new-tokens 8 --batch 1 --repeat 3
 done
 # From the page cache, where a checkpoint has just been written to.
 checkpoint=$(mktemp -d /dev/shm/distc.XXXXXX)
@@ -154,6 +110,6 @@ if python3 bench/make_checkpoint.py llama-3-8b "$checkpoint/8b" --repeat; then
 fi
 rm -rf "$checkpoint"
 run "random 8B" load "$out/plans/load-8b" --random-weights 1
-run "kernel bench" "$out/bin/kernels-cuda-bench"
+run "kernel bench" "$built/bin/kernels-cuda-bench"
 printf '\n'
 printf '%s\n' "${table[@]}"

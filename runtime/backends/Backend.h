@@ -69,6 +69,15 @@ public:
   /// The rows that a buffer has in slot 0, as f32, when what was executed before has been done.
   virtual Result<std::vector<float>> read(uint32_t buffer) = 0;
 
+  /// Whether an instruction may be under way when execute has returned. Then, if the load was told that a trace is
+  /// made, times() says after end() when each was, in seconds since begin() returned.
+  virtual bool keepsTime() const { return false; }
+  struct Time {
+    const Instruction *instruction;
+    double begin, end;
+  };
+  virtual Result<std::vector<Time>> times() { return std::vector<Time>(); }
+
   /// Bytes of the weights and activations that an instruction of the step touches; for the trace.
   virtual uint64_t bytesOf(uint32_t slot, const Instruction &instruction) const = 0;
 };

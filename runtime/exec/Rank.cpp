@@ -105,7 +105,10 @@ Status Rank::step(uint32_t program, const std::vector<MicroBatch> &microBatches)
   if (!backend_->isConcurrent() || options_.observer || (slots == 1 && !walked.overlapped)) {
     for (const MicroBatch &batch : microBatches) {
       DISTC_TRY(begin(0, batch));
+      const auto begun = RankTrace::Clock::now();
       DISTC_TRY(walkAlone(walked, program));
+      if (!traces_.empty() && backend_->keepsTime())
+        DISTC_TRY(traceDevice(begun).context(name()));
     }
     return {};
   }
@@ -154,7 +157,7 @@ Status Rank::execute(uint32_t slot, const Instruction &instruction) {
     return cancelled("interrupted");
   DISTC_TRY(communicators_[0]->failure()); // another rank's: ours would not be used
   Status status;
-  if (!traces_.empty()) {
+  if (!traces_.empty() && !backend_->keepsTime()) {
     const auto begin = RankTrace::Clock::now();
     status = backend_->execute(slot, instruction);
     traces_[2 * slot + instruction.queue]->add(instruction, begin, RankTrace::Clock::now(),
@@ -166,6 +169,15 @@ Status Rank::execute(uint32_t slot, const Instruction &instruction) {
     return status;
   return status.context(name() + ": instruction " + std::to_string(instruction.id) + " (" +
                         std::string(instruction.label) + "): " + EnumNameOp(instruction.op));
+}
+
+Status Rank::traceDevice(RankTrace::Clock::time_point begun) {
+  DISTC_ASSIGN(const std::vector<Backend::Time> times, backend_->times());
+  const auto at = [&](double seconds) { return begun + std::chrono::nanoseconds(int64_t(seconds * 1e9)); };
+  for (const Backend::Time &time : times)
+    traces_[time.instruction->queue]->add(*time.instruction, at(time.begin), at(time.end),
+                                          backend_->bytesOf(0, *time.instruction));
+  return {};
 }
 
 Status Rank::end(uint32_t slot) { return backend_->end(slot).context(name()); }

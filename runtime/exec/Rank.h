@@ -55,6 +55,8 @@ private:
   Status walkTogether(const WalkProgram &program, uint32_t slots);
   Status execute(uint32_t slot, const Instruction &instruction);
   Status end(uint32_t slot);
+  /// What the device did in a micro-batch that began at `begun`.
+  Status traceDevice(RankTrace::Clock::time_point begun);
   std::string name() const { return "rank " + std::to_string(plan_.mesh()->rank()); }
 
   const plan::Plan &plan_;

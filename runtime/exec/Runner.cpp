@@ -122,7 +122,8 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
 
   std::atomic<uint64_t> loaded{0};
   // Weights that do not all fit are better read as they are used.
-  const LoadOptions load{options.randomSeed, mapped <= left, &loaded, options.interrupted, options.observer != nullptr};
+  const LoadOptions load{options.randomSeed,          mapped <= left,         &loaded, options.interrupted,
+                         options.observer != nullptr, state->trace != nullptr};
   state->working = true;
   DISTC_TRY(loadAll(state->ranks, sources, load, options));
   state->working = false;

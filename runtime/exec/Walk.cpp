@@ -1,41 +1,13 @@
 #include "runtime/exec/Walk.h"
 
+#include "runtime/plan/Queues.h"
+
 #include <algorithm>
 #include <exception>
 #include <map>
 #include <new>
 
 namespace distc {
-
-namespace {
-
-bool blocks(plan::Op op) { // a send does not wait for its receiver
-  return op == plan::Op::AllReduce || op == plan::Op::AllGather || op == plan::Op::ReduceScatter ||
-         op == plan::Op::Recv;
-}
-
-// Does any instruction of queue 0 stand behind a communication in the program, and need not wait for it?
-bool isOverlapped(const std::vector<Instruction> &instructions) {
-  std::map<uint32_t, size_t> begunBefore; // by event: how many communications are done when it is signalled
-  size_t begun = 0, done = 0;
-  for (const Instruction &instruction : instructions) {
-    if (instruction.queue != 0) {
-      begun += blocks(instruction.op);
-      if (instruction.record->signal() >= 0)
-        begunBefore[static_cast<uint32_t>(instruction.record->signal())] = begun;
-      continue;
-    }
-    if (instruction.record->waits())
-      for (uint32_t event : *instruction.record->waits())
-        if (auto found = begunBefore.find(event); found != begunBefore.end())
-          done = std::max(done, found->second);
-    if (done != begun)
-      return true;
-  }
-  return false;
-}
-
-} // namespace
 
 WalkProgram::WalkProgram(const plan::Program &program) : events(program.events()) {
   instructions.reserve(program.instructions()->size());
@@ -46,7 +18,7 @@ WalkProgram::WalkProgram(const plan::Program &program) : events(program.events()
     instructions.push_back(
         {instruction.op_type(), instruction.queue(), instruction.id(), i, &instruction, instruction.op(), label});
   }
-  overlapped = isOverlapped(instructions);
+  overlapped = isOverlapped(program);
   std::map<uint32_t, size_t> appended; // by cache: the last to append
   for (const Instruction &instruction : instructions)
     if (instruction.op == plan::Op::KvAppend)

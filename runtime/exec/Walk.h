@@ -27,8 +27,7 @@ struct WalkProgram {
   std::vector<Instruction> instructions; // in program order
   std::vector<size_t> after;             // by instruction: the one of the micro-batch before that must be done
   uint32_t events = 0;
-  /// Queue 0 has something to do while a communication that blocks is under way. Else one thread loses nothing.
-  bool overlapped = false;
+  bool overlapped = false; // runtime/plan/Queues.h; else one thread loses nothing
 
   explicit WalkProgram(const plan::Program &program);
 };

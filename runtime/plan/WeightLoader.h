@@ -27,6 +27,7 @@ struct LoadOptions {
   std::atomic<uint64_t> *loadedBytes = nullptr;   // counts weight bytes as they are ready
   const std::atomic<bool> *interrupted = nullptr; // ends the load with Code::Cancelled
   bool observed = false;                          // every instruction is to write its result, as an observer expects it
+  bool traced = false;                            // Backend::times will be asked for
 };
 
 class RankWeights {

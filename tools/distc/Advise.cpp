@@ -153,10 +153,6 @@ Status chooseOverlap(const Machine &machine, CompileOptions &options, const impo
   options.overlapChunks = 1;
   if (options.tp == 1)
     return {};
-  if (!machine.cpu) {
-    log(LogLevel::Warn, "--overlap-chunks auto: 1, since on a GPU both queues are one stream yet");
-    return {};
-  }
   constexpr int64_t kLeastTokens = 16;
   const int64_t tokens = options.maxTokens / options.microBatches;
   CompileOptions tried = options;

@@ -242,10 +242,6 @@ Status compile(const CompileOptions &options) {
   Stopwatch watch(options.timing);
   if (options.sequenceParallel && options.tp == 1)
     log(LogLevel::Warn, "--sequence-parallel changes nothing at --tp 1: there are no ranks to share the rows");
-  if (options.target != "cpu" && options.overlapChunks > 1)
-    log(LogLevel::Warn, "--overlap-chunks: on a GPU both queues are one stream yet, so chunks hide nothing there");
-  if (options.target != "cpu" && std::max(options.microBatches, options.decodeMicroBatches) > 1)
-    log(LogLevel::Warn, "--micro-batches: on a GPU those of a rank run one after the other yet");
   DISTC_ASSIGN(std::unique_ptr<import::ModelSource> source,
                import::openModel(options.model, options.weights != "none"));
   watch.lap("read headers");

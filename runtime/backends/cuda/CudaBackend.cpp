@@ -4,6 +4,7 @@
 #include "runtime/base/Laps.h"
 #include "runtime/base/Log.h"
 #include "runtime/plan/BufferRows.h"
+#include "runtime/plan/Queues.h"
 #include "runtime/plan/RopeTables.h"
 #include "runtime/schema/PlanFile.h"
 #include "runtime/verify/Operands.h"
@@ -27,6 +28,7 @@ CudaBackend::CudaBackend(const plan::Plan &plan, uint32_t device, Communicator &
 // Whatever is still queued may use the memory that goes now.
 CudaBackend::~CudaBackend() {
   (void)cudaStreamSynchronize(stream_);
+  queues_.drain();
   for (auto &[kind, graph] : graphs_)
     if (graph.executable)
       (void)cudaGraphExecDestroy(graph.executable);
@@ -35,10 +37,12 @@ CudaBackend::~CudaBackend() {
 Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_TRY(checkCudaSupport(plan_));
   observed_ = options.observed;
+  traced_ = options.traced;
   const std::string name = "rank " + std::to_string(plan_.mesh()->rank()), rank = name + ": ";
   Laps laps;
   DISTC_TRY(cuda::useDevice(deviceIndex_).context(name)); // all work of this rank is its thread's
   DISTC_TRY(stream_.create().context(name));
+  DISTC_TRY(queues_.create(traced_).context(name));
   DISTC_TRY(product_.create(stream_).context(name));
   laps.lap("cuBLAS");
   const plan::Ledger &ledger = *plan_.ledger();
@@ -137,8 +141,12 @@ Status CudaBackend::begin(uint32_t, uint32_t program, const StepInput &input, St
   for (size_t r = 0; r < batch.outputs.size(); ++r)
     host.sampling[r] = samplingOf(batch, r);
   DISTC_TRY(chooseMode(program));
-  return mode_ == Mode::Replay ? Status()
-                               : copySmall(batchHost_.data(), batch_.data(), device_.bytes, "copy the batch");
+  const bool holdsBatch = mode_ != Mode::Launch && graph_->first == 0;
+  if (holdsBatch)
+    DISTC_TRY(openGraph());
+  if (!holdsBatch || mode_ == Mode::Capture)
+    DISTC_TRY(copySmall(batchHost_.data(), batch_.data(), device_.bytes, "copy the batch"));
+  return queues_.begin(program);
 }
 
 // A kernel that reads or writes the host's memory starts sooner than a copy by the engine, and is part of the graph.
@@ -149,62 +157,87 @@ Status CudaBackend::copySmall(const void *from, void *to, size_t bytes, const ch
 
 Status CudaBackend::chooseMode(uint32_t program) {
   mode_ = Mode::Launch;
-  if (observed_ || cuda::synchronous()) // an instruction's fault is to be seen as it ends
+  // An instruction's fault, or its time, is to be seen.
+  if (observed_ || traced_ || cuda::synchronous())
     return {};
   // Logits go to where the host says, and not all that ranks exchange can be left to the device.
   const size_t tokens = input_->batch->tokens.size(), outputs = input_->batch->outputs.size();
   // Of prefill's many sizes the full step alone comes again and again.
   const bool isCommon = program_->regime() == plan::Regime::Decode || tokens == program_->max_tokens();
-  if (!isCommon || output_->logits || !isReplayable())
+  if (!isCommon || output_->logits)
     return {};
   graph_ = &graphs_[{program, tokens, outputs}];
-  if (graph_->steps++ == 0) // kernels are loaded when they are launched first, which a capture does not allow
+  if (graph_->steps++ == 0) { // kernels are loaded when they are launched first, which a capture does not allow
+    std::tie(graph_->first, graph_->end) = replayableRun();
     return {};
-  mode_ = graph_->executable ? Mode::Replay : Mode::Capture;
-  if (mode_ == Mode::Capture)
-    return cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture the step");
+  }
+  if (graph_->first != graph_->end)
+    mode_ = graph_->executable ? Mode::Replay : Mode::Capture;
   return {};
 }
 
-bool CudaBackend::isReplayable() const {
+std::pair<size_t, size_t> CudaBackend::replayableRun() const {
+  const auto &instructions = *program_->instructions();
+  std::pair<size_t, size_t> longest{0, 0};
+  for (uint32_t i = 0, begin = 0; i <= instructions.size(); ++i) {
+    if (i < instructions.size() && isReplayable(*instructions.Get(i)))
+      continue;
+    if (i - begin > longest.second - longest.first)
+      longest = {begin, i};
+    begin = i + 1;
+  }
+  const size_t count = longest.second - longest.first;
+  // What is captured of two streams is all of both.
+  const bool suits = count == instructions.size() || (count > instructions.size() / 2 && !isOverlapped(*program_));
+  return suits ? longest : std::pair<size_t, size_t>();
+}
+
+bool CudaBackend::isReplayable(const plan::Instruction &instruction) const {
   auto leaves = [&](plan::Op op, uint32_t group, uint32_t input) {
     const View x = buffer(input);
     return communicator_.isReplayable(op, group, static_cast<size_t>(x.elements()), x.dtype);
   };
-  for (const plan::Instruction *instruction : *program_->instructions())
-    switch (instruction->op_type()) {
-    case plan::Op::AllReduce: {
-      const auto &o = *instruction->op_as_AllReduce();
-      if (!leaves(plan::Op::AllReduce, o.group(), o.input()))
-        return false;
-      break;
-    }
-    case plan::Op::AllGather: {
-      const auto &o = *instruction->op_as_AllGather();
-      if (!leaves(plan::Op::AllGather, o.group(), o.input()))
-        return false;
-      break;
-    }
-    case plan::Op::ReduceScatter:
-    case plan::Op::Send:
-    case plan::Op::Recv:
-      return false;
-    default:
-      break;
-    }
-  return true;
+  switch (instruction.op_type()) {
+  case plan::Op::AllReduce: {
+    const auto &o = *instruction.op_as_AllReduce();
+    return leaves(plan::Op::AllReduce, o.group(), o.input());
+  }
+  case plan::Op::AllGather: {
+    const auto &o = *instruction.op_as_AllGather();
+    return leaves(plan::Op::AllGather, o.group(), o.input());
+  }
+  case plan::Op::ReduceScatter:
+  case plan::Op::Send:
+  case plan::Op::Recv:
+    return false;
+  default:
+    return true;
+  }
+}
+
+Status CudaBackend::openGraph() {
+  return mode_ == Mode::Capture
+             ? cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture the step")
+             : cuda::check(cudaGraphLaunch(graph_->executable, stream_), "launch the step");
+}
+
+Status CudaBackend::closeGraph() {
+  if (mode_ == Mode::Replay)
+    return {};
+  DISTC_TRY(queues_.end()); // a capture ends with one stream
+  cudaGraph_t graph = nullptr;
+  DISTC_TRY(cuda::check(cudaStreamEndCapture(stream_, &graph), "capture the step"));
+  const cudaError_t error = cudaGraphInstantiate(&graph_->executable, graph, 0);
+  (void)cudaGraphDestroy(graph);
+  DISTC_TRY(cuda::check(error, "make a graph of the step"));
+  return cuda::check(cudaGraphLaunch(graph_->executable, stream_), "launch the step");
 }
 
 Status CudaBackend::end(uint32_t) {
-  if (mode_ == Mode::Capture) {
-    cudaGraph_t graph = nullptr;
-    DISTC_TRY(cuda::check(cudaStreamEndCapture(stream_, &graph), "capture the step"));
-    const cudaError_t error = cudaGraphInstantiate(&graph_->executable, graph, 0);
-    (void)cudaGraphDestroy(graph);
-    DISTC_TRY(cuda::check(error, "make a graph of the step"));
-  }
-  if (mode_ != Mode::Launch)
-    DISTC_TRY(cuda::check(cudaGraphLaunch(graph_->executable, stream_), "launch the step"));
+  if (mode_ != Mode::Launch && graph_->end == program_->instructions()->size())
+    DISTC_TRY(closeGraph());
+  else
+    DISTC_TRY(queues_.end());
   DISTC_TRY(communicator_.settle(stream_));
   DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "run the step"));
   if (plan_.mesh()->rank() == 0)

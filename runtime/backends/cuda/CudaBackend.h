@@ -1,8 +1,9 @@
-// The CUDA backend: one rank's memory on a device, and the instructions of a step as kernels on one stream. Both queues
-// of a plan share the stream, in the order of the program, which is a valid order. A decode step of few tokens runs its
+// The CUDA backend: one rank's memory on a device, and the instructions of a step as kernels on streams: one, in the
+// order of the program, or where communication is to run beside computation, one for each queue, with the plan's events
+// between them (QueueStreams.h). A decode step of few tokens runs its
 // program's stages (Stages.h) in place of their instructions; in prefill some successive instructions are done together
 // (Fusion.h). A step of decode, or of as many tokens as the prefill program takes, is captured into a CUDA graph when
-// its kind of batch comes for the second time, and replayed from then on, if the device can do all its communication
+// its kind of batch comes for the second time, and replayed from then on, as far as the device can do the communication
 // alone (Communicator::isReplayable): everything that changes from step to step is in device memory.
 #pragma once
 
@@ -11,6 +12,7 @@
 #include "runtime/backends/cuda/Device.h"
 #include "runtime/backends/cuda/Fusion.h"
 #include "runtime/backends/cuda/MatrixProduct.h"
+#include "runtime/backends/cuda/QueueStreams.h"
 #include "runtime/backends/cuda/Stages.h"
 
 #include <map>
@@ -54,6 +56,8 @@ public:
   Status end(uint32_t slot) override;
   Result<std::vector<float>> read(uint32_t buffer) override;
   uint64_t bytesOf(uint32_t slot, const Instruction &instruction) const override;
+  bool keepsTime() const override { return true; }
+  Result<std::vector<Time>> times() override { return queues_.times(); }
 
 private:
   /// The rows of a buffer in this step.
@@ -89,6 +93,7 @@ private:
   Status copySmall(const void *from, void *to, size_t bytes, const char *what) const;
 
   Status createStages();
+  Status run(const Instruction &instruction);
   /// An instruction that is no communication: with others of its stage or fusion, or alone.
   Status dispatch(const Instruction &instruction);
   Status dispatchNow(const Instruction &instruction);
@@ -103,13 +108,18 @@ private:
   /// there.
   enum class Mode { Launch, Capture, Replay };
   struct Graph {
-    int steps = 0; // of this kind
+    int steps = 0;             // of this kind
+    size_t first = 0, end = 0; // the instructions [first, end) are in the graph; from the first on, the batch too
     cudaGraphExec_t executable = nullptr;
   };
 
   Status chooseMode(uint32_t program);
-  /// Whether all communication of this step can be captured.
-  bool isReplayable() const;
+  /// The longest run of instructions that can be captured, if it is most of the step: all, or a pipeline stage's
+  /// between what it receives and what it sends.
+  std::pair<size_t, size_t> replayableRun() const;
+  bool isReplayable(const plan::Instruction &instruction) const;
+  Status openGraph();
+  Status closeGraph();
 
   Status emitIds(const Instruction &instruction);
   Status emitLogits(const Instruction &instruction);
@@ -119,7 +129,8 @@ private:
   const uint32_t deviceIndex_;
   Communicator &communicator_;
   ThreadPool &pool_;
-  cuda::Stream stream_;
+  cuda::Stream stream_; // all but the communication of an overlapped program
+  QueueStreams queues_{plan_, stream_};
   cuda::MatrixProduct product_;
   cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_, ids_;
   std::vector<size_t> tableOffsets_;
@@ -132,6 +143,7 @@ private:
   std::map<std::tuple<uint32_t, size_t, size_t>, Graph> graphs_; // by program, number of tokens and of outputs
   Graph *graph_ = nullptr;
   Mode mode_ = Mode::Launch;
+  bool traced_ = false;
   bool observed_ = false; // no stages, fusions and graphs, which keep values to themselves
   const plan::Program *program_ = nullptr;
   const StepInput *input_ = nullptr;

@@ -15,8 +15,26 @@ template <typename View> cuda::Out out(const View &view) { return {view.data, ty
 } // namespace
 
 Status CudaBackend::execute(uint32_t, const Instruction &instruction) {
-  if (mode_ == Mode::Replay)
+  if (mode_ != Mode::Launch) {
+    if (instruction.index == graph_->end)
+      DISTC_TRY(closeGraph());
+    if (instruction.index == graph_->first && graph_->first > 0)
+      DISTC_TRY(openGraph());
+    if (mode_ == Mode::Replay && instruction.index >= graph_->first && instruction.index < graph_->end)
+      return {};
+  }
+  // The first instruction of a fusion does all of it.
+  std::span<const Instruction> parts(&instruction, 1);
+  if (const auto found = fusions_.find(instruction.id); found != fusions_.end())
+    parts = found->second->all();
+  if (parts[0].id != instruction.id)
     return {};
+  DISTC_TRY(queues_.before(instruction, parts));
+  DISTC_TRY(run(instruction));
+  return queues_.after(instruction, parts);
+}
+
+Status CudaBackend::run(const Instruction &instruction) {
   switch (instruction.op) {
   case plan::Op::AllReduce:
   case plan::Op::AllGather:
@@ -49,7 +67,7 @@ Status CudaBackend::dispatch(const Instruction &instruction) {
         instruction.index, static_cast<int64_t>(input_->batch->tokens.size()),
         {device_.blockTables, plan_.kv()->blocks_per_sequence(), device_.sequenceOf, device_.positions}, stream_);
   if (const auto found = fusions_.find(instruction.id); found != fusions_.end())
-    return found->second->parts[0].id == instruction.id ? execute(*found->second) : Status();
+    return execute(*found->second);
   return compute(instruction);
 }
 
@@ -153,7 +171,7 @@ Status CudaBackend::compute(const Instruction &instruction) {
 
 template <typename Operands> CommCall CudaBackend::call(const Instruction &instruction) const {
   const auto &o = instruction.as<Operands>();
-  return {o.group(), input_->step, o.sequence(), instruction.id, instruction.label, static_cast<cudaStream_t>(stream_)};
+  return {o.group(), input_->step, o.sequence(), instruction.id, instruction.label, queues_.stream(instruction)};
 }
 
 Status CudaBackend::communicate(const Instruction &instruction) {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <map>
+#include <span>
 
 namespace distc {
 
@@ -19,6 +20,8 @@ struct Fusion {
   Kind kind = Kind::Residual;
   size_t count = 0;
   std::array<Instruction, 6> parts;
+
+  std::span<const Instruction> all() const { return {parts.data(), count}; }
 };
 
 /// By the id of each instruction in it.

@@ -1,0 +1,105 @@
+#include "runtime/backends/cuda/QueueStreams.h"
+
+#include "runtime/plan/Queues.h"
+
+#include <algorithm>
+
+namespace distc {
+
+QueueStreams::~QueueStreams() {
+  for (cudaEvent_t event : events_)
+    (void)cudaEventDestroy(event);
+  for (cudaEvent_t event : clocks_)
+    (void)cudaEventDestroy(event);
+  if (between_)
+    (void)cudaEventDestroy(between_);
+}
+
+Status QueueStreams::create(bool traced) {
+  traced_ = traced;
+  uint32_t events = 0;
+  for (const plan::Program *program : *plan_.programs()) {
+    isOverlapped_.push_back(isOverlapped(*program));
+    if (isOverlapped_.back())
+      events = std::max(events, program->events());
+  }
+  DISTC_TRY(communication_.create());
+  auto make = [](cudaEvent_t &event) {
+    return cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "create an event");
+  };
+  DISTC_TRY(make(between_));
+  events_.resize(events, nullptr);
+  for (cudaEvent_t &event : events_)
+    DISTC_TRY(make(event));
+  return {};
+}
+
+Status QueueStreams::order(cudaStream_t first, cudaStream_t then) {
+  DISTC_TRY(cuda::check(cudaEventRecord(between_, first), "record an event"));
+  return cuda::check(cudaStreamWaitEvent(then, between_, 0), "order streams");
+}
+
+Status QueueStreams::begin(uint32_t program) {
+  overlapped_ = isOverlapped_[program];
+  timed_.clear();
+  usedClocks_ = 0;
+  if (traced_)
+    DISTC_TRY(clock(compute_).status());
+  return overlapped_ ? order(compute_, communication_) : Status();
+}
+
+Status QueueStreams::end() { return overlapped_ ? order(communication_, compute_) : Status(); }
+
+Status QueueStreams::before(const Instruction &instruction, std::span<const Instruction> parts) {
+  const cudaStream_t stream = this->stream(instruction);
+  if (overlapped_)
+    for (const Instruction &part : parts)
+      if (const auto *waits = part.record->waits())
+        for (uint32_t event : *waits)
+          DISTC_TRY(cuda::check(cudaStreamWaitEvent(stream, events_[event], 0), "order streams"));
+  if (traced_) {
+    DISTC_ASSIGN(const size_t begin, clock(stream));
+    timed_.push_back({&instruction, begin, begin});
+  }
+  return {};
+}
+
+Status QueueStreams::after(const Instruction &instruction, std::span<const Instruction> parts) {
+  const cudaStream_t stream = this->stream(instruction);
+  if (traced_) {
+    DISTC_ASSIGN(timed_.back().end, clock(stream));
+  }
+  if (overlapped_)
+    for (const Instruction &part : parts)
+      if (const int32_t event = part.record->signal(); event >= 0)
+        DISTC_TRY(cuda::check(cudaEventRecord(events_[size_t(event)], stream), "record an event"));
+  return {};
+}
+
+// An event of the device's that takes the time when the stream comes to it.
+Result<size_t> QueueStreams::clock(cudaStream_t stream) {
+  if (usedClocks_ == clocks_.size()) {
+    cudaEvent_t event = nullptr;
+    DISTC_TRY(cuda::check(cudaEventCreate(&event), "create an event"));
+    clocks_.push_back(event);
+  }
+  DISTC_TRY(cuda::check(cudaEventRecord(clocks_[usedClocks_], stream), "record an event"));
+  return usedClocks_++;
+}
+
+Result<std::vector<Backend::Time>> QueueStreams::times() const {
+  std::vector<Backend::Time> times;
+  auto seconds = [&](size_t clock) -> Result<double> {
+    float milliseconds = 0;
+    DISTC_TRY(cuda::check(cudaEventElapsedTime(&milliseconds, clocks_[0], clocks_[clock]), "read the time"));
+    return milliseconds / 1e3;
+  };
+  for (const Timed &timed : timed_) {
+    DISTC_ASSIGN(const double begin, seconds(timed.begin));
+    DISTC_ASSIGN(const double end, seconds(timed.end));
+    times.push_back({timed.instruction, begin, end});
+  }
+  return times;
+}
+
+} // namespace distc
