@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral qwen2)
+readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral qwen2 qwen3)
 readonly meshes=(1x1 2x1 4x1 8x1 1x2 2x2 4x2 8x2 1x3 2x3 4x3 8x3)
 readonly long=(llama-gqa qwen2 mistral) # also with prompts so long that prefill is fused
 source scripts/gpu_lib.sh

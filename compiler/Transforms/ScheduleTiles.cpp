@@ -69,7 +69,7 @@ public:
       match = linears(i, !norm);
     if (match.count == 0)
       return {};
-    if (norm && columns(match.linears[0]) > int64_t(kMaxNormColumns))
+    if (norm && (columns(match.linears[0]) > int64_t(kMaxNormColumns) || !ofWholeRows(norm)))
       return {};
     size_t readers = match.linears.size();
     if (norm && (match.linears[0].getInput() != norm.getOut() || reads_[norm.getOut()] != readers))
@@ -88,6 +88,10 @@ private:
     return i < instructions_.size() ? dyn_cast<Op>(instructions_[i].getOperation()) : Op();
   }
   bool readOnce(Value value) { return reads_[value] == 1; }
+  bool ofWholeRows(planir::RmsNormOp norm) {
+    return symbols_.lookup<planir::WeightOp>(norm.getWeight()).getBytes() / sizeof(float) ==
+           bufferOf(norm.getInput()).getRowElements();
+  }
 
   // Its weights can be streamed in tiles, in units of so many rows.
   bool fits(planir::LinearOp linear, int64_t unit) {

@@ -134,8 +134,11 @@ def LLM_EmbeddingOp : LLM_ComputeOp<"embedding", [Pure]> {
 def LLM_RmsNormOp : LLM_ComputeOp<"rms_norm", [Pure, AllTypesMatch<["input", "result"]>]> {
   let summary = "x / sqrt(mean(x²) + eps) · weight, over the last dimension";
   let description = [{
+    Of heads each has a mean of its own; they may be split.
+
     ```mlir
     %n = llm.rms_norm %x, @layers.0.attention_norm eps 1.0e-5 : tensor<?x576xf32>
+    %h = llm.rms_norm %q, @layers.0.q_norm eps 1.0e-6 : tensor<?x9x64xf32>
     ```
   }];
   let arguments = (ins LLM_Rows:$input, FlatSymbolRefAttr:$weight, F32Attr:$eps);

@@ -131,10 +131,14 @@ FailureOr<Layout> EmbeddingOp::partition(PartitionContext &context) {
   return *split == 0 ? Layout::partial() : Layout::split(1);
 }
 
+// Heads may be split, what is one norm may not.
 FailureOr<Layout> RmsNormOp::partition(PartitionContext &context) {
-  if (context.layout(getInput()).kind == Layout::Split)
+  Layout layout = context.layout(getInput());
+  if (layout.kind != Layout::Split)
+    return allTheSame(context, *this);
+  if (layout.dim + 1 >= cast<RankedTensorType>(getInput().getType()).getRank())
     return context.noRule(*this);
-  return allTheSame(context, *this);
+  return layout;
 }
 
 FailureOr<Layout> LinearOp::partition(PartitionContext &context) {

@@ -188,6 +188,8 @@ private:
         kinds[o->k()] = kinds[o->v()] = HeadKind::KeyValue;
       } else if (const auto *o = instruction.op_as_Rope()) {
         kinds[o->input()] = kinds[o->out()];
+      } else if (const auto *o = instruction.op_as_RmsNorm()) { // of heads, where its output is heads
+        kinds[o->input()] = kinds[o->out()];
       } else if (const auto *o = instruction.op_as_Linear(); o && layout.kvHeads * layout.heads == 0) {
         const HeadKind kind = kinds[o->out()];
         const auto *dims = program.values()->Get(o->out())->dims();

@@ -143,7 +143,10 @@ private:
 
   void check(const plan::RmsNorm &op) {
     elementwise(op.out(), {op.input()});
-    width(op.input(), elements(weight(op.weight())), "the elements of the weight");
+    const uint64_t part = elements(weight(op.weight())), all = buffer(op.input()).row_elements();
+    if (part == 0 || all % part != 0)
+      fail("shape-mismatch", cat(ref_.value(op.input()), " has rows of ", all, " elements, expected a multiple of ",
+                                 part, ", the elements of the weight"));
     if (!(op.eps() >= 0) || !std::isfinite(op.eps()))
       fail("shape-mismatch", "eps is not a number of at least 0");
   }

@@ -186,11 +186,12 @@ private:
     auto weight = matrices(op.weight(), 1);
     if (weight.empty())
       return;
-    const plan::Buffer &input = ref_.buffer(op.input());
-    bool perHead = input.parent() >= 0 && input.times() != ref_.buffer(ref_.root(op.input())).times();
-    Label label = perHead ? heads(op.input(), input.row_elements()) : wholeColumns(op.input());
     const Coords &scale = weight[0]->rows;
-    if (perHead ? !scale.whole() : label.columns && !(*label.columns == scale))
+    Label label = complete(op.input());
+    const bool perHead = label.columns && label.columns->extent > scale.extent;
+    if (perHead)
+      label = heads(op.input(), scale.extent);
+    if (perHead ? !scale.whole() : label.columns && !(*label.columns == scale && scale.whole()))
       fail("slice-alignment", cat(weightText(op.weight()), " holds elements ", scale.text(), ", expected ",
                                   perHead ? "all of them" : columnsText(label)));
     set(op.out(), label);

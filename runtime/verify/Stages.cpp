@@ -184,6 +184,13 @@ private:
       no(cat("a norm of ", stage_.columns, " elements, expected at most ", kMaxNormColumns));
       return false;
     }
+    if (stage_.norm) {
+      const plan::Weight &weight = *plan_.weights()->Get(stage_.norm->weight());
+      if (weight.bytes() / dtypeBytes(weight.dtype()) != stage_.columns) {
+        no("its norm is one of parts of a row, expected one of whole rows");
+        return false;
+      }
+    }
     uint64_t rows = 0;
     for (const plan::Linear *linear : stage_.linears) {
       const plan::Weight &weight = *plan_.weights()->Get(linear->weight());

@@ -77,7 +77,7 @@ TEST(Shapes, AreComplete) {
     EXPECT_TRUE(config->number("rope_theta")->has_value());
     ++shapes;
   }
-  EXPECT_EQ(shapes, 10u);
+  EXPECT_GE(shapes, 10u);
 }
 
 TEST(GgufConfigTest, ReadsAFileOfLlamaCpp) {

@@ -45,7 +45,7 @@ TEST(Safetensors, ReadsEveryFixture) {
     EXPECT_FALSE(ids->dtype.has_value());
     ++folders;
   }
-  EXPECT_EQ(folders, 6u);
+  EXPECT_GE(folders, 6u);
 }
 
 TEST(Safetensors, ReadsShards) {

@@ -84,7 +84,9 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::RmsNorm: {
     const auto &o = instruction.as<plan::RmsNorm>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    error = cuda::rmsNorm(in(x), {weight(o.weight()), cuda::Type::F32}, o.eps(), x.width, x.rows, out(y), stream_);
+    const auto width = static_cast<int64_t>(plan_.weights()->Get(o.weight())->bytes() / sizeof(float));
+    error = cuda::rmsNorm(in(x), {weight(o.weight()), cuda::Type::F32}, o.eps(), width, x.elements() / width, out(y),
+                          stream_);
     break;
   }
   case plan::Op::Linear: {

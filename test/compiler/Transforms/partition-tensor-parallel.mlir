@@ -153,6 +153,23 @@ func.func @whole_head(%batch: !llm.batch, %x: tensor<?x8xf32>) -> tensor<?xi32> 
   return %ids : tensor<?xi32>
 }
 
+// Heads with a norm each are split as they are.
+// RULES-LABEL: func.func @norm_of_heads
+// RULES: %[[Q:.*]] = llm.linear {{.*}}, @q : tensor<?x8xf32> -> tensor<?x2x2xf32>
+// RULES-NEXT: llm.rms_norm %[[Q]], @head_norm {{.*}} : tensor<?x2x2xf32>
+// RULES-NEXT: %[[O:.*]] = llm.linear {{.*}}, @o : tensor<?x2x2xf32> -> tensor<?x8xf32>
+// RULES-NEXT: shard.all_reduce %[[O]]
+llm.tensor @h [2] f32 at 0 bytes 8
+llm.param @q : tensor<4x2x8xf32> dims ["heads", "head_dim", "hidden"] from [#llm.source<@t[4, 2, 8] [0:4] [0:2] [0:8]>]
+llm.param @o : tensor<8x4x2xf32> dims ["hidden", "heads", "head_dim"] from [#llm.source<@t[8, 4, 2] [0:8] [0:4] [0:2]>]
+llm.param @head_norm : tensor<2xf32> dims ["head_dim"] from [#llm.source<@h[2] [0:2]>]
+func.func @norm_of_heads(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  %q = llm.linear %x, @q : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %n = llm.rms_norm %q, @head_norm eps 1.0e-5 : tensor<?x4x2xf32>
+  %o = llm.linear %n, @o : tensor<?x4x2xf32> -> tensor<?x8xf32>
+  return %o : tensor<?x8xf32>
+}
+
 //--- rows.mlir
 shard.grid @mesh(shape = 1x2)
 llm.tensor @t [8, 8] f32 at 0 bytes 256

@@ -3,6 +3,12 @@
 // RUN: distc-opt %s --pass-pipeline='builtin.module(plan.rank(schedule-tiles))' | FileCheck %s --check-prefix=NONE
 // RUN: sed 's/kv_pool block 16/kv_pool block 24/' %s | distc-opt --pass-pipeline='builtin.module(plan.rank(schedule-tiles{sms=3}))' | FileCheck %s --check-prefix=BLOCK
 
+// RUN: sed 's/@norm \[64\] f32 load at 0 bytes 256/@norm [32] f32 load at 0 bytes 128/' %s | distc-opt --pass-pipeline='builtin.module(plan.rank(schedule-tiles{sms=3}))' | FileCheck %s --check-prefix=PARTS
+
+// A norm of parts of a row begins no stage.
+// PARTS: plan.stage qkv from 2 count 6
+// PARTS: plan.stage glu from 12 count 3
+
 // Attention copies 16 positions of one block of the cache at once.
 // BLOCK-NOT: plan.stage attention
 

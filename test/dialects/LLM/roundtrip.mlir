@@ -28,6 +28,8 @@ llm.param @up : tensor<10x8xbf16> dims ["intermediate", "hidden"]
 // CHECK: llm.param @bias : tensor<4x4xf32> dims ["heads", "head_dim"] from [#llm.source<@n[2, 4] [0:2, zero:2] [0:4]>] first_only {init = #llm<init zeros>}
 llm.param @bias : tensor<4x4xf32> dims ["heads", "head_dim"] from [#llm.source<@n[2, 4] [0:2, zero:2] [0:4]>] first_only {init = #llm<init zeros>}
 llm.param @vocabulary : tensor<6x8xf16> dims ["vocabulary", "hidden"] from [#llm.source<@table[6, 8] [0:6] [0:8]>]
+llm.tensor @h [4] f32 at 0 bytes 16
+llm.param @head_norm : tensor<4xf32> dims ["head_dim"] from [#llm.source<@h[4] [0:4]>]
 // CHECK: llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 2, dim 4, f32>
 llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 2, dim 4, f32>
 // CHECK: llm.kv_cache @kv1 layer 1 sharded : !llm.kv_cache<heads 1, dim 4, bf16>
@@ -46,6 +48,8 @@ func.func @ops(%batch: !llm.batch, %k: tensor<?x2x4xf32>) -> (tensor<?x4x4xf32>,
   %q = llm.linear %n, @q : tensor<?x8xf32> -> tensor<?x4x4xf32>
   // CHECK: llm.linear %[[N]], @q bias @bias : tensor<?x8xf32> -> tensor<?x4x4xf32>
   %p = llm.linear %n, @q bias @bias : tensor<?x8xf32> -> tensor<?x4x4xf32>
+  // CHECK: llm.rms_norm %[[Q]], @head_norm eps 9.99999974E-6 : tensor<?x4x4xf32>
+  %h = llm.rms_norm %q, @head_norm eps 1.0e-5 : tensor<?x4x4xf32>
   // CHECK: %[[R:.*]] = llm.rope %[[Q]], %[[B]], @rope half : tensor<?x4x4xf32>
   %r = llm.rope %q, %batch, @rope half : tensor<?x4x4xf32>
   // CHECK: llm.rope %{{.*}}, %[[B]], @rope interleaved : tensor<?x2x4xf32>

@@ -65,6 +65,7 @@ private:
       embed_ = sliced("embed", set_.embed_, {part(kVocabulary, 7), hidden}, 1);
     norm1_ = named("norm1", b_.weight(set_.norm_[stage_][0], DType::F32), kTp);
     q_ = sliced("q", set_.q_[stage_], {part(kHeads, 2), headDim, hidden}, 1, {kHeads, kHeadDim, kHidden});
+    qNorm_ = named("q.norm", b_.weight(set_.qNorm_[stage_], DType::F32), kTp);
     k_ = sliced("k", set_.kv_[stage_], {{{0, kHeadDim}}, hidden}, kTp);
     v_ = sliced("v", set_.kv_[stage_], {{{kHeadDim, kHeadDim}}, hidden}, kTp);
     o_ = sliced("o", set_.o_[stage_], {hidden, part(kHeads, 2), headDim}, 1, {kHidden, kHeads, kHeadDim});
@@ -129,6 +130,10 @@ private:
     uint32_t n = norm("norm1", x, norm1_);
     const uint32_t q = linear("q", n, q_, 2 * kHeadDim), k = linear("k", n, k_, kHeadDim),
                    v = linear("v", n, v_, kHeadDim);
+    auto &headNorm = b_.add<plan::RmsNormT>("q.norm");
+    headNorm.input = headNorm.out = q;
+    headNorm.weight = qNorm_;
+    headNorm.eps = 1e-5f;
     rope("q.rope", q, 2);
     rope("k.rope", k, 1);
     auto &append = b_.add<plan::KvAppendT>("append");
@@ -232,8 +237,8 @@ private:
   uint32_t stage_, index_;
   bool last_;
   BufferSpec rows_;
-  uint32_t embed_ = 0, norm1_ = 0, q_ = 0, k_ = 0, v_ = 0, o_ = 0, oBias_ = 0, norm2_ = 0, gate_ = 0, up_ = 0,
-           down_ = 0, final_ = 0, head_ = 0;
+  uint32_t embed_ = 0, norm1_ = 0, q_ = 0, qNorm_ = 0, k_ = 0, v_ = 0, o_ = 0, oBias_ = 0, norm2_ = 0, gate_ = 0,
+           up_ = 0, down_ = 0, final_ = 0, head_ = 0;
 };
 
 ValidSet::ValidSet(uint32_t seed, plan::DType type) : checkpoint_(seed), type_(type) {
@@ -246,6 +251,7 @@ ValidSet::ValidSet(uint32_t seed, plan::DType type) : checkpoint_(seed), type_(t
     norm_[l][0] = tensor(layer + "norm1", {kHidden});
     norm_[l][1] = tensor(layer + "norm2", {kHidden});
     q_[l] = tensor(layer + "q", {kHeads * kHeadDim, kHidden});
+    qNorm_[l] = tensor(layer + "q.norm", {kHeadDim});
     kv_[l] = tensor(layer + "kv", {2 * kHeadDim, kHidden});
     o_[l] = tensor(layer + "o", {kHidden, kHeads * kHeadDim});
     oBias_[l] = tensor(layer + "o.bias", {kHidden});

@@ -239,6 +239,10 @@ std::vector<Mutant> mutants() {
        "shape-mismatch",
        {"Linear, q", "'gate'"},
        [](ValidSet &s) { s.op<plan::LinearT>(0, 0, "q").weight = s.op<plan::LinearT>(0, 0, "gate").weight; }},
+      {"NormOfNoWholeParts",
+       "shape-mismatch",
+       {"RmsNorm, q.norm", "rows of 8 elements, expected a multiple of 16"},
+       [](ValidSet &s) { s.op<plan::RmsNormT>(0, 0, "q.norm").weight = s.op<plan::RmsNormT>(0, 0, "norm1").weight; }},
       {"HeadsOfARope", "shape-mismatch", {"q.rope"}, [](ValidSet &s) { s.op<plan::RopeT>(0, 0, "q.rope").heads = 1; }},
       {"RowsOfOutputsForTokens",
        "rows-mismatch",
@@ -430,6 +434,13 @@ std::vector<Mutant> mutants() {
        [](ValidSet &s) {
          for (uint32_t r : {0u, 1u})
            s.weight(r, "q").sources[0]->dims[1]->segments = {{2, 2}, {0, 2}};
+       }},
+      {"NormOfHeadsInAnotherOrder",
+       "slice-alignment",
+       {"RmsNorm, q.norm", "expected all of them"},
+       [](ValidSet &s) {
+         for (uint32_t r : {0u, 1u})
+           s.weight(r, "q.norm").sources[0]->dims[0]->segments = {{2, 2}, {0, 2}};
        }},
       {"HeadOfOtherIds",
        "vocabulary-slice",

@@ -56,7 +56,7 @@ made(K + "rope.dimension_count' is 8, expected the head size, 16: rotary embeddi
 made(K + "rope.scaling.type': rope type 'yarn' is not supported; supported are default, linear, llama3",
      {"llama.rope.scaling.type": "yarn"})
 made("has no key 'general.architecture'; not a model", {"general.architecture": None})
-made("architecture 'bert' is not supported; supported are llama, qwen2", {"general.architecture": "bert"})
+made("architecture 'bert' is not supported; supported are …", {"general.architecture": "bert"})
 made("key 'general.alignment' is 3, expected a power of two, at most 16777216", {"general.alignment": 3})
 made("key 'llama.list': an array of arrays, which is not supported", {"llama.list": (9, struct.pack("<IQ", 9, 1))})
 made("key 'llama.list': array of 4611686018427387904 elements, but …",
