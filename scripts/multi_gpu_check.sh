@@ -91,7 +91,8 @@ wait
 end_to_end collect
 tokens=$(seq -s, 1 200)
 for mesh in $model_meshes; do
-  run "values of llama-3-1b $mesh" distrun diff "$out/plans/same.1x1" "$out/plans/same.$mesh" --random-weights 1 --tokens "$tokens" --new-tokens 2
+  run "values of llama-3-1b $mesh" distrun diff "$out/plans/same.1x1" "$out/plans/same.$mesh" --random-weights 1 --tokens "$tokens" \
+    --new-tokens 2 --tolerance 0.03 # of bf16 after sixteen layers
 done
 for mesh in "${widest}x1" $(fitting 2x2 4x2); do # one GPU, one each, a process each: the same bits; a process killed, or stopped
   ln -sfn "same.$mesh" "$out/plans/llama-3-1b.$mesh"
@@ -99,23 +100,12 @@ for mesh in "${widest}x1" $(fitting 2x2 4x2); do # one GPU, one each, a process 
 done
 run "all-reduce" "$built/bin/kernels-cuda-bench" exchange
 
-# A process for each rank, as torchrun starts them; what rank 0 prints.
-processes() { # RANKS COMMAND...
-  local count=$1 rank jobs=()
+share() { # PLANS FLAGS...: of communication in its steps, as the trace shows it
+  local plans=$1 trace=$out/traces/$(basename "$1")
   shift
-  for ((rank = count - 1; rank >= 0; --rank)); do
-    RANK=$rank LOCAL_RANK=$rank WORLD_SIZE=$count MASTER_ADDR=127.0.0.1 MASTER_PORT=$((20000 + $$ % 20000)) "$@" --ranks env &
-    jobs+=($!)
-  done
-  wait "${jobs[@]}"
-}
-share() { # PLANS RANKS FLAGS...: of communication in its steps, as the trace of a run of processes shows it
-  local plans=$1 count=$2 trace=$out/traces/$(basename "$1")
-  shift 2
   mkdir -p "$out/traces"
-  rm -f "$trace".*
-  processes "$count" distrun bench "$plans" --random-weights 1 --repeat 1 --trace "$trace" "$@" >/dev/null
-  python3 bench/trace_share.py "$trace".rank*
+  distrun bench "$plans" --random-weights 1 --repeat 4 --trace "$trace" "$@" >/dev/null
+  python3 bench/trace_share.py "$trace"
 }
 decode() { # NAME MODEL MESH ...
   local plans=$out/plans/$1.$3 batch
@@ -127,15 +117,15 @@ prefill() { figure "$1 $3" "prefill tok/s" "$out/plans/$1.$3" --prompt-tokens "$
 pipeline() { figure "$1 $3, 8 prompts of 1024" "prefill tok/s" "$out/plans/$1.$3" --prompt-tokens 1024 --new-tokens 2 --batch 8 --repeat 3; }
 decoding decode
 for model in llama-3-8b llama-3-70b; do
-  run "communication, $model ${widest}x1" share "$out/plans/decode-$model.${widest}x1" "$widest" --prompt-tokens 512 --new-tokens 16 --batch 1
+  run "communication, $model ${widest}x1" share "$out/plans/decode-$model.${widest}x1" --prompt-tokens 512 --new-tokens 16 --batch 1
 done
 prefilling prefill
-for chunks in "" -chunks4; do
-  run "communication, prefill 16384$chunks" share "$out/plans/prefill-16384$chunks.${widest}x1" "$widest" --prompt-tokens 16384 --new-tokens 2 --batch 1
+for chunks in 4096 4096-chunks2 16384 16384-chunks2 16384-chunks4; do
+  run "communication, prefill $chunks" share "$out/plans/prefill-$chunks.${widest}x1" --prompt-tokens ${chunks%-*} --new-tokens 2 --batch 1
 done
 pipelining pipeline
 for parts in 1 2 4 8; do
-  run "bubble of $parts micro-batches" share "$out/plans/pipeline-$parts.1x2" 2 --prompt-tokens 1024 --new-tokens 2 --batch 8
+  run "bubble of $parts micro-batches" share "$out/plans/pipeline-$parts.1x2" --prompt-tokens 1024 --new-tokens 2 --batch 8
 done
 printf '\n'
 printf '%s\n' "${table[@]}"

@@ -1,4 +1,4 @@
-// Rows of bytes from place to place, by the widest access that all addresses and sizes allow.
+// Bytes from place to place: rows, by the widest access that all addresses and sizes allow.
 #include "kernels/cuda/Device.cuh"
 
 #include <algorithm>
@@ -18,6 +18,8 @@ __global__ void __launch_bounds__(threads) copyRowsKernel(const U *source, int64
   for (int64_t i = blockIdx.x % parts * threads + threadIdx.x; i < width; i += parts * threads)
     out[i] = source[i];
 }
+
+__global__ void storeKernel(uint32_t *to, uint32_t value) { *static_cast<volatile uint32_t *>(to) = value; }
 
 template <class U>
 cudaError_t copyUnits(const void *source, int64_t sourceStride, const int32_t *indices, void *out, int64_t outStride,
@@ -52,6 +54,10 @@ cudaError_t selectRows(const void *input, int64_t rowBytes, const int32_t *indic
 cudaError_t copyRows2D(const void *source, int64_t sourceStride, void *out, int64_t outStride, int64_t rowBytes,
                        int64_t rows, cudaStream_t stream) {
   return copy(source, sourceStride, nullptr, out, outStride, rowBytes, rows, stream);
+}
+
+cudaError_t store(uint32_t *to, uint32_t value, cudaStream_t stream) {
+  return launch(stream, storeKernel, 1, 1, to, value);
 }
 
 } // namespace distc::cuda

@@ -63,17 +63,18 @@ public:
   virtual Status end(uint32_t slot) = 0;
 
   /// Whether threads may execute instructions beside each other: one of the queue 0 of any slot, and one of each
-  /// slot's queue 1. Else a micro-batch begins when the one before has ended.
+  /// slot's queue 1. Else all is done by the rank's thread, and an instruction may be under way when execute has
+  /// returned: a device does what it was given in that order.
   virtual bool isConcurrent() const { return false; }
 
   /// The rows that a buffer has in slot 0, as f32, when what was executed before has been done.
   virtual Result<std::vector<float>> read(uint32_t buffer) = 0;
 
-  /// Whether an instruction may be under way when execute has returned. Then, if the load was told that a trace is
-  /// made, times() says after end() when each was, in seconds since begin() returned.
-  virtual bool keepsTime() const { return false; }
+  /// On a device, if the load was told that a trace is made: when the instructions of a step were under way, in seconds
+  /// since its first begin() returned; after the last end().
   struct Time {
     const Instruction *instruction;
+    uint32_t slot;
     double begin, end;
   };
   virtual Result<std::vector<Time>> times() { return std::vector<Time>(); }

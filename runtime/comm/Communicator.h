@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,6 +75,10 @@ public:
                             [[maybe_unused]] size_t count, [[maybe_unused]] plan::DType dtype) const {
     return false;
   }
+
+  /// What was captured of its calls is destroyed by `release`, which is called before the communicator ends: on the
+  /// rank's thread, also where that is in the middle of a call.
+  virtual void whenEnding([[maybe_unused]] std::function<void()> release) {}
 
   /// The end of a step: returns when every call has been carried out, on `stream` too where peers may keep it from
   /// ending.

@@ -13,9 +13,9 @@ Rank::Rank(const plan::Plan &plan, Communicators communicators, const RankOption
   for (const plan::Program *program : *plan.programs())
     programs_.emplace_back(*program);
   if (options.trace)
-    for (uint32_t slot = 0; slot < communicators_.size(); ++slot)
-      for (int queue : {0, 1})
-        traces_.push_back(&options.trace->track(plan.mesh()->rank(), 2 * slot + static_cast<uint32_t>(queue)));
+    for (const plan::Program *program : *plan.programs())
+      for (auto track = static_cast<uint32_t>(traces_.size()); track < 2u * program->micro_batches(); ++track)
+        traces_.push_back(&options.trace->track(plan.mesh()->rank(), track));
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -98,17 +98,32 @@ Status Rank::load(const SourceFiles &files, const LoadOptions &options) {
 Status Rank::step(uint32_t program, const std::vector<MicroBatch> &microBatches) {
   const WalkProgram &walked = programs_[program];
   const auto slots = static_cast<uint32_t>(microBatches.size());
+  step_ = microBatches[0].input->step;
   auto begin = [&](uint32_t slot, const MicroBatch &batch) {
     return backend_->begin(slot, program, *batch.input, *batch.output).context(name());
   };
+  const size_t count = walked.instructions.size();
+  if (!backend_->isConcurrent() && !options_.observer) {
+    // A device works on one micro-batch while the next is queued. What comes back from other stages, and only then, is
+    // waited for behind all of them.
+    RankTrace::Clock::time_point begun{};
+    for (uint32_t slot = 0; slot < slots; ++slot) {
+      DISTC_TRY(begin(slot, microBatches[slot]));
+      begun = slot == 0 ? RankTrace::Clock::now() : begun;
+      DISTC_TRY(walkAlone(slot, program, 0, walked.comesBack));
+    }
+    for (uint32_t slot = 0; slot < slots; ++slot)
+      DISTC_TRY(walkAlone(slot, program, walked.comesBack, count));
+    for (uint32_t slot = 0; slot < slots; ++slot)
+      DISTC_TRY(end(slot));
+    return traces_.empty() ? Status() : traceDevice(begun).context(name());
+  }
   // Who observes wants one thing after the other.
-  if (!backend_->isConcurrent() || options_.observer || (slots == 1 && !walked.overlapped)) {
+  if (options_.observer || (slots == 1 && !walked.overlapped)) {
     for (const MicroBatch &batch : microBatches) {
       DISTC_TRY(begin(0, batch));
-      const auto begun = RankTrace::Clock::now();
-      DISTC_TRY(walkAlone(walked, program));
-      if (!traces_.empty() && backend_->keepsTime())
-        DISTC_TRY(traceDevice(begun).context(name()));
+      DISTC_TRY(walkAlone(0, program, 0, count));
+      DISTC_TRY(end(0));
     }
     return {};
   }
@@ -119,15 +134,16 @@ Status Rank::step(uint32_t program, const std::vector<MicroBatch> &microBatches)
 
 // One thread walks both queues: the order of the program is a valid order (runtime/schema/plan.fbs, Instruction), so
 // events need no waiting.
-Status Rank::walkAlone(const WalkProgram &walked, uint32_t program) {
-  for (const Instruction &instruction : walked.instructions) {
-    DISTC_TRY(execute(0, instruction));
+Status Rank::walkAlone(uint32_t slot, uint32_t program, size_t first, size_t end) {
+  for (size_t i = first; i < end; ++i) {
+    const Instruction &instruction = programs_[program].instructions[i];
+    DISTC_TRY(execute(slot, instruction));
     if (options_.observer)
       DISTC_TRY(options_.observer
                     ->executed(plan_, program, instruction.index, [this](uint32_t b) { return backend_->read(b); })
                     .context(name()));
   }
-  return end(0);
+  return {};
 }
 
 Status Rank::walkTogether(const WalkProgram &program, uint32_t slots) {
@@ -157,10 +173,10 @@ Status Rank::execute(uint32_t slot, const Instruction &instruction) {
     return cancelled("interrupted");
   DISTC_TRY(communicators_[0]->failure()); // another rank's: ours would not be used
   Status status;
-  if (!traces_.empty() && !backend_->keepsTime()) {
+  if (!traces_.empty() && backend_->isConcurrent()) {
     const auto begin = RankTrace::Clock::now();
     status = backend_->execute(slot, instruction);
-    traces_[2 * slot + instruction.queue]->add(instruction, begin, RankTrace::Clock::now(),
+    traces_[2 * slot + instruction.queue]->add(step_, instruction, begin, RankTrace::Clock::now(),
                                                backend_->bytesOf(slot, instruction));
   } else {
     status = backend_->execute(slot, instruction);
@@ -175,8 +191,8 @@ Status Rank::traceDevice(RankTrace::Clock::time_point begun) {
   DISTC_ASSIGN(const std::vector<Backend::Time> times, backend_->times());
   const auto at = [&](double seconds) { return begun + std::chrono::nanoseconds(int64_t(seconds * 1e9)); };
   for (const Backend::Time &time : times)
-    traces_[time.instruction->queue]->add(*time.instruction, at(time.begin), at(time.end),
-                                          backend_->bytesOf(0, *time.instruction));
+    traces_[2 * time.slot + time.instruction->queue]->add(step_, *time.instruction, at(time.begin), at(time.end),
+                                                          backend_->bytesOf(time.slot, *time.instruction));
   return {};
 }
 

@@ -51,11 +51,11 @@ private:
   void start(std::function<Status()> work);
   Status load(const SourceFiles &files, const LoadOptions &options);
   Status step(uint32_t program, const std::vector<MicroBatch> &microBatches);
-  Status walkAlone(const WalkProgram &walked, uint32_t program);
+  Status walkAlone(uint32_t slot, uint32_t program, size_t first, size_t end);
   Status walkTogether(const WalkProgram &program, uint32_t slots);
   Status execute(uint32_t slot, const Instruction &instruction);
   Status end(uint32_t slot);
-  /// What the device did in a micro-batch that began at `begun`.
+  /// What the device did in a step that began at `begun`.
   Status traceDevice(RankTrace::Clock::time_point begun);
   std::string name() const { return "rank " + std::to_string(plan_.mesh()->rank()); }
 
@@ -69,6 +69,7 @@ private:
   // Owned by the rank's thread: made and destroyed on it.
   std::unique_ptr<ThreadPool> pool_;
   std::unique_ptr<Backend> backend_;
+  uint64_t step_ = 0; // under way
 
   std::mutex mutex_;
   std::condition_variable changed_;

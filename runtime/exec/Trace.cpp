@@ -38,12 +38,13 @@ std::string metadata(const char *what, uint32_t rank, uint32_t track, const std:
 
 } // namespace
 
-void RankTrace::add(const Instruction &instruction, Clock::time_point begin, Clock::time_point end, uint64_t bytes) {
+void RankTrace::add(uint64_t step, const Instruction &instruction, Clock::time_point begin, Clock::time_point end,
+                    uint64_t bytes) {
   if (events_.size() == kMaxEvents) {
     ++dropped_;
     return;
   }
-  events_.push_back({&instruction, (begin - origin_).count(), (end - origin_).count(), bytes});
+  events_.push_back({&instruction, step, (begin - origin_).count(), (end - origin_).count(), bytes});
 }
 
 RankTrace &Trace::track(uint32_t rank, uint32_t track) {
@@ -64,11 +65,13 @@ Status Trace::write() const {
     dropped += trace->dropped_;
     for (const RankTrace::Event &event : trace->events_) {
       const Instruction &i = *event.instruction;
-      char numbers[160];
+      char numbers[192];
       std::snprintf(numbers, sizeof numbers,
-                    "{\"ph\":\"X\",\"name\":\"%s\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"args\":{\"id\":%u,",
+                    "{\"ph\":\"X\",\"name\":\"%s\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"args\":{\"step\":%"
+                    "llu,\"id\":%u,",
                     EnumNameOp(i.op), rank, track, static_cast<double>(event.begin) / 1e3,
-                    static_cast<double>(event.end - event.begin) / 1e3, i.id);
+                    static_cast<double>(event.end - event.begin) / 1e3, static_cast<unsigned long long>(event.step),
+                    i.id);
       json += numbers;
       json += "\"label\":" + jsonString(i.label) + ",\"bytes\":" + std::to_string(event.bytes) + "}},\n";
     }

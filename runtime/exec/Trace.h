@@ -19,16 +19,19 @@ public:
 
   explicit RankTrace(Clock::time_point origin) : origin_(origin) {}
 
-  void add(const Instruction &instruction, Clock::time_point begin, Clock::time_point end, uint64_t bytes);
+  /// `step`: StepInput::step.
+  void add(uint64_t step, const Instruction &instruction, Clock::time_point begin, Clock::time_point end,
+           uint64_t bytes);
 
 private:
   friend class Trace;
   struct Event {
     const Instruction *instruction;
+    uint64_t step;
     int64_t begin, end; // nanoseconds from the origin
     uint64_t bytes;
   };
-  // 40 bytes each: a forgotten trace of a long run must not eat the memory.
+  // 48 bytes each: a forgotten trace of a long run must not eat the memory.
   static constexpr size_t kMaxEvents = 4'000'000;
 
   Clock::time_point origin_;
@@ -36,8 +39,8 @@ private:
   uint64_t dropped_ = 0;
 };
 
-/// The file: one process per rank, one track per micro-batch slot and queue, an event per instruction with its id,
-/// label and bytes.
+/// The file: one process per rank, one track per micro-batch slot and queue, an event per instruction with its step,
+/// id, label and bytes.
 class Trace {
 public:
   explicit Trace(std::string path) : path_(std::move(path)) {}

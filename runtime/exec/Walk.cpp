@@ -19,6 +19,10 @@ WalkProgram::WalkProgram(const plan::Program &program) : events(program.events()
         {instruction.op_type(), instruction.queue(), instruction.id(), i, &instruction, instruction.op(), label});
   }
   overlapped = isOverlapped(program);
+  comesBack = instructions.size();
+  for (const Instruction &instruction : instructions)
+    if (instruction.op == plan::Op::Recv)
+      comesBack = instruction.index;
   std::map<uint32_t, size_t> appended; // by cache: the last to append
   for (const Instruction &instruction : instructions)
     if (instruction.op == plan::Op::KvAppend)

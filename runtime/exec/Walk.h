@@ -27,6 +27,7 @@ struct WalkProgram {
   std::vector<Instruction> instructions; // in program order
   std::vector<size_t> after;             // by instruction: the one of the micro-batch before that must be done
   uint32_t events = 0;
+  size_t comesBack = 0;    // the last instruction that receives from another stage; none: as many as there are
   bool overlapped = false; // runtime/plan/Queues.h; else one thread loses nothing
 
   explicit WalkProgram(const plan::Program &program);

@@ -29,9 +29,13 @@ CudaBackend::CudaBackend(const plan::Plan &plan, uint32_t device, Communicator &
 CudaBackend::~CudaBackend() {
   (void)cudaStreamSynchronize(stream_);
   queues_.drain();
+  destroyGraphs();
+}
+
+void CudaBackend::destroyGraphs() {
   for (auto &[kind, graph] : graphs_)
-    if (graph.executable)
-      (void)cudaGraphExecDestroy(graph.executable);
+    if (cudaGraphExec_t executable = std::exchange(graph.executable, nullptr))
+      (void)cudaGraphExecDestroy(executable);
 }
 
 Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
@@ -51,14 +55,17 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_ASSIGN(kv_, cuda::Memory::allocate(Kind::Device, ledger.kv(), rank + "KV cache"));
   DISTC_ASSIGN(arena_, cuda::Memory::allocate(Kind::Device, ledger.arena(), rank + "activations"));
   DISTC_ASSIGN(tables_, cuda::Memory::allocate(Kind::Device, ledger.tables(), rank + "rope tables"));
-  size_t outputs = 0, batchBytes = 0;
+  size_t slots = 1;
   for (const plan::Program *program : *plan_.programs()) {
-    outputs = std::max<size_t>(outputs, program->max_outputs());
-    batchBytes = std::max(batchBytes, layBatch(*program, nullptr).bytes);
+    slots = std::max<size_t>(slots, program->micro_batches());
+    maxOutputs_ = std::max<size_t>(maxOutputs_, program->max_outputs());
+    batchBytes_ = std::max(batchBytes_, layBatch(*program, nullptr).bytes);
   }
-  DISTC_ASSIGN(batch_, cuda::Memory::allocate(Kind::Device, batchBytes, rank + "batch"));
-  DISTC_ASSIGN(batchHost_, cuda::Memory::allocate(Kind::Pinned, batchBytes, rank + "batch"));
-  DISTC_ASSIGN(ids_, cuda::Memory::allocate(Kind::Pinned, outputs * sizeof(int32_t), rank + "ids"));
+  microBatches_.resize(slots);
+  DISTC_ASSIGN(batch_, cuda::Memory::allocate(Kind::Device, slots * batchBytes_, rank + "batch"));
+  DISTC_ASSIGN(batchHost_, cuda::Memory::allocate(Kind::Pinned, slots * batchBytes_, rank + "batch"));
+  DISTC_ASSIGN(ids_, cuda::Memory::allocate(Kind::Pinned, slots * maxOutputs_ * sizeof(int32_t), rank + "ids"));
+  communicator_.whenEnding([this] { destroyGraphs(); });
   if (!observed_)
     fusions_ = findFusions(plan_);
   // Attention reads whole tiles of blocks and masks what is not there: it must be no NaN.
@@ -91,18 +98,21 @@ Status CudaBackend::createStages() {
   DISTC_TRY(cuda::check(cudaDeviceGetAttribute(&sms_, cudaDevAttrMultiProcessorCount, static_cast<int>(deviceIndex_)),
                         "read the device"));
   for (const plan::Program *program : *plan_.programs()) {
-    std::optional<CudaStages> &stages = programStages_.emplace_back();
+    std::vector<std::optional<CudaStages>> &stages = stages_.emplace_back(program->micro_batches());
     if (!program->schedule() || observed_)
       continue;
     if (program->schedule()->sms() > uint32_t(sms_))
       return failedPrecondition("the tile schedule is for " + std::to_string(program->schedule()->sms()) +
                                 " multiprocessors, this GPU has " + std::to_string(sms_) +
                                 "; compile the model with --sms " + std::to_string(sms_));
-    const StageOperands operands{
-        [&](uint32_t buffer) { return arena_.data() + program->buffers()->Get(buffer)->offset(); },
-        [&](uint32_t weight) { return this->weight(weight); }, [&](uint32_t cache) { return this->cache(cache); },
-        [&](uint32_t table) { return ropeTable(table); }};
-    DISTC_ASSIGN(stages, CudaStages::create(plan_, *program, operands));
+    for (size_t slot = 0; slot < stages.size(); ++slot) {
+      std::byte *arena = arena_.data() + slot * program->arena_bytes();
+      const StageOperands operands{[&](uint32_t buffer) { return arena + program->buffers()->Get(buffer)->offset(); },
+                                   [&](uint32_t weight) { return this->weight(weight); },
+                                   [&](uint32_t cache) { return this->cache(cache); },
+                                   [&](uint32_t table) { return ropeTable(table); }};
+      DISTC_ASSIGN(stages[slot], CudaStages::create(plan_, *program, operands));
+    }
   }
   return {};
 }
@@ -122,16 +132,17 @@ CudaBackend::BatchArrays CudaBackend::layBatch(const plan::Program &program, std
   return batch;
 }
 
-Status CudaBackend::begin(uint32_t, uint32_t program, const StepInput &input, StepOutput &output) {
-  program_ = plan_.programs()->Get(program);
-  input_ = &input;
-  output_ = &output;
+Status CudaBackend::begin(uint32_t slot, uint32_t program, const StepInput &input, StepOutput &output) {
+  MicroBatch &mine = microBatches_[slot];
+  now_ = &mine;
+  const std::optional<CudaStages> &stages = stages_[program][slot];
   const Batch &batch = *input.batch;
-  const std::optional<CudaStages> &stages = programStages_[program];
-  stages_ = stages && batch.tokens.size() <= stages->maxTokens() ? &*stages : nullptr;
+  mine = {slot, plan_.programs()->Get(program), &input, &output};
+  mine.stages = stages && batch.tokens.size() <= stages->maxTokens() ? &*stages : nullptr;
   // The step before has ended, so the pinned copy is free.
-  const BatchArrays host = layBatch(*program_, batchHost_.data());
-  device_ = layBatch(*program_, batch_.data());
+  const BatchArrays host = layBatch(*mine.program, batchHost_.data() + slot * batchBytes_);
+  std::byte *device = batch_.data() + slot * batchBytes_;
+  mine.device = layBatch(*mine.program, device);
   auto copy = [](auto *to, const auto &from) { std::copy(from.begin(), from.end(), to); };
   copy(host.tokens, batch.tokens);
   copy(host.positions, batch.positions);
@@ -140,13 +151,14 @@ Status CudaBackend::begin(uint32_t, uint32_t program, const StepInput &input, St
   copy(host.outputs, batch.outputs);
   for (size_t r = 0; r < batch.outputs.size(); ++r)
     host.sampling[r] = samplingOf(batch, r);
-  DISTC_TRY(chooseMode(program));
-  const bool holdsBatch = mode_ != Mode::Launch && graph_->first == 0;
-  if (holdsBatch)
+  chooseMode(mine, program);
+  DISTC_TRY(queues_.begin(program, slot == 0));
+  if (mine.inGraph(0))
     DISTC_TRY(openGraph());
-  if (!holdsBatch || mode_ == Mode::Capture)
-    DISTC_TRY(copySmall(batchHost_.data(), batch_.data(), device_.bytes, "copy the batch"));
-  return queues_.begin(program);
+  if (mine.mode == Mode::Replay && mine.inGraph(0))
+    return {};
+  DISTC_TRY(copySmall(batchHost_.data() + slot * batchBytes_, device, mine.device.bytes, "copy the batch"));
+  return queues_.fork();
 }
 
 // A kernel that reads or writes the host's memory starts sooner than a copy by the engine, and is part of the graph.
@@ -155,29 +167,26 @@ Status CudaBackend::copySmall(const void *from, void *to, size_t bytes, const ch
   return cuda::check(cuda::copyRows2D(from, size, to, size, size, 1, stream_), what);
 }
 
-Status CudaBackend::chooseMode(uint32_t program) {
-  mode_ = Mode::Launch;
-  // An instruction's fault, or its time, is to be seen.
-  if (observed_ || traced_ || cuda::synchronous())
-    return {};
+void CudaBackend::chooseMode(MicroBatch &mine, uint32_t program) {
+  if (observed_ || cuda::synchronous()) // an instruction's fault is to be seen as it ends
+    return;
   // Logits go to where the host says, and not all that ranks exchange can be left to the device.
-  const size_t tokens = input_->batch->tokens.size(), outputs = input_->batch->outputs.size();
+  const size_t tokens = mine.input->batch->tokens.size(), outputs = mine.input->batch->outputs.size();
   // Of prefill's many sizes the full step alone comes again and again.
-  const bool isCommon = program_->regime() == plan::Regime::Decode || tokens == program_->max_tokens();
-  if (!isCommon || output_->logits)
-    return {};
-  graph_ = &graphs_[{program, tokens, outputs}];
-  if (graph_->steps++ == 0) { // kernels are loaded when they are launched first, which a capture does not allow
-    std::tie(graph_->first, graph_->end) = replayableRun();
-    return {};
+  const bool isCommon = mine.program->regime() == plan::Regime::Decode || tokens == mine.program->max_tokens();
+  if (!isCommon || mine.output->logits)
+    return;
+  mine.graph = &graphs_[{program, mine.slot, tokens, outputs}];
+  if (mine.graph->steps++ == 0) { // kernels are loaded when they are launched first, which a capture does not allow
+    std::tie(mine.graph->first, mine.graph->end) = replayableRun();
+    return;
   }
-  if (graph_->first != graph_->end)
-    mode_ = graph_->executable ? Mode::Replay : Mode::Capture;
-  return {};
+  if (mine.graph->first != mine.graph->end)
+    mine.mode = mine.graph->executable ? Mode::Replay : Mode::Capture;
 }
 
 std::pair<size_t, size_t> CudaBackend::replayableRun() const {
-  const auto &instructions = *program_->instructions();
+  const auto &instructions = *now_->program->instructions();
   std::pair<size_t, size_t> longest{0, 0};
   for (uint32_t i = 0, begin = 0; i <= instructions.size(); ++i) {
     if (i < instructions.size() && isReplayable(*instructions.Get(i)))
@@ -188,7 +197,7 @@ std::pair<size_t, size_t> CudaBackend::replayableRun() const {
   }
   const size_t count = longest.second - longest.first;
   // What is captured of two streams is all of both.
-  const bool suits = count == instructions.size() || (count > instructions.size() / 2 && !isOverlapped(*program_));
+  const bool suits = count == instructions.size() || (count > instructions.size() / 2 && !isOverlapped(*now_->program));
   return suits ? longest : std::pair<size_t, size_t>();
 }
 
@@ -216,39 +225,42 @@ bool CudaBackend::isReplayable(const plan::Instruction &instruction) const {
 }
 
 Status CudaBackend::openGraph() {
-  return mode_ == Mode::Capture
-             ? cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture the step")
-             : cuda::check(cudaGraphLaunch(graph_->executable, stream_), "launch the step");
+  Graph &graph = *now_->graph;
+  if (now_->mode == Mode::Replay) {
+    queues_.replayed(graph.timed);
+    return cuda::check(cudaGraphLaunch(graph.executable, stream_), "launch the step");
+  }
+  queues_.beginCapture();
+  return cuda::check(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal), "capture the step");
 }
 
 Status CudaBackend::closeGraph() {
-  if (mode_ == Mode::Replay)
-    return {};
-  DISTC_TRY(queues_.end()); // a capture ends with one stream
-  cudaGraph_t graph = nullptr;
-  DISTC_TRY(cuda::check(cudaStreamEndCapture(stream_, &graph), "capture the step"));
-  const cudaError_t error = cudaGraphInstantiate(&graph_->executable, graph, 0);
-  (void)cudaGraphDestroy(graph);
+  Graph &graph = *now_->graph;
+  DISTC_TRY(queues_.join()); // a capture ends with one stream
+  cudaGraph_t captured = nullptr;
+  DISTC_TRY(cuda::check(cudaStreamEndCapture(stream_, &captured), "capture the step"));
+  graph.timed = queues_.endCapture();
+  const cudaError_t error = cudaGraphInstantiate(&graph.executable, captured, 0);
+  (void)cudaGraphDestroy(captured);
   DISTC_TRY(cuda::check(error, "make a graph of the step"));
-  return cuda::check(cudaGraphLaunch(graph_->executable, stream_), "launch the step");
+  return cuda::check(cudaGraphLaunch(graph.executable, stream_), "launch the step");
 }
 
-Status CudaBackend::end(uint32_t) {
-  if (mode_ != Mode::Launch && graph_->end == program_->instructions()->size())
-    DISTC_TRY(closeGraph());
-  else
-    DISTC_TRY(queues_.end());
+Status CudaBackend::end(uint32_t slot) {
+  now_ = &microBatches_[slot];
+  DISTC_TRY(queues_.join());
   DISTC_TRY(communicator_.settle(stream_));
   DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "run the step"));
   if (plan_.mesh()->rank() == 0)
-    std::memcpy(output_->ids, ids_.data(), input_->batch->outputs.size() * sizeof(int32_t));
+    std::memcpy(now_->output->ids, ids_.data() + slot * maxOutputs_ * sizeof(int32_t),
+                now_->input->batch->outputs.size() * sizeof(int32_t));
   return {};
 }
 
 CudaBackend::View CudaBackend::buffer(uint32_t index) const {
-  const plan::Buffer &buffer = *program_->buffers()->Get(index);
-  const RowRange rows = rowsOf(buffer, input_->batch->tokens.size(), input_->batch->outputs.size());
-  std::byte *data = buffer.parent() < 0 ? arena_.data() + buffer.offset()
+  const plan::Buffer &buffer = *now_->program->buffers()->Get(index);
+  const RowRange rows = rowsOf(buffer, now_->input->batch->tokens.size(), now_->input->batch->outputs.size());
+  std::byte *data = buffer.parent() < 0 ? arena_.data() + now_->slot * now_->program->arena_bytes() + buffer.offset()
                                         : this->buffer(static_cast<uint32_t>(buffer.parent())).data +
                                               rows.first * buffer.row_elements() * dtypeBytes(buffer.dtype());
   return {data, static_cast<int64_t>(rows.count), buffer.row_elements(), static_cast<int64_t>(rows.first),
@@ -278,8 +290,8 @@ cuda::KvView CudaBackend::cache(uint32_t index) const {
 }
 
 cuda::BatchView CudaBackend::batch(const View &rows) const {
-  return {device_.blockTables, plan_.kv()->blocks_per_sequence(), device_.sequenceOf + rows.first,
-          device_.positions + rows.first};
+  return {now_->device.blockTables, plan_.kv()->blocks_per_sequence(), now_->device.sequenceOf + rows.first,
+          now_->device.positions + rows.first};
 }
 
 Result<std::vector<float>> CudaBackend::read(uint32_t index) {
@@ -293,7 +305,8 @@ Result<std::vector<float>> CudaBackend::read(uint32_t index) {
   return toF32(bytes.data(), view.dtype, count);
 }
 
-uint64_t CudaBackend::bytesOf(uint32_t, const Instruction &instruction) const {
+uint64_t CudaBackend::bytesOf(uint32_t slot, const Instruction &instruction) const {
+  now_ = &microBatches_[slot];
   uint64_t bytes = 0;
   const Operands operands = operandsOf(*instruction.record);
   for (const BufferOperand &operand : operands.buffers()) {

@@ -56,7 +56,6 @@ public:
   Status end(uint32_t slot) override;
   Result<std::vector<float>> read(uint32_t buffer) override;
   uint64_t bytesOf(uint32_t slot, const Instruction &instruction) const override;
-  bool keepsTime() const override { return true; }
   Result<std::vector<Time>> times() override { return queues_.times(); }
 
 private:
@@ -93,6 +92,8 @@ private:
   Status copySmall(const void *from, void *to, size_t bytes, const char *what) const;
 
   Status createStages();
+  /// Queues an instruction, or captures it.
+  Status queue(const Instruction &instruction);
   Status run(const Instruction &instruction);
   /// An instruction that is no communication: with others of its stage or fusion, or alone.
   Status dispatch(const Instruction &instruction);
@@ -111,9 +112,25 @@ private:
     int steps = 0;             // of this kind
     size_t first = 0, end = 0; // the instructions [first, end) are in the graph; from the first on, the batch too
     cudaGraphExec_t executable = nullptr;
+    std::vector<QueueStreams::Timed> timed;
+  };
+  /// A micro-batch of the step under way.
+  struct MicroBatch {
+    uint32_t slot = 0;
+    const plan::Program *program = nullptr;
+    const StepInput *input = nullptr;
+    StepOutput *output = nullptr;
+    BatchArrays device{};
+    const CudaStages *stages = nullptr; // null: instruction by instruction
+    Graph *graph = nullptr;
+    Mode mode = Mode::Launch;
+    bool inGraph(uint32_t instruction) const {
+      return mode != Mode::Launch && instruction >= graph->first && instruction < graph->end;
+    }
   };
 
-  Status chooseMode(uint32_t program);
+  void chooseMode(MicroBatch &mine, uint32_t program);
+  void destroyGraphs();
   /// The longest run of instructions that can be captured, if it is most of the step: all, or a pipeline stage's
   /// between what it receives and what it sends.
   std::pair<size_t, size_t> replayableRun() const;
@@ -134,20 +151,16 @@ private:
   cuda::MatrixProduct product_;
   cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_, ids_;
   std::vector<size_t> tableOffsets_;
-  BatchArrays device_{}; // of this step
+  size_t batchBytes_ = 0, maxOutputs_ = 0; // of a micro-batch
 
-  std::vector<std::optional<CudaStages>> programStages_; // by program
-  const CudaStages *stages_ = nullptr;                   // of this step; null: instruction by instruction
+  std::vector<std::vector<std::optional<CudaStages>>> stages_; // by program and slot
   int sms_ = 0;
   Fusions fusions_;
-  std::map<std::tuple<uint32_t, size_t, size_t>, Graph> graphs_; // by program, number of tokens and of outputs
-  Graph *graph_ = nullptr;
-  Mode mode_ = Mode::Launch;
+  std::map<std::tuple<uint32_t, uint32_t, size_t, size_t>, Graph> graphs_; // by program, slot, tokens, outputs
   bool traced_ = false;
-  bool observed_ = false; // no stages, fusions and graphs, which keep values to themselves
-  const plan::Program *program_ = nullptr;
-  const StepInput *input_ = nullptr;
-  StepOutput *output_ = nullptr;
+  bool observed_ = false;                   // no stages, fusions and graphs, which keep values to themselves
+  std::vector<MicroBatch> microBatches_;    // by slot
+  mutable const MicroBatch *now_ = nullptr; // whose instructions are queued
 };
 
 /// Bytes per second of plain reads of device memory: the best of a few passes. 0: there is no memory to try it on.

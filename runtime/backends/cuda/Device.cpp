@@ -90,6 +90,11 @@ Stream::~Stream() {
     (void)cudaStreamDestroy(stream_);
 }
 
+bool isCaptured(cudaStream_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(stream, &status) == cudaSuccess && status == cudaStreamCaptureStatusActive;
+}
+
 Status noDevice(cudaError_t error, int driverVersion, const char *visibleDevices) {
   const std::string needed = "CUDA " + versionText(CUDART_VERSION);
   std::string text = "no usable GPU: ";

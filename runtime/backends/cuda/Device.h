@@ -62,6 +62,9 @@ private:
   cudaStream_t stream_ = nullptr;
 };
 
+/// Whether what is queued on the stream now goes into a graph.
+bool isCaptured(cudaStream_t stream);
+
 /// Devices that this process sees; 0 also where there is no driver.
 uint32_t deviceCount();
 

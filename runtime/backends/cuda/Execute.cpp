@@ -14,15 +14,18 @@ template <typename View> cuda::Out out(const View &view) { return {view.data, ty
 
 } // namespace
 
-Status CudaBackend::execute(uint32_t, const Instruction &instruction) {
-  if (mode_ != Mode::Launch) {
-    if (instruction.index == graph_->end)
-      DISTC_TRY(closeGraph());
-    if (instruction.index == graph_->first && graph_->first > 0)
-      DISTC_TRY(openGraph());
-    if (mode_ == Mode::Replay && instruction.index >= graph_->first && instruction.index < graph_->end)
-      return {};
-  }
+Status CudaBackend::execute(uint32_t slot, const Instruction &instruction) {
+  now_ = &microBatches_[slot];
+  const bool inGraph = now_->inGraph(instruction.index);
+  if (inGraph && instruction.index == now_->graph->first && instruction.index != 0)
+    DISTC_TRY(openGraph());
+  if (inGraph && now_->mode == Mode::Replay)
+    return {};
+  DISTC_TRY(queue(instruction));
+  return inGraph && instruction.index + 1 == now_->graph->end ? closeGraph() : Status();
+}
+
+Status CudaBackend::queue(const Instruction &instruction) {
   // The first instruction of a fusion does all of it.
   std::span<const Instruction> parts(&instruction, 1);
   if (const auto found = fusions_.find(instruction.id); found != fusions_.end())
@@ -62,10 +65,11 @@ Status CudaBackend::dispatchNow(const Instruction &instruction) {
 }
 
 Status CudaBackend::dispatch(const Instruction &instruction) {
-  if (stages_ && stages_->covers(instruction.index))
-    return stages_->launch(
-        instruction.index, static_cast<int64_t>(input_->batch->tokens.size()),
-        {device_.blockTables, plan_.kv()->blocks_per_sequence(), device_.sequenceOf, device_.positions}, stream_);
+  if (now_->stages && now_->stages->covers(instruction.index))
+    return now_->stages->launch(
+        instruction.index, static_cast<int64_t>(now_->input->batch->tokens.size()),
+        {now_->device.blockTables, plan_.kv()->blocks_per_sequence(), now_->device.sequenceOf, now_->device.positions},
+        stream_);
   if (const auto found = fusions_.find(instruction.id); found != fusions_.end())
     return execute(*found->second);
   return compute(instruction);
@@ -77,8 +81,8 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Embedding: {
     const auto &o = instruction.as<plan::Embedding>();
     const View y = buffer(o.out());
-    error =
-        cuda::embedding(device_.tokens + y.first, y.rows, matrix(o.weight(), y.width), o.first_row(), out(y), stream_);
+    error = cuda::embedding(now_->device.tokens + y.first, y.rows, matrix(o.weight(), y.width), o.first_row(), out(y),
+                            stream_);
     break;
   }
   case plan::Op::RmsNorm: {
@@ -107,7 +111,7 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Rope: {
     const auto &o = instruction.as<plan::Rope>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    error = cuda::rope(in(x), device_.positions + x.first, ropeTable(o.table()), o.heads(), o.head_dim(),
+    error = cuda::rope(in(x), now_->device.positions + x.first, ropeTable(o.table()), o.heads(), o.head_dim(),
                        ropeStyleOf(o.style()), x.rows, out(y), stream_);
     break;
   }
@@ -120,7 +124,7 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Attention: {
     const auto &o = instruction.as<plan::Attention>();
     const View q = buffer(o.q()), y = buffer(o.out());
-    const bool isDecode = program_->regime() == plan::Regime::Decode;
+    const bool isDecode = now_->program->regime() == plan::Regime::Decode;
     const cuda::AttentionParams params{o.heads(), o.scale(), o.window(), o.soft_cap(), isDecode ? 8 : 1};
     if (isDecode && cuda::decodeAttentionSuits(typeOf(q.dtype), cache(o.cache())))
       error = cuda::decodeAttention(in(q), q.rows, cache(o.cache()), params, batch(q), sms_, out(y), stream_);
@@ -146,23 +150,24 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::SelectRows: {
     const auto &o = instruction.as<plan::SelectRows>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    error = cuda::selectRows(x.data, x.width * static_cast<int64_t>(dtypeBytes(x.dtype)), device_.outputs + y.first,
-                             y.rows, y.data, stream_);
+    error = cuda::selectRows(x.data, x.width * static_cast<int64_t>(dtypeBytes(x.dtype)),
+                             now_->device.outputs + y.first, y.rows, y.data, stream_);
     break;
   }
   case plan::Op::TopCandidates: {
     const auto &o = instruction.as<plan::TopCandidates>();
     const View x = buffer(o.logits()), y = buffer(o.out());
     error = cuda::topCandidates(reinterpret_cast<const float *>(x.data), x.rows, x.width, o.valid(), o.first_id(),
-                                o.count(), device_.sampling + x.first, reinterpret_cast<float *>(y.data), stream_,
-                                stages_ ? stages_->best(o.logits()) : nullptr, stages_ ? stages_->sms() : 0);
+                                o.count(), now_->device.sampling + x.first, reinterpret_cast<float *>(y.data), stream_,
+                                now_->stages ? now_->stages->best(o.logits()) : nullptr,
+                                now_->stages ? now_->stages->sms() : 0);
     break;
   }
   case plan::Op::Sample: {
     const auto &o = instruction.as<plan::Sample>();
     const View x = buffer(o.candidates()), y = buffer(o.out());
     error = cuda::sample(reinterpret_cast<const float *>(x.data), o.shards(), y.rows, o.count(),
-                         device_.sampling + y.first, reinterpret_cast<int32_t *>(y.data), stream_);
+                         now_->device.sampling + y.first, reinterpret_cast<int32_t *>(y.data), stream_);
     break;
   }
   default:
@@ -173,7 +178,7 @@ Status CudaBackend::compute(const Instruction &instruction) {
 
 template <typename Operands> CommCall CudaBackend::call(const Instruction &instruction) const {
   const auto &o = instruction.as<Operands>();
-  return {o.group(), input_->step, o.sequence(), instruction.id, instruction.label, queues_.stream(instruction)};
+  return {o.group(), now_->input->step, o.sequence(), instruction.id, instruction.label, queues_.stream(instruction)};
 }
 
 Status CudaBackend::communicate(const Instruction &instruction) {
@@ -212,20 +217,20 @@ Status CudaBackend::emitIds(const Instruction &instruction) {
   const View ids = buffer(instruction.as<plan::EmitIds>().input());
   if (plan_.mesh()->rank() != 0 || ids.rows == 0)
     return {};
-  return copySmall(ids.data, reinterpret_cast<int32_t *>(ids_.data()) + ids.first,
+  return copySmall(ids.data, reinterpret_cast<int32_t *>(ids_.data()) + now_->slot * maxOutputs_ + ids.first,
                    static_cast<size_t>(ids.rows) * sizeof(int32_t), "read the ids");
 }
 
 Status CudaBackend::emitLogits(const Instruction &instruction) {
   const auto &o = instruction.as<plan::EmitLogits>();
   const View logits = buffer(o.input());
-  if (!output_->logits || logits.rows == 0 || o.valid() == 0)
+  if (!now_->output->logits || logits.rows == 0 || o.valid() == 0)
     return {};
-  const size_t vocabulary = output_->vocabulary;
+  const size_t vocabulary = now_->output->vocabulary;
   if (uint64_t(o.first_column()) + o.valid() > vocabulary || o.valid() > logits.width)
     return internal("columns [" + std::to_string(o.first_column()) + ", +" + std::to_string(o.valid()) +
                     ") are not in the vocabulary of " + std::to_string(vocabulary) + "; compile the model again");
-  float *to = output_->logits + static_cast<size_t>(logits.first) * vocabulary + o.first_column();
+  float *to = now_->output->logits + static_cast<size_t>(logits.first) * vocabulary + o.first_column();
   return cuda::check(cudaMemcpy2DAsync(to, vocabulary * sizeof(float), logits.data,
                                        static_cast<size_t>(logits.width) * sizeof(float), o.valid() * sizeof(float),
                                        static_cast<size_t>(logits.rows), cudaMemcpyDeviceToHost, stream_),

@@ -10,7 +10,9 @@
 #include "runtime/comm/Socket.h"
 #include "runtime/schema/PlanFile.h"
 
+#include <atomic>
 #include <cstring>
+#include <map>
 #include <thread>
 
 namespace distc {
@@ -34,6 +36,8 @@ std::string nameOf(const Channel &channel) {
 }
 
 class Nccl : public Communicator {
+  using Made = cuda::PeerExchange::Made;
+
 public:
   Nccl(std::span<const plan::Plan *const> plans, uint32_t rank, uint32_t device, std::vector<std::byte> ids,
        std::shared_ptr<World> world)
@@ -65,6 +69,8 @@ public:
       }
       using Kind = cuda::Memory::Kind;
       DISTC_ASSIGN(parts_, cuda::Memory::allocate(Kind::Device, memory_.parts, name() + ": reductions"));
+      DISTC_ASSIGN(comesTo_, cuda::Memory::allocate(Kind::Pinned, sizeof(uint32_t), name() + ": collectives"));
+      *comesTo() = 0;
       for (const auto &[peer, bytes] : memory_.copies) {
         Outbox &outbox = outboxes_[peer];
         DISTC_ASSIGN(outbox.copies, cuda::Memory::allocate(Kind::Device, bytes, name() + ": messages"));
@@ -98,6 +104,7 @@ public:
     events_.clear();
     outboxes_.clear();
     parts_ = {};
+    comesTo_ = {};
   }
 
   Status allReduce(const CommCall &call, const void *in, void *out, size_t count, plan::DType dtype,
@@ -220,9 +227,12 @@ public:
     });
   }
 
-  bool isReplayable(plan::Op op, uint32_t group, size_t count, plan::DType dtype) const override {
-    return group < exchanges_.size() && exchanges_[group].takes(op, count, dtype);
+  // NCCL's collectives may be captured, and so is what they are watched by.
+  bool isReplayable(plan::Op op, uint32_t group, size_t, plan::DType) const override {
+    return group < groups_.all().size() && op != plan::Op::Send && op != plan::Op::Recv;
   }
+
+  void whenEnding(std::function<void()> release) override { release_ = std::move(release); }
 
   // The host runs ahead of the device; here it learns how far the device has come. The time limit is that of one call:
   // it begins anew whenever one is done.
@@ -230,7 +240,7 @@ public:
     return ended([&]() -> Status {
       DISTC_TRY(world_->failure());
       size_t done = 0;
-      const cuda::PeerExchange::Made *waiting = nullptr; // on the device
+      const Made *waiting = nullptr; // on the device
       auto where = [&] {
         return waiting                  ? describe(waiting->call, waiting->op)
                : done < watched_.size() ? describe(watched_[done].call, watched_[done].op)
@@ -275,6 +285,7 @@ public:
         std::this_thread::yield();
       }
       DISTC_TRY(world_->failure()); // which may have ended a wait on the device
+      *comesTo() = 0;
       watched_.clear();
       usedEvents_ = 0;
       for (auto &[peer, outbox] : outboxes_)
@@ -338,6 +349,12 @@ private:
   template <typename Work> Status queued(const CommCall &call, const char *op, void *stream, Work work) {
     return ended([&]() -> Status {
       DISTC_TRY(world_->failure());
+      if (cuda::isCaptured(static_cast<cudaStream_t>(stream))) { // whenever it runs, the device says that it has come here
+        captured_.insert_or_assign(call.instruction + 1, Made{call, op});
+        DISTC_TRY(cuda::check(cuda::store(comesTo(), call.instruction + 1, static_cast<cudaStream_t>(stream)),
+                              "tell of a collective"));
+        return work();
+      }
       DISTC_TRY(work());
       DISTC_ASSIGN(const cudaEvent_t event, nextEvent());
       watched_.push_back({call, op, event});
@@ -346,7 +363,8 @@ private:
   }
 
   bool goesByPeers(plan::Op op, const CommCall &call, size_t count, plan::DType dtype) const {
-    return isReplayable(op, call.group, count, dtype) && exchanges_[call.group].mayQueue(call.stream);
+    return call.group < exchanges_.size() && exchanges_[call.group].takes(op, count, dtype) &&
+           exchanges_[call.group].mayQueue(call.stream);
   }
 
   // A call that waits on the device, if it must: nothing of it is watched, so that kernels overlap across it.
@@ -357,12 +375,14 @@ private:
     });
   }
 
-  const cuda::PeerExchange::Made *waitingOnDevice() const {
+  const Made *waitingOnDevice() const {
     for (const cuda::PeerExchange &exchange : exchanges_)
-      if (const auto *made = exchange.waiting())
+      if (const Made *made = exchange.waiting())
         return made;
-    return nullptr;
+    const auto found = captured_.find(std::atomic_ref(*comesTo()).load(std::memory_order_relaxed));
+    return found == captured_.end() ? nullptr : &found->second;
   }
+  uint32_t *comesTo() const { return reinterpret_cast<uint32_t *>(comesTo_.data()); }
 
   Status connectPeers(uint32_t group) {
     const CommGroup &all = groups_.all()[group];
@@ -483,6 +503,8 @@ private:
 
   // Ends what is on the device too, which else would wait for peers that do not come. On the rank's thread.
   void abandon() {
+    if (release_ && std::ranges::count(comms_, nullptr) != std::ssize(comms_))
+      release_(); // NCCL waits for the graphs that it is in
     for (nccl::Comm &comm : comms_)
       if (nccl::Comm open = std::exchange(comm, nullptr))
         (void)nccl_->commAbort(open);
@@ -507,7 +529,10 @@ private:
   std::vector<size_t> ofGroup_;         // channel of each group; none: channels_.size()
   const nccl::Library *nccl_ = nullptr;
   std::vector<nccl::Comm> comms_; // by channel; null: not of this rank
+  std::function<void()> release_;
   cuda::Memory parts_;
+  cuda::Memory comesTo_;              // in the host's memory: the instruction, and 1, of a captured call that has begun
+  std::map<uint32_t, Made> captured_; // by that number
   std::vector<cuda::PeerExchange> exchanges_; // by group
   std::map<uint32_t, Outbox> outboxes_;       // by receiver
 

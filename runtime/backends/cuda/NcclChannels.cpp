@@ -58,7 +58,7 @@ ChannelMemory channelMemory(const plan::Plan &plan) {
       else if (const auto *o = instruction->op_as_Send())
         sent[ranksOf(plan, o->group())[o->peer()]] += alignedBytes(bytes(o->input()));
     for (const auto &[peer, bytes] : sent)
-      memory.copies[peer] = std::max(memory.copies[peer], bytes);
+      memory.copies[peer] = std::max(memory.copies[peer], bytes * program->micro_batches());
   }
   return memory;
 }

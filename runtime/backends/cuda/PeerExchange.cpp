@@ -145,9 +145,7 @@ Result<PeerExchange> PeerExchange::connect(uint32_t members, uint32_t self, uint
 }
 
 bool PeerExchange::mayQueue(void *stream) const {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  return !sharesProcess_ || (cudaStreamIsCapturing(static_cast<cudaStream_t>(stream), &status) == cudaSuccess &&
-                             status == cudaStreamCaptureStatusActive);
+  return !sharesProcess_ || isCaptured(static_cast<cudaStream_t>(stream));
 }
 
 bool PeerExchange::takes(plan::Op op, size_t count, plan::DType dtype) const {

@@ -11,8 +11,11 @@ QueueStreams::~QueueStreams() {
     (void)cudaEventDestroy(event);
   for (cudaEvent_t event : clocks_)
     (void)cudaEventDestroy(event);
-  if (between_)
-    (void)cudaEventDestroy(between_);
+  for (cudaEvent_t event : inGraphs_)
+    (void)cudaEventDestroy(event);
+  for (cudaEvent_t event : {between_, begun_})
+    if (event)
+      (void)cudaEventDestroy(event);
 }
 
 Status QueueStreams::create(bool traced) {
@@ -28,6 +31,7 @@ Status QueueStreams::create(bool traced) {
     return cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "create an event");
   };
   DISTC_TRY(make(between_));
+  DISTC_TRY(cuda::check(cudaEventCreate(&begun_), "create an event"));
   events_.resize(events, nullptr);
   for (cudaEvent_t &event : events_)
     DISTC_TRY(make(event));
@@ -39,16 +43,18 @@ Status QueueStreams::order(cudaStream_t first, cudaStream_t then) {
   return cuda::check(cudaStreamWaitEvent(then, between_, 0), "order streams");
 }
 
-Status QueueStreams::begin(uint32_t program) {
+Status QueueStreams::begin(uint32_t program, bool first) {
   overlapped_ = isOverlapped_[program];
+  slot_ = first ? 0 : slot_ + 1;
+  if (!first)
+    return {};
   timed_.clear();
   usedClocks_ = 0;
-  if (traced_)
-    DISTC_TRY(clock(compute_).status());
-  return overlapped_ ? order(compute_, communication_) : Status();
+  return traced_ ? cuda::check(cudaEventRecord(begun_, compute_), "record an event") : Status();
 }
 
-Status QueueStreams::end() { return overlapped_ ? order(communication_, compute_) : Status(); }
+Status QueueStreams::fork() { return overlapped_ ? order(compute_, communication_) : Status(); }
+Status QueueStreams::join() { return overlapped_ ? order(communication_, compute_) : Status(); }
 
 Status QueueStreams::before(const Instruction &instruction, std::span<const Instruction> parts) {
   const cudaStream_t stream = this->stream(instruction);
@@ -58,8 +64,8 @@ Status QueueStreams::before(const Instruction &instruction, std::span<const Inst
         for (uint32_t event : *waits)
           DISTC_TRY(cuda::check(cudaStreamWaitEvent(stream, events_[event], 0), "order streams"));
   if (traced_) {
-    DISTC_ASSIGN(const size_t begin, clock(stream));
-    timed_.push_back({&instruction, begin, begin});
+    DISTC_ASSIGN(cudaEvent_t const begin, clock(stream));
+    timed_.push_back({&instruction, slot_, begin, begin});
   }
   return {};
 }
@@ -76,28 +82,46 @@ Status QueueStreams::after(const Instruction &instruction, std::span<const Instr
   return {};
 }
 
-// An event of the device's that takes the time when the stream comes to it.
-Result<size_t> QueueStreams::clock(cudaStream_t stream) {
-  if (usedClocks_ == clocks_.size()) {
+// An event that takes the time when the stream comes to it.
+Result<cudaEvent_t> QueueStreams::clock(cudaStream_t stream) {
+  std::vector<cudaEvent_t> &clocks = capturing_ ? inGraphs_ : clocks_;
+  if (capturing_ || usedClocks_ == clocks_.size()) {
     cudaEvent_t event = nullptr;
     DISTC_TRY(cuda::check(cudaEventCreate(&event), "create an event"));
-    clocks_.push_back(event);
+    clocks.push_back(event);
   }
-  DISTC_TRY(cuda::check(cudaEventRecord(clocks_[usedClocks_], stream), "record an event"));
-  return usedClocks_++;
+  cudaEvent_t const event = capturing_ ? clocks.back() : clocks[usedClocks_++];
+  DISTC_TRY(cuda::check(
+      cudaEventRecordWithFlags(event, stream, capturing_ ? cudaEventRecordExternal : cudaEventRecordDefault),
+      "record an event"));
+  return event;
+}
+
+void QueueStreams::beginCapture() {
+  capturing_ = true;
+  captured_ = timed_.size();
+}
+
+std::vector<QueueStreams::Timed> QueueStreams::endCapture() {
+  capturing_ = false;
+  return {timed_.begin() + static_cast<std::ptrdiff_t>(captured_), timed_.end()};
+}
+
+void QueueStreams::replayed(std::span<const Timed> captured) {
+  timed_.insert(timed_.end(), captured.begin(), captured.end());
 }
 
 Result<std::vector<Backend::Time>> QueueStreams::times() const {
   std::vector<Backend::Time> times;
-  auto seconds = [&](size_t clock) -> Result<double> {
+  auto seconds = [&](cudaEvent_t event) -> Result<double> {
     float milliseconds = 0;
-    DISTC_TRY(cuda::check(cudaEventElapsedTime(&milliseconds, clocks_[0], clocks_[clock]), "read the time"));
+    DISTC_TRY(cuda::check(cudaEventElapsedTime(&milliseconds, begun_, event), "read the time"));
     return milliseconds / 1e3;
   };
   for (const Timed &timed : timed_) {
     DISTC_ASSIGN(const double begin, seconds(timed.begin));
     DISTC_ASSIGN(const double end, seconds(timed.end));
-    times.push_back({timed.instruction, begin, end});
+    times.push_back({timed.instruction, timed.slot, begin, end});
   }
   return times;
 }

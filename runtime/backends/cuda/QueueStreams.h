@@ -20,10 +20,12 @@ public:
   /// `traced`: times() will be asked for.
   Status create(bool traced);
 
-  /// A step of a program, what is queued on the compute stream before it included.
-  Status begin(uint32_t program);
-  /// The compute stream then waits for all of the step.
-  Status end();
+  /// A micro-batch of a step of a program; `first`: of the step. What follows counts its time from here.
+  Status begin(uint32_t program, bool first);
+  /// The queues begin after what is queued on the compute stream.
+  Status fork();
+  /// The compute stream then waits for all that was queued.
+  Status join();
 
   cudaStream_t stream(const Instruction &instruction) const {
     return overlapped_ && instruction.queue != 0 ? communication_ : compute_;
@@ -34,6 +36,18 @@ public:
   Status before(const Instruction &instruction, std::span<const Instruction> parts);
   Status after(const Instruction &instruction, std::span<const Instruction> parts);
 
+  /// An instruction that was queued, between two events.
+  struct Timed {
+    const Instruction *instruction;
+    uint32_t slot;
+    cudaEvent_t begin, end;
+  };
+  /// What is queued between these is captured into a graph, and takes its times whenever that runs.
+  void beginCapture();
+  std::vector<Timed> endCapture();
+  /// A graph runs in which this was captured.
+  void replayed(std::span<const Timed> captured);
+
   /// Of the step that has ended (Backend::times).
   Result<std::vector<Backend::Time>> times() const;
 
@@ -41,22 +55,22 @@ public:
   void drain() const { (void)cudaStreamSynchronize(communication_); }
 
 private:
-  struct Timed {
-    const Instruction *instruction;
-    size_t begin, end; // clocks_
-  };
   Status order(cudaStream_t first, cudaStream_t then);
-  Result<size_t> clock(cudaStream_t stream);
+  Result<cudaEvent_t> clock(cudaStream_t stream);
 
   const plan::Plan &plan_;
   const cuda::Stream &compute_;
   cuda::Stream communication_;
   std::vector<char> isOverlapped_;  // by program
-  std::vector<cudaEvent_t> events_; // by event of a program; those of one step at a time
-  cudaEvent_t between_ = nullptr;   // the streams, where a step begins and ends
-  bool overlapped_ = false, traced_ = false;
-  std::vector<Timed> timed_;        // of the step
-  std::vector<cudaEvent_t> clocks_; // the first: where the step begins
+  std::vector<cudaEvent_t> events_; // by event of a program; those of one micro-batch at a time
+  cudaEvent_t between_ = nullptr;   // the streams, where a micro-batch begins and ends
+  bool overlapped_ = false, traced_ = false, capturing_ = false;
+  uint32_t slot_ = 0;
+  cudaEvent_t begun_ = nullptr;       // the step
+  std::vector<Timed> timed_;          // of the step
+  size_t captured_ = 0;               // of timed_, before the capture
+  std::vector<cudaEvent_t> clocks_;   // that are used again in each step
+  std::vector<cudaEvent_t> inGraphs_; // that are not
   size_t usedClocks_ = 0;
 };
 

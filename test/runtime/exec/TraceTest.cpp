@@ -47,6 +47,7 @@ TEST(Trace, EveryInstructionOfEveryRankOnItsQueue) {
   EXPECT_EQ(count(json, "\"ph\":\"X\""), instructions.size() * 3 * 2);
   EXPECT_EQ(count(json, "\"pid\":1,\"tid\":1,\"ts\""), communication * 3);
   EXPECT_EQ(count(json, "\"name\":\"AllReduce\",\"pid\":0,\"tid\":1"), 5u * 3);
+  EXPECT_EQ(count(json, "\"args\":{\"step\":2,\"id\":"), instructions.size() * 2);
   EXPECT_THAT(json, HasSubstr("\"label\":\"layers.1.attention\",\"bytes\":"));
   EXPECT_THAT(json, HasSubstr("a \\\"quoted\\\\ label\\u000a\\u00c3\\u00a9"));
   EXPECT_THAT(json, HasSubstr("{\"name\":\"rank 1\"}"));

@@ -161,6 +161,9 @@ cudaError_t selectRows(const void *input, int64_t rowBytes, const int32_t *indic
 cudaError_t copyRows2D(const void *source, int64_t sourceStride, void *out, int64_t outStride, int64_t rowBytes,
                        int64_t rows, cudaStream_t stream);
 
+/// A number, for the host to see when the stream has come so far: `to` is memory of the host that the device can use.
+cudaError_t store(uint32_t *to, uint32_t value, cudaStream_t stream);
+
 /// docs/plan-format.md, TopCandidates: logits [rows, width] in f32 -> out [rows, count + 2, 2], as in Cpu.h. count is
 /// at most maxCandidates. `best` may hold the largest logit of each of bestCount parts of every row, as MatrixStage of
 /// CudaStage.h leaves them, [rows, bestCount]: then a greedy row reads these alone.

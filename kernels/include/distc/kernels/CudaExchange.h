@@ -16,7 +16,7 @@
 namespace distc::cuda {
 
 /// The longest message of a member.
-inline constexpr int64_t maxExchangeBytes = 128 << 10;
+inline constexpr int64_t maxExchangeBytes = 512 << 10;
 
 /// Memory of the host that the device can use: zeros in the beginning.
 struct ExchangeHost {
