@@ -2,6 +2,7 @@
 #include "compiler/Import/TokenizerImportHf.h"
 
 #include "runtime/base/File.h"
+#include "runtime/text/Normalize.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -91,6 +92,21 @@ Status readModel(const Json &file, TokenizerDraft &draft) {
   return {};
 }
 
+/// What normalization makes of a text that is nothing but `content`: a piece of normalized text is found as that.
+Result<std::string> normalSpelling(const std::string &content, const tok::TokenizerT &table) {
+  std::string plain = content;
+  if (table.nfc) {
+    DISTC_ASSIGN(plain, text::normalizeNfc(content));
+  }
+  // Metaspace is no normalizer: it comes after pieces are found.
+  if (table.model != tok::Model::Spm || table.space_prefix_once)
+    return plain;
+  std::string marked = table.add_space_prefix ? "\u2581" : "";
+  for (char c : plain)
+    marked += c == ' ' ? "\u2581" : std::string(1, c);
+  return marked;
+}
+
 Status readAddedTokens(const Json &file, TokenizerDraft &draft) {
   const Json *tokens = memberOf(file, "added_tokens");
   if (!tokens)
@@ -102,6 +118,13 @@ Status readAddedTokens(const Json &file, TokenizerDraft &draft) {
     if (!id || !id->is_number_integer())
       return dataLoss("added_tokens: an entry has no integer id");
     DISTC_TRY(putAddedToken(token, id->get<int64_t>(), draft).context("added_tokens"));
+    DISTC_ASSIGN(bool isNormalized, boolOf(token, "normalized", false));
+    if (isNormalized) {
+      auto index = id->get<uint32_t>();
+      DISTC_ASSIGN(std::string spelling, normalSpelling(draft.table.pieces[index], draft.table));
+      draft.table.normal_pieces.push_back(index);
+      draft.table.normal_spellings.push_back(std::move(spelling));
+    }
   }
   return {};
 }

@@ -3,7 +3,6 @@
 // buffers (https://protobuf.dev/programming-guides/encoding).
 #include "compiler/Import/TokenizerImportHf.h"
 
-#include <algorithm>
 #include <cstring>
 #include <functional>
 
@@ -161,9 +160,11 @@ Status readSentencePiece(std::string_view bytes, TokenizerDraft &draft) {
     return {};
   }));
   DISTC_TRY(readTrainer(trainer, table));
-  if (std::find(table.kinds.begin(), table.kinds.end(), tok::PieceKind::UserDefined) != table.kinds.end())
-    return invalidArgument("a SentencePiece model with user-defined pieces is not supported without its "
-                           "tokenizer.json, which transformers' save_pretrained writes");
+  for (uint32_t id = 0; id < table.pieces.size(); ++id)
+    if (table.kinds[id] == tok::PieceKind::UserDefined) {
+      table.normal_pieces.push_back(id);
+      table.normal_spellings.push_back(table.pieces[id]);
+    }
   table.fuse_unknown = true;
   draft.indexPieces();
   for (int32_t *id : {&table.unknown, &table.bos, &table.eos})

@@ -3,6 +3,8 @@
 #include "runtime/text/Utf8.h"
 #include "runtime/text/jinja/Interpreter.h"
 
+#include <algorithm>
+
 namespace distc {
 
 namespace {
@@ -23,28 +25,41 @@ Entries variablesOf(const std::vector<ChatMessage> &messages, const ChatOptions 
           {"eos_token", Value(options.eosToken)}};
 }
 
+/// Everything in a template's world is valid UTF-8.
+bool isText(const Value &value) {
+  if (const std::string *text = value.string())
+    return text::findInvalidUtf8(*text) == std::string_view::npos;
+  if (const Sequence *items = value.sequence())
+    return std::all_of(items->begin(), items->end(), isText);
+  if (const Entries *entries = value.entries())
+    return std::all_of(entries->begin(), entries->end(), [](const auto &entry) {
+      return text::findInvalidUtf8(entry.first) == std::string_view::npos && isText(entry.second);
+    });
+  return true;
+}
+
 } // namespace
 
-Result<std::string> renderChat(std::string_view source, const std::vector<ChatMessage> &messages,
-                               const ChatOptions &options) {
+Result<std::string> renderTemplate(std::string_view source, Entries variables) {
   if (source.size() > kMaxSource)
     return invalidArgument("chat template: " + std::to_string(source.size()) + " bytes, expected at most " +
                            std::to_string(kMaxSource));
   if (text::findInvalidUtf8(source) != std::string_view::npos)
     return invalidArgument("chat template: not valid UTF-8");
-  for (std::string_view part : {std::string_view(options.bosToken), std::string_view(options.eosToken)})
-    if (text::findInvalidUtf8(part) != std::string_view::npos)
-      return invalidArgument("chat template: bos or eos is not valid UTF-8");
-  for (const ChatMessage &message : messages)
-    if (text::findInvalidUtf8(message.role) != std::string_view::npos ||
-        text::findInvalidUtf8(message.content) != std::string_view::npos)
-      return invalidArgument("chat template: a message is not valid UTF-8");
+  for (const auto &[name, value] : variables)
+    if (!isText(value))
+      return invalidArgument("chat template: " + name + " is not valid UTF-8");
   try {
     Block block = parseTemplate(source);
-    return Interpreter(variablesOf(messages, options)).run(block);
+    return Interpreter(std::move(variables)).run(block);
   } catch (const TemplateError &error) {
     return Status(error.code, "chat template, " + error.message);
   }
+}
+
+Result<std::string> renderChat(std::string_view source, const std::vector<ChatMessage> &messages,
+                               const ChatOptions &options) {
+  return renderTemplate(source, variablesOf(messages, options));
 }
 
 } // namespace distc

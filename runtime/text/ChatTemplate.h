@@ -3,6 +3,7 @@
 #pragma once
 
 #include "distc/Status.h"
+#include "runtime/text/jinja/Value.h"
 
 #include <string>
 #include <string_view>
@@ -26,5 +27,8 @@ struct ChatOptions {
 /// size and steps: a hostile template ends with an error.
 Result<std::string> renderChat(std::string_view source, const std::vector<ChatMessage> &messages,
                                const ChatOptions &options);
+
+/// The same with other variables: messages with tool calls, tools, enable_thinking, and what else a template asks for.
+Result<std::string> renderTemplate(std::string_view source, jinja::Entries variables);
 
 } // namespace distc

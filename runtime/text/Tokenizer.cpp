@@ -13,28 +13,6 @@ namespace {
 
 constexpr size_t kMaxTextBytes = size_t(1) << 28;
 
-size_t skipSpaceRight(std::string_view text, size_t from) {
-  while (from < text.size()) {
-    text::Utf8Step step = text::stepUtf8(text.substr(from));
-    if (!text::isWhiteSpace(step.codePoint))
-      break;
-    from += step.length;
-  }
-  return from;
-}
-
-size_t skipSpaceLeft(std::string_view text, size_t begin, size_t end) {
-  while (end > begin) {
-    size_t last = end - 1;
-    while (last > begin && (text[last] & 0xC0) == 0x80)
-      --last;
-    if (!text::isWhiteSpace(text::stepUtf8(text.substr(last)).codePoint))
-      break;
-    end = last;
-  }
-  return end;
-}
-
 } // namespace
 
 Tokenizer::Tokenizer(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -77,18 +55,7 @@ Result<std::vector<int32_t>> Tokenizer::encode(std::string_view text, bool addSp
   std::vector<int32_t> ids;
   if (addSpecial && state_->file->add_bos())
     ids.push_back(bos());
-  const text::PieceTrie &trie = parseSpecial ? state_->special : state_->userDefined;
-  size_t from = 0;
-  while (from < text.size()) {
-    text::PieceTrie::Match match = trie.find(text, from);
-    size_t end = state_->stripLeft.contains(match.id) ? skipSpaceLeft(text, from, match.begin) : match.begin;
-    DISTC_TRY(state_->encodeSection(text.substr(from, end - from), from == 0, ids));
-    from = match.begin + match.length;
-    if (match.length > 0)
-      ids.push_back(match.id);
-    if (state_->stripRight.contains(match.id))
-      from = skipSpaceRight(text, from);
-  }
+  DISTC_TRY(state_->encodeText(text, parseSpecial, ids));
   if (addSpecial && state_->file->add_eos())
     ids.push_back(eos());
   return ids;

@@ -10,6 +10,28 @@ using text::Symbol;
 
 constexpr std::string_view kSpace = "\u2581";
 
+size_t skipSpaceRight(std::string_view text, size_t from) {
+  while (from < text.size()) {
+    text::Utf8Step step = text::stepUtf8(text.substr(from));
+    if (!text::isWhiteSpace(step.codePoint))
+      break;
+    from += step.length;
+  }
+  return from;
+}
+
+size_t skipSpaceLeft(std::string_view text, size_t begin, size_t end) {
+  while (end > begin) {
+    size_t last = end - 1;
+    while (last > begin && (text[last] & 0xC0) == 0x80)
+      --last;
+    if (!text::isWhiteSpace(text::stepUtf8(text.substr(last)).codePoint))
+      break;
+    end = last;
+  }
+  return end;
+}
+
 std::string dropExtraSpaces(std::string_view section) {
   std::string kept;
   for (char c : section)
@@ -27,6 +49,48 @@ std::string dropExtraSpaces(std::string_view section) {
 
 } // namespace
 
+/// Calls `between(section, isStart)` for what lies between the pieces.
+template <typename Between>
+Status Tokenizer::State::cutAtPieces(std::string_view text, const text::PieceTrie &pieces, std::vector<int32_t> &ids,
+                                     Between between) const {
+  // The next piece is looked for right behind one, also where that has taken whitespace: as Hugging Face does.
+  size_t from = 0;
+  for (size_t search = 0;;) {
+    text::PieceTrie::Match match = pieces.find(text, search);
+    size_t begin = stripLeft.contains(match.id) ? skipSpaceLeft(text, from, match.begin) : match.begin;
+    if (from < begin)
+      DISTC_TRY(between(text.substr(from, begin - from), from == 0));
+    if (match.length == 0)
+      break;
+    ids.push_back(match.id);
+    search = match.begin + match.length;
+    from = stripRight.contains(match.id) ? skipSpaceRight(text, search) : search;
+  }
+  return {};
+}
+
+Status Tokenizer::State::encodeText(std::string_view text, bool parseSpecial, std::vector<int32_t> &ids) const {
+  return cutAtPieces(text, inText.of(parseSpecial), ids, [&](std::string_view section, bool isStart) -> Status {
+    DISTC_ASSIGN(std::string normal, normalize(section, isStart));
+    return cutAtPieces(normal, inNormal.of(parseSpecial), ids, [&](std::string_view part, bool isFirst) -> Status {
+      std::string prepared = prepare(part, isStart && isFirst);
+      DISTC_ASSIGN(std::vector<std::string_view> words, splitter.split(prepared));
+      for (std::string_view word : words)
+        DISTC_TRY(encodeWord(word, ids));
+      return {};
+    });
+  });
+}
+
+/// Spaces as U+2581, one more before them if `isPrefixed`.
+std::string Tokenizer::State::mark(std::string_view section, bool isPrefixed) const {
+  std::string marked(isPrefixed ? kSpace : "");
+  marked.reserve(section.size() + section.size() / 2);
+  for (char c : section)
+    c == ' ' ? marked.append(kSpace) : marked.append(1, c);
+  return marked;
+}
+
 Result<std::string> Tokenizer::State::normalize(std::string_view section, bool isStart) const {
   std::string plain(section);
   if (file->nfc()) {
@@ -34,27 +98,20 @@ Result<std::string> Tokenizer::State::normalize(std::string_view section, bool i
   }
   if (isSpm && file->remove_extra_spaces())
     plain = dropExtraSpaces(plain);
-  if (plain.empty())
+  if (plain.empty() || !isMarkedBefore())
     return plain;
-  bool isPrefixed = file->add_space_prefix() && (isStart || !file->space_prefix_first()) &&
-                    !(file->space_prefix_once() && (plain[0] == ' ' || (isSpm && plain.starts_with(kSpace))));
-  std::string normal(isPrefixed ? " " : "");
-  if (!isSpm)
-    return normal + plain;
-  normal += plain;
-  std::string escaped;
-  escaped.reserve(normal.size() + normal.size() / 2);
-  for (char c : normal)
-    c == ' ' ? escaped.append(kSpace) : escaped.append(1, c);
-  return escaped;
+  return mark(plain, file->add_space_prefix() && (isStart || !file->space_prefix_first()));
 }
 
-Status Tokenizer::State::encodeSection(std::string_view section, bool isStart, std::vector<int32_t> &ids) const {
-  DISTC_ASSIGN(std::string normal, normalize(section, isStart));
-  DISTC_ASSIGN(std::vector<std::string_view> words, splitter.split(normal));
-  for (std::string_view word : words)
-    DISTC_TRY(encodeWord(word, ids));
-  return {};
+/// What is left to do where pieces of normalized text have been found.
+std::string Tokenizer::State::prepare(std::string_view section, bool isStart) const {
+  if (section.empty() || isMarkedBefore())
+    return std::string(section);
+  bool isPrefixed = file->add_space_prefix() && (isStart || !file->space_prefix_first()) &&
+                    !(file->space_prefix_once() && (section[0] == ' ' || (isSpm && section.starts_with(kSpace))));
+  if (isSpm)
+    return mark(section, isPrefixed);
+  return (isPrefixed ? " " : "") + std::string(section);
 }
 
 Status Tokenizer::State::encodeWord(std::string_view word, std::vector<int32_t> &ids) const {

@@ -98,11 +98,14 @@ Status Tokenizer::State::loadPieces() {
 
 Status Tokenizer::State::loadText() {
   byteIds.fill(-1);
+  DISTC_TRY(loadNormal());
   textOffsets.push_back(0);
   for (size_t id = 0; id < pieces.size(); ++id) {
     PieceKind kind = kinds[id];
     bool isOrdinary = kind == PieceKind::Normal || kind == PieceKind::Unused;
-    if (kind == PieceKind::Byte) {
+    if (auto found = normalSpellings.find(static_cast<int32_t>(id)); found != normalSpellings.end()) {
+      textBlob += isSpm ? unescapeSpaces(found->second) : std::string(found->second);
+    } else if (kind == PieceKind::Byte) {
       int byte = byteOfPiece(pieces[id]);
       if (byte < 0 || !isSpm)
         return dataLoss(pieceName(id, pieces[id]) + " is of kind Byte, expected <0x00> to <0xFF> of an Spm model");
@@ -197,20 +200,45 @@ Status Tokenizer::State::loadIds() {
   return collect("a piece that strips to its right", file->strip_right(), stripRight);
 }
 
+Status Tokenizer::State::addSpecial(Finder &finder, std::string_view spelling, int32_t id) {
+  if (spelling.size() > kMaxSpecialBytes)
+    return dataLoss("special piece " + std::to_string(id) + " has " + std::to_string(spelling.size()) +
+                    " bytes, expected at most " + std::to_string(kMaxSpecialBytes));
+  if (spelling.empty())
+    return {};
+  finder.special.add(spelling, id);
+  if (!isHidden(id))
+    finder.userDefined.add(spelling, id);
+  return {};
+}
+
+Status Tokenizer::State::loadNormal() {
+  auto *ids = file->normal_pieces();
+  auto *spellings = file->normal_spellings();
+  uint32_t count = ids ? ids->size() : 0;
+  if (count != (spellings ? spellings->size() : 0))
+    return dataLoss(std::to_string(spellings ? spellings->size() : 0) + " spellings in normalized text for " +
+                    std::to_string(count) + " pieces");
+  for (uint32_t i = 0; i < count; ++i) {
+    uint32_t id = ids->Get(i);
+    if (id >= pieces.size())
+      return dataLoss("a piece of normalized text is piece " + std::to_string(id) + ", there are " +
+                      std::to_string(pieces.size()));
+    std::string_view spelling(spellings->Get(i)->c_str(), spellings->Get(i)->size());
+    if (text::findInvalidUtf8(spelling) != std::string_view::npos)
+      return dataLoss("piece " + std::to_string(id) + " is not valid UTF-8 in normalized text");
+    normalSpellings.emplace(static_cast<int32_t>(id), spelling);
+  }
+  return {};
+}
+
 Status Tokenizer::State::loadSpecial() {
   for (size_t i = 0; i < pieces.size(); ++i) {
     auto id = static_cast<int32_t>(i);
-    if (kinds[i] != PieceKind::UserDefined && !isHidden(id))
-      continue;
-    std::string_view spelling = textOf(id);
-    if (spelling.size() > kMaxSpecialBytes)
-      return dataLoss("special piece " + std::to_string(i) + " has " + std::to_string(spelling.size()) +
-                      " bytes, expected at most " + std::to_string(kMaxSpecialBytes));
-    if (spelling.empty())
-      continue;
-    special.add(spelling, id);
-    if (kinds[i] == PieceKind::UserDefined)
-      userDefined.add(spelling, id);
+    if (auto found = normalSpellings.find(id); found != normalSpellings.end())
+      DISTC_TRY(addSpecial(inNormal, found->second, id));
+    else if (kinds[i] == PieceKind::UserDefined || isHidden(id))
+      DISTC_TRY(addSpecial(inText, pieces[i], id));
   }
   return {};
 }

@@ -32,8 +32,15 @@ struct Tokenizer::State {
   std::vector<uint32_t> textOffsets; // by id, and one more for the end
 
   text::RegexSplitter splitter;
-  text::PieceTrie userDefined; // found in every text
-  text::PieceTrie special;     // the same, and control pieces
+  /// Pieces that are looked for in a text.
+  struct Finder {
+    text::PieceTrie userDefined; // in every text
+    text::PieceTrie special;     // the same, and control pieces
+    const text::PieceTrie &of(bool parseSpecial) const { return parseSpecial ? special : userDefined; }
+  };
+  Finder inText;
+  Finder inNormal; // in normalized text
+  std::unordered_map<int32_t, std::string_view> normalSpellings;
   std::unordered_set<int32_t> stripLeft;
   std::unordered_set<int32_t> stripRight;
   std::unordered_set<int32_t> endOfGeneration;
@@ -51,15 +58,24 @@ struct Tokenizer::State {
     return kinds[id] == tok::PieceKind::Control || kinds[id] == tok::PieceKind::Unknown;
   }
 
-  Status encodeSection(std::string_view section, bool isStart, std::vector<int32_t> &ids) const;
+  /// Without bos and eos.
+  Status encodeText(std::string_view text, bool parseSpecial, std::vector<int32_t> &ids) const;
 
 private:
   Status loadPieces();
+  Status loadNormal();
   Status loadText();
   Status loadMerges();
   Status loadIds();
   Status loadSpecial();
+  Status addSpecial(Finder &finder, std::string_view spelling, int32_t id);
+  template <typename Between>
+  Status cutAtPieces(std::string_view text, const text::PieceTrie &pieces, std::vector<int32_t> &ids,
+                     Between between) const;
+  bool isMarkedBefore() const { return isSpm && !file->space_prefix_once(); }
+  std::string mark(std::string_view section, bool isPrefixed) const;
   Result<std::string> normalize(std::string_view section, bool isStart) const;
+  std::string prepare(std::string_view section, bool isStart) const;
   Status encodeWord(std::string_view word, std::vector<int32_t> &ids) const;
 };
 

@@ -1,4 +1,4 @@
 find_package(LibLZMA REQUIRED)
 distc_gtest(tokenizer_import_test
-  SOURCES TokenizerGgufTest.cpp TokenizerHfTest.cpp TokenizerTestData.cpp
+  SOURCES TokenizerFamiliesTest.cpp TokenizerGgufTest.cpp TokenizerHfTest.cpp TokenizerTestData.cpp
   LINK distc_tokenizer_import distc_text LibLZMA::LibLZMA)

@@ -1,9 +1,10 @@
 // Answers requests, one JSON object a line on stdin, with one JSON object a line on stdout:
 //   {"text": …, "special": bool, "parse": bool}                → {"ids": […], "decoded": …}
 //   {"decode": […], "special": bool}                           → {"text": …}
-//   {"template": …, "messages": [{role, content}], "prompt": bool} → {"text": …}
+//   {"template": …, "variables": {…}}                          → {"text": …}
 // Usage: text_driver CHECKPOINT    (a .gguf file, a folder with tokenizer.json, or - for templates alone)
-#include "compiler/Import/Json.h"
+#include "JinjaJson.h"
+
 #include "compiler/Import/TokenizerImport.h"
 #include "runtime/text/ChatTemplate.h"
 #include "runtime/text/Tokenizer.h"
@@ -12,7 +13,7 @@
 #include <iostream>
 
 using namespace distc;
-using import::Json;
+using Json = nlohmann::ordered_json; // a template sees the order of members
 
 namespace {
 
@@ -25,11 +26,10 @@ Result<import::TokenizerBytes> importFrom(const std::string &path) {
 
 Result<Json> answer(const Json &request, const Tokenizer *tokenizer) {
   if (request.contains("template")) {
-    std::vector<ChatMessage> messages;
-    for (const Json &message : request["messages"])
-      messages.push_back({message["role"].get<std::string>(), message["content"].get<std::string>()});
-    DISTC_ASSIGN(std::string text, renderChat(request["template"].get<std::string>(), messages,
-                                              {"<s>", "</s>", request["prompt"].get<bool>()}));
+    jinja::Entries variables;
+    for (const auto &[name, value] : request["variables"].items())
+      variables.emplace_back(name, test::jinjaValue(value));
+    DISTC_ASSIGN(std::string text, renderTemplate(request["template"].get<std::string>(), std::move(variables)));
     return Json{{"text", text}};
   }
   if (!tokenizer)

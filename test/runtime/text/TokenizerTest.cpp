@@ -62,6 +62,13 @@ TEST(Tokenizer, BadFiles) {
   table.pre_tokenizer = {"(a"};
   EXPECT_THAT(errorOf(table), HasSubstr("pre-tokenizer pattern '(a'"));
   table = smallBpe();
+  table.normal_pieces = {4};
+  EXPECT_THAT(errorOf(table), HasSubstr("0 spellings in normalized text for 1 pieces"));
+  table = smallBpe();
+  table.normal_pieces = {5};
+  table.normal_spellings = {"x"};
+  EXPECT_THAT(errorOf(table), HasSubstr("a piece of normalized text is piece 5, there are 5"));
+  table = smallBpe();
   table.bos = 7;
   EXPECT_THAT(errorOf(table), HasSubstr("bos is piece 7"));
 }

@@ -5,8 +5,8 @@
     cmake --preset runtime -DDISTC_READERS=ON && cmake --build build-runtime --target text_driver
     test/runtime/text/compare_tokenizers.py build-runtime/bin/text_driver CHECKPOINT [--count 3000] [--seed N]
 
-CHECKPOINT is a folder with tokenizer.json, or tokenizer.model, or a .gguf file with a byte-level (pre-tokenizer smollm or
-gpt-2) or a SentencePiece vocabulary.
+CHECKPOINT is a folder with tokenizer.json, or tokenizer.model, or a .gguf file with a byte-level (pre-tokenizers smollm,
+gpt-2, and those of GGUF_PATTERNS) or a SentencePiece vocabulary.
 """
 import argparse
 import json
@@ -16,37 +16,7 @@ import subprocess
 import sys
 import time
 
-CORPUS = """The quick brown fox's 12 dogs won't jump; they're lazy (since 1999)! I'LL see, you'Ve been.
-def f(x):\n    return x ** 2  # square\n\n\tif (a && b) { puts("\\n"); }
-Ünïcödé straße, naïve café, Ångström. Zażółć gęślą jaźń. Příliš žluťoučký kůň.
-Съешь же ещё этих мягких французских булок. Ελληνικά γράμματα. עברית נִקּוּד. العَرَبِيَّة ١٢٣.
-हिन्दी में लिखा १२३। বাংলা ภาษาไทย ကမ္ဘာ កម្ពុជា 日本語のテキスト、漢字とかな。 中文测试:你好,世界! 한국어 텍스트
-🦙🚀 👩‍👩‍👧‍👦 🇫🇷 ❤️ ½ ² Ⅷ ① ǅ ﬁ e\u0301 \u1100\u1161 a\u200bb \u00a0\u3000\u180e\u2028 'ſ \x00 \x1f \x85""".split(" ")
-PIECES = [" ", "  ", "\n", "\n\n", "\r\n", "\t", "   ", "'s", "'LL", "123", "4567", "!?", "...", "\u2581", "—", "\u00a0"]
-
-
-def random_text(rng, specials):
-    parts = []
-    for _ in range(rng.randint(0, 30)):
-        kind = rng.random()
-        if kind < 0.5:
-            parts.append(rng.choice(CORPUS))
-            if rng.random() < 0.7:
-                parts.append(" ")
-        elif kind < 0.75:
-            parts.append(rng.choice(PIECES))
-        elif kind < 0.8 and specials:
-            parts.append(rng.choice(specials))
-        elif kind < 0.9:
-            parts.append("".join(chr(rng.randint(0x20, 0x7E)) for _ in range(rng.randint(1, 8))))
-        else:
-            # Assigned long ago, so that no two Unicode versions differ on it.
-            low, high = rng.choice([(0xA1, 0x24F), (0x370, 0x3FF), (0x400, 0x52F), (0x5D0, 0x5EA), (0x621, 0x64A),
-                                    (0x905, 0x939), (0xE01, 0xE2E), (0x3041, 0x3096), (0x4E00, 0x9FA5),
-                                    (0xAC00, 0xD7A3), (0x1F300, 0x1F5FF), (0x300, 0x33F), (0x2000, 0x206F)])
-            parts.append("".join(chr(rng.randint(low, high)) for _ in range(rng.randint(1, 6))))
-    return "".join(parts)
-
+from text_cases import PATTERNS, random_text
 
 class Reference:
     """encode(text) -> ids with special tokens parsed and none added; decode(ids) -> text, or None if not compared."""
@@ -81,6 +51,10 @@ def model_from_gguf(fields):
     return model.SerializeToString()
 
 
+# The pattern that each tokenizer.ggml.pre stands for.
+GGUF_PATTERNS = {"llama-bpe": "llama3", "dbrx": "llama3", "qwen2": "qwen2", "tekken": "tekken", "gpt-4o": "o200k"}
+
+
 def from_gguf(path):
     import gguf
     reader = gguf.GGUFReader(path)
@@ -89,15 +63,24 @@ def from_gguf(path):
     if fields["model"] == "llama":
         import sentencepiece
         return from_sentencepiece(sentencepiece.SentencePieceProcessor(model_proto=model_from_gguf(fields)))
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
     vocab = {piece: i for i, piece in enumerate(fields["tokens"])}
-    tokenizer = Tokenizer(models.BPE(vocab, [tuple(merge.split(" ")) for merge in fields["merges"]]))
-    splits = {"smollm": [pre_tokenizers.Digits(individual_digits=True)], "gpt-2": []}[fields["pre"]]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(splits + [pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer = Tokenizer(models.BPE(vocab, [tuple(merge.split(" ")) for merge in fields["merges"]],
+                                     ignore_merges=fields["pre"] in ("llama-bpe", "tekken")))
+    splits = {"smollm": [pre_tokenizers.Digits(individual_digits=True)], "gpt-2": []}
+    if fields["pre"] in splits:
+        parts = splits[fields["pre"]] + [pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    else:
+        pattern = PATTERNS[GGUF_PATTERNS[fields["pre"]]]
+        parts = [pre_tokenizers.Split(Regex(pattern), "isolated"),
+                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
     tokenizer.decoder = decoders.ByteLevel()
     specials = [piece for piece, kind in zip(fields["tokens"], fields["token_type"]) if kind == 3]
+    plain = [piece for piece, kind in zip(fields["tokens"], fields["token_type"]) if kind == 4]
+    tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in plain])
     tokenizer.add_special_tokens([AddedToken(piece, special=True, normalized=False) for piece in specials])
-    return from_tokenizers(tokenizer, specials)
+    return from_tokenizers(tokenizer, specials + plain)
 
 
 def reference_of(path):
