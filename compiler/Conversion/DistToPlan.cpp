@@ -166,7 +166,26 @@ private:
         })
         .Case([&](llm::RmsNormOp x) {
           Value in = buffers_[x.getInput()];
-          emit<planir::RmsNormOp>(x, in, x.getWeightAttr(), x.getEpsAttr(), like(x, x.getInput()));
+          Value squares = x.getSquares() ? buffers_[x.getSquares()] : Value();
+          emit<planir::RmsNormOp>(x, in, x.getWeightAttr(), x.getEpsAttr(), x.getOffsetAttr(), squares,
+                                  x.getColumnAttr(), x.getElementsAttr(), like(x, x.getInput()));
+          return success();
+        })
+        .Case([&](llm::SquareSumOp x) {
+          Value a = buffers_[x.getInputs()[0]], b = x.getInputs().size() > 1 ? buffers_[x.getInputs()[1]] : Value();
+          planir::BufferOp from = bufferOf(x.getInputs()[0]);
+          auto layout = from.getLayout() == planir::LayoutKind::Split ? planir::LayoutKind::Partial : from.getLayout();
+          emit<planir::SquareSumOp>(x, a, b, declare(x, rowsOf(from), layout));
+          return success();
+        })
+        .Case([&](llm::ScaleOp x) {
+          Value in = buffers_[x.getInput()];
+          emit<planir::ScaleOp>(x, in, x.getFactorAttr(), like(x, x.getInput()));
+          return success();
+        })
+        .Case([&](llm::SoftCapOp x) {
+          Value in = buffers_[x.getInput()];
+          emit<planir::SoftCapOp>(x, in, x.getCapAttr(), like(x, x.getInput()));
           return success();
         })
         .Case([&](llm::LinearOp x) { return convertLinear(x); })

@@ -9,7 +9,7 @@ namespace distc::import {
 
 namespace {
 
-// `x = add(x, linear(h, down))`
+// `x = add(x, linear(h, down))`, `a = attention(q, k, v, window=window)`
 class ExpressionParser {
 public:
   ExpressionParser(std::string_view text) : text_(text) {}
@@ -28,8 +28,15 @@ private:
     if (symbol(')'))
       return true;
     do {
-      if (!expression(out.arguments.emplace_back()))
+      Expression argument;
+      if (!expression(argument))
         return false;
+      if (!argument.call && symbol('=')) {
+        if (!name(out.options[argument.name]))
+          return false;
+        continue;
+      }
+      out.arguments.push_back(std::move(argument));
     } while (symbol(','));
     return symbol(')');
   }
@@ -85,7 +92,8 @@ public:
       DISTC_TRY(readStatements(root, member, *statements));
     for (const Json &refusal : root.value("refuse", Json::array())) {
       Refusal &entry = out.refusals.emplace_back();
-      DISTC_TRY(text(refusal, "hf", entry.hf));
+      DISTC_TRY(text(refusal, "hf", entry.hf, false));
+      DISTC_TRY(text(refusal, "gguf", entry.gguf, false));
       DISTC_TRY(text(refusal, "because", entry.because));
       entry.equals = refusal.value("equals", Json());
     }
@@ -144,6 +152,27 @@ private:
     if (rule.contains("min") && rule["min"].is_number_integer())
       out.minimum = rule["min"].get<int64_t>();
     out.fallback = rule.value("default", Json());
+    out.ggufFallback = rule.value("gguf_default", Json());
+    DISTC_TRY(text(rule, "if", out.condition, false));
+    if (!rule.contains("layers"))
+      return {};
+    DISTC_TRY(object(rule, "layers"));
+    return readLayers("config." + key + ".layers", rule["layers"], out.layers.emplace());
+  }
+  Status readLayers(const std::string &where, const Json &rule, LayerRule &out) {
+    DISTC_TRY(names(rule, "hf", out.hf));
+    DISTC_TRY(names(rule, "gguf", out.gguf));
+    out.equals = rule.value("equals", Json());
+    out.otherwise = rule.value("else", Json());
+    out.fallback = rule.value("default", Json());
+    const Json &otherwise = out.fallback;
+    auto isCount = [&](const char *member) {
+      return otherwise.contains(member) && (otherwise[member].is_string() || otherwise[member].is_number_integer());
+    };
+    const bool every =
+        otherwise.is_object() && isCount("every") && otherwise.contains("at") && otherwise["at"].is_number_integer();
+    if (!otherwise.is_boolean() && !otherwise.is_string() && !every && !(otherwise.is_object() && isCount("from")))
+      return bad(where + ".default", R"(true, false, a value's name, {"from": n} or {"every": n, "at": i})", otherwise);
     return {};
   }
   Status readWeight(const std::string &key, const Json &rule, WeightRule &out) {
@@ -164,7 +193,8 @@ private:
     DISTC_TRY(names(root, key, lines));
     for (const std::string &line : lines)
       if (!ExpressionParser(line).statement(out.emplace_back()))
-        return invalidArgument(name_ + ": " + key + ": cannot read '" + line + "', expected 'name = op(argument, …)'");
+        return invalidArgument(name_ + ": " + key + ": cannot read '" + line +
+                               "', expected 'name = op(argument, …, option=value)'");
     return {};
   }
 

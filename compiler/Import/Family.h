@@ -6,6 +6,7 @@
 #include "compiler/Import/ModelConfig.h"
 
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,14 +14,24 @@ namespace distc::import {
 
 enum class Format { HuggingFace, Gguf };
 
+/// The layers in which a value counts: from a list of the configuration with an entry for each layer, else by a rule.
+struct LayerRule {
+  std::vector<std::string> hf, gguf; // keys, the first that is there counts
+  Json equals, otherwise;            // the entry of a layer in which it counts, and of one in which it does not
+  Json fallback; // all (true) or none (false), those of another value, {"from": n} or {"every": n, "at": i}
+};
+
 /// Where a value of the configuration comes from, and of what kind it is.
 struct ConfigRule {
   enum Kind { Integer, Number, Boolean, Activation } kind = Integer;
   std::vector<std::string> hf, gguf; // keys, the first that is there counts
   std::string ggufRowsOf;            // Integer: dimension 0 of this tensor
   std::string ggufWith, ggufWithout; // Boolean: whether this tensor is there / is not there
-  Json fallback;                     // null: required; a string: another value's name, or "a / b"
+  Json fallback;                     // null: required; a string: another value's name, "a / b" or "a ^ b"
+  Json ggufFallback;                 // instead of it in GGUF, where it is not null
   int64_t minimum = 1;
+  std::string condition;           // Boolean value without which it is 0 or false; empty: none
+  std::optional<LayerRule> layers; // the layers in which it counts, elsewhere it is 0 or false; none: in all
 };
 
 /// A weight: the tensor's name in each format, and its shape in named dimensions, grouped as the tensor's own
@@ -33,11 +44,12 @@ struct WeightRule {
   std::string init = "uniform";
 };
 
-/// `name = op(argument, …)`; arguments are names, or calls again.
+/// `name = op(argument, …, option=value, …)`; arguments are names, or calls again.
 struct Expression {
   std::string name; // of an op if `call`, else of a value, weight or configuration value
   bool call = false;
   std::vector<Expression> arguments;
+  std::map<std::string, std::string> options; // names of configuration values
 };
 struct Statement {
   std::string result;
@@ -45,8 +57,8 @@ struct Statement {
 };
 
 struct Refusal {
-  std::string hf;
-  Json equals;
+  std::string hf, gguf; // the key in each format; empty: none
+  Json equals;          // null: any value
   std::string because;
 };
 
@@ -75,7 +87,16 @@ struct ModelValues {
   std::map<std::string, double> numbers;
   std::map<std::string, bool> booleans;
   std::map<std::string, std::string> activations;
-  std::map<std::string, std::string> origin; // "config.json: key 'hidden_size'", for errors
+  std::map<std::string, std::vector<bool>> layers; // of values that do not count in all layers: in which they do
+  std::map<std::string, std::string> origin;       // "config.json: key 'hidden_size'", for errors
+
+  bool counts(const std::string &name, int64_t layer) const {
+    auto it = layers.find(name);
+    return it == layers.end() || layer < 0 || it->second[static_cast<size_t>(layer)];
+  }
+  /// The value in a layer; layer -1: outside of the layers.
+  int64_t integer(const std::string &name, int64_t layer) const { return counts(name, layer) ? integers.at(name) : 0; }
+  bool boolean(const std::string &name, int64_t layer) const { return counts(name, layer) && booleans.at(name); }
 };
 Result<ModelValues> readValues(const Family &family, Format format, const ConfigSource &config,
                                const CheckpointIndex &index);

@@ -154,6 +154,10 @@ private:
       return it->second;
     }
     const std::string &op = expression.name;
+    DISTC_ASSIGN(bool wanted, applies(expression));
+    if (!wanted) // its first argument stands for it
+      return expression.arguments.empty() ? Result<Value>(bad("'" + op + "' takes an argument"))
+                                          : evaluate(expression.arguments[0], name);
     if (op == "embedding")
       return embedding(expression, name);
     if (op == "rms_norm")
@@ -168,7 +172,28 @@ private:
       return add(expression, name);
     if (op == "glu")
       return glu(expression, name);
-    return bad("unknown op '" + op + "'; known are embedding, rms_norm, linear, rope, attention, add, glu");
+    if (op == "scale" || op == "soft_cap")
+      return scaleOrCap(expression, name);
+    return bad("unknown op '" + op +
+               "'; known are embedding, rms_norm, linear, rope, attention, add, glu, scale, soft_cap");
+  }
+
+  // A call may depend on a value, `if=` or `unless=`, of the layer.
+  Result<bool> applies(const Expression &call) {
+    static const std::map<std::string, std::set<std::string>> known = {{"attention", {"window", "scale", "soft_cap"}},
+                                                                       {"rms_norm", {"offset"}}};
+    auto own = known.find(call.name);
+    bool result = true;
+    for (const auto &[option, value] : call.options) {
+      if (option == "if" || option == "unless") {
+        if (!values_.booleans.count(value))
+          return bad("'" + option + "' takes a boolean value, got '" + value + "'");
+        result &= values_.boolean(value, layer_) == (option == "if");
+      } else if (own == known.end() || !own->second.count(option)) {
+        return bad("'" + call.name + "' has no option '" + option + "'");
+      }
+    }
+    return result;
   }
 
   Result<Value> operand(const Expression &call, size_t index, const std::string &name) {
@@ -191,8 +216,11 @@ private:
     DISTC_ASSIGN(Value x, operand(call, 0, name));
     DISTC_ASSIGN(llm::ParamOp scale, weight(call, 1));
     DISTC_ASSIGN(double eps, number(call, 2));
-    return Value(llm::RmsNormOp::create(body_, named(name), x.getType(), x, scale.getSymName(),
-                                        llvm::APFloat(static_cast<float>(eps))));
+    DISTC_ASSIGN(double offset, option(call, "offset", 0));
+    auto f32 = [&](double value) { return body_.getF32FloatAttr(static_cast<float>(value)); };
+    return Value(llm::RmsNormOp::create(body_, named(name), x.getType(), x,
+                                        FlatSymbolRefAttr::get(scale.getSymNameAttr()), f32(eps), f32(offset), Value(),
+                                        body_.getI64IntegerAttr(0), body_.getI64IntegerAttr(0)));
   }
 
   Result<Value> linear(const Expression &call, const std::string &name) {
@@ -229,20 +257,21 @@ private:
     DISTC_ASSIGN(Value k, operand(call, 1, name));
     DISTC_ASSIGN(Value v, operand(call, 2, name));
     int64_t window = 0;
-    if (call.arguments.size() > 3) {
-      auto it = values_.integers.find(call.arguments[3].name);
-      if (it == values_.integers.end())
-        return bad("no value '" + call.arguments[3].name + "'");
-      window = it->second;
+    if (auto option = call.options.find("window"); option != call.options.end()) {
+      if (!values_.integers.count(option->second))
+        return bad("no integer value '" + option->second + "'");
+      window = values_.integer(option->second, layer_);
     }
     int64_t headDim = values_.integers.at("head_dim");
     std::string cache = prefix_ + "kv";
     auto type = llm::KvCacheType::get(&context_, values_.integers.at("kv_heads"), headDim, activation_);
     llm::KvCacheOp::create(symbols_, fileLocation_, cache, layer_, type, /*sharded=*/false);
     llm::KvAppendOp::create(body_, named("kv"), k, v, batch_, cache);
-    auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(headDim)));
-    return Value(llm::AttentionOp::create(body_, named(name), q.getType(), q, batch_, cache, llvm::APFloat(scale),
-                                          window, llvm::APFloat(0.0f)));
+    DISTC_ASSIGN(double scale, option(call, "scale", 1 / std::sqrt(static_cast<double>(headDim))));
+    DISTC_ASSIGN(double cap, option(call, "soft_cap", 0));
+    return Value(llm::AttentionOp::create(body_, named(name), q.getType(), q, batch_, cache,
+                                          llvm::APFloat(static_cast<float>(scale)), window,
+                                          llvm::APFloat(static_cast<float>(cap))));
   }
 
   Result<Value> add(const Expression &call, const std::string &name) {
@@ -259,6 +288,26 @@ private:
     DISTC_ASSIGN(Value up, operand(call, 2, name));
     return Value(
         llm::GluOp::create(body_, named(name), gate.getType(), *llm::symbolizeActivation(it->second), gate, up));
+  }
+
+  // A factor of 1 and a cap of 0 change nothing.
+  Result<Value> scaleOrCap(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(double by, number(call, 1));
+    const bool scales = call.name == "scale";
+    if (by == (scales ? 1 : 0))
+      return evaluate(call.arguments[0], name);
+    DISTC_ASSIGN(Value x, operand(call, 0, name));
+    llvm::APFloat value(static_cast<float>(by));
+    return scales ? Value(llm::ScaleOp::create(body_, named(name), x.getType(), x, value))
+                  : Value(llm::SoftCapOp::create(body_, named(name), x.getType(), x, value));
+  }
+
+  Result<double> option(const Expression &call, const std::string &name, double otherwise) {
+    auto option = call.options.find(name);
+    if (option == call.options.end())
+      return otherwise;
+    auto it = values_.numbers.find(option->second);
+    return it == values_.numbers.end() ? bad("no number '" + option->second + "'") : Result<double>(it->second);
   }
 
   Result<double> number(const Expression &call, size_t index) {
@@ -279,7 +328,7 @@ private:
 
   bool exists(const std::string &name) const {
     const WeightRule *rule = findRule(name);
-    return rule && (rule->condition.empty() || values_.booleans.at(rule->condition));
+    return rule && (rule->condition.empty() || values_.boolean(rule->condition, layer_));
   }
 
   /// The param of a weight, declared on its first use.

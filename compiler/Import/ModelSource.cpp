@@ -130,7 +130,7 @@ Status checkTensors(ModelSource &source) {
   const ModelValues &values = source.values;
   const int64_t layers = values.integers.at("layers");
   auto check = [&](const WeightRule &rule, int64_t layer) -> Status {
-    if (!rule.condition.empty() && !values.booleans.at(rule.condition))
+    if (!rule.condition.empty() && !values.boolean(rule.condition, layer))
       return checkUnused(source, rule, layer, rule.condition, "false");
     if (rule.sameAs.empty() || !values.booleans.at(rule.sameIf)) {
       DISTC_ASSIGN(const TensorEntry tensor, findTensor(source, rule, layer));

@@ -169,7 +169,9 @@ private:
     }
     case plan::Op::RmsNorm: {
       auto &x = *instruction.op_as_RmsNorm();
-      return emit<planir::RmsNormOp>(b(x.input()), weight(x.weight()), f32(x.eps()), b(x.out()));
+      return emit<planir::RmsNormOp>(b(x.input()), weight(x.weight()), f32(x.eps()), f32(x.weight_offset()),
+                                     x.squares() < 0 ? Value() : b(static_cast<uint32_t>(x.squares())), i64(x.column()),
+                                     i64(x.elements()), b(x.out()));
     }
     case plan::Op::Linear: {
       auto &x = *instruction.op_as_Linear();
@@ -239,6 +241,18 @@ private:
     case plan::Op::EmitLogits: {
       auto &x = *instruction.op_as_EmitLogits();
       return emit<planir::EmitLogitsOp>(b(x.input()), i64(x.first_column()), i64(x.valid()));
+    }
+    case plan::Op::Scale: {
+      auto &x = *instruction.op_as_Scale();
+      return emit<planir::ScaleOp>(b(x.input()), f32(x.factor()), b(x.out()));
+    }
+    case plan::Op::SoftCap: {
+      auto &x = *instruction.op_as_SoftCap();
+      return emit<planir::SoftCapOp>(b(x.input()), f32(x.cap()), b(x.out()));
+    }
+    case plan::Op::SquareSum: {
+      auto &x = *instruction.op_as_SquareSum();
+      return emit<planir::SquareSumOp>(b(x.a()), x.b() < 0 ? Value() : b(static_cast<uint32_t>(x.b())), b(x.out()));
     }
     }
   }

@@ -262,6 +262,31 @@ private:
               t.weight = symbol(weights_, x.getWeight());
               t.out = buffer(x.getOut());
               t.eps = x.getEps().convertToFloat();
+              t.weight_offset = x.getWeightOffset().convertToFloat();
+              t.squares = x.getSquares() ? static_cast<int32_t>(buffer(x.getSquares())) : -1;
+              t.column = x.getColumn();
+              t.elements = x.getElements();
+              return set(out, t);
+            })
+            .Case([&](planir::ScaleOp x) {
+              plan::ScaleT t;
+              t.input = buffer(x.getInput());
+              t.out = buffer(x.getOut());
+              t.factor = x.getFactor().convertToFloat();
+              return set(out, t);
+            })
+            .Case([&](planir::SoftCapOp x) {
+              plan::SoftCapT t;
+              t.input = buffer(x.getInput());
+              t.out = buffer(x.getOut());
+              t.cap = x.getCap().convertToFloat();
+              return set(out, t);
+            })
+            .Case([&](planir::SquareSumOp x) {
+              plan::SquareSumT t;
+              t.a = buffer(x.getA());
+              t.b = x.getB() ? static_cast<int32_t>(buffer(x.getB())) : -1;
+              t.out = buffer(x.getOut());
               return set(out, t);
             })
             .Case([&](planir::LinearOp x) {

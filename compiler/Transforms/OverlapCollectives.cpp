@@ -17,7 +17,7 @@ bool isRowwise(Operation &op) {
   if (auto wait = dyn_cast<dist::WaitOp>(op))
     return isa_and_nonnull<dist::AllReduceStartOp>(wait.getToken().getDefiningOp());
   return isa<llm::RmsNormOp, llm::LinearOp, llm::RopeOp, llm::KvAppendOp, llm::AttentionOp, llm::AddOp, llm::GluOp,
-             dist::AllReduceStartOp>(op);
+             llm::ScaleOp, llm::SoftCapOp, llm::SquareSumOp, dist::AllReduceStartOp>(op);
 }
 
 // Cuts one program into chunks. A run is a stretch of ops that can be cut; a segment of it ends where something is

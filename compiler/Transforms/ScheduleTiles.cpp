@@ -89,8 +89,8 @@ private:
   }
   bool readOnce(Value value) { return reads_[value] == 1; }
   bool ofWholeRows(planir::RmsNormOp norm) {
-    return symbols_.lookup<planir::WeightOp>(norm.getWeight()).getBytes() / sizeof(float) ==
-           bufferOf(norm.getInput()).getRowElements();
+    return !norm.getSquares() && symbols_.lookup<planir::WeightOp>(norm.getWeight()).getBytes() / sizeof(float) ==
+                                     bufferOf(norm.getInput()).getRowElements();
   }
 
   // Its weights can be streamed in tiles, in units of so many rows.

@@ -35,7 +35,7 @@ LogicalResult distc::llm::verifyInferredType(Operation *op, SymbolTableCollectio
   if (failed(expected))
     return failure();
   // The partition gives whole rows to all but these.
-  if (!isa<RmsNormOp, AddOp, GluOp, LayerOp>(op))
+  if (!isa<RmsNormOp, AddOp, GluOp, LayerOp, ScaleOp, SoftCapOp>(op))
     for (Type operand : op->getOperandTypes())
       if (isScattered(operand))
         return op->emitOpError() << "expected whole rows, got " << operand;
@@ -150,9 +150,30 @@ FailureOr<Type> RmsNormOp::inferType(ParamScope &scope) {
   FailureOr<ParamOp> weight = scope.param(*this, getWeightAttr());
   if (failed(weight))
     return failure();
-  if (weight->getTensorType().getShape() != rowDims(getInput()).take_back())
+  ArrayRef<int64_t> shape = weight->getTensorType().getShape();
+  if (shape != rowDims(getInput()).take_back() && shape != rowDims(getInput()))
     return emitOpError() << "expected a weight of " << rowDims(getInput()).back() << " elements, got "
                          << weight->getTensorType();
+  if (Value squares = getSquares())
+    if (shape != rowDims(getInput()) || static_cast<int64_t>(getColumn()) >= rowDims(squares)[0] || getElements() == 0)
+      return emitOpError()
+             << "expected a weight for each element of a row, a column of the squares and their elements, got "
+             << weight->getTensorType() << ", column " << getColumn() << " of " << squares.getType() << " and "
+             << getElements();
+  return getInput().getType();
+}
+
+FailureOr<Type> SquareSumOp::inferType(ParamScope &) {
+  if (getInputs().empty() || getInputs().size() > 2)
+    return emitOpError() << "expected one input or two, got " << getInputs().size();
+  return Type(rows({static_cast<int64_t>(getInputs().size())}, Float32Type::get(getContext())));
+}
+
+FailureOr<Type> ScaleOp::inferType(ParamScope &) { return getInput().getType(); }
+
+FailureOr<Type> SoftCapOp::inferType(ParamScope &) {
+  if (!(getCap().convertToFloat() > 0))
+    return emitOpError() << "expected a cap above 0, got " << getCap().convertToFloat();
   return getInput().getType();
 }
 

@@ -103,7 +103,7 @@ def LLM_RopeTableOp : LLM_Op<"rope_table", [Symbol]> {
 // ------------------------------------------------------------------------------------------------------------- program
 
 def LLM_Rows : RankedTensorOf<[F32, F16, BF16], [HasAnyRankOfPred<[2, 3]>], "rows of one or two dimensions">;
-// What is sampled from has one type on every target.
+// What is sampled from, and sums of squares, have one type on every target.
 def LLM_F32Rows : RankedTensorOf<[F32], [HasAnyRankOfPred<[2, 3]>], "rows of f32, of one or two dimensions">;
 def LLM_Ids : RankedTensorOf<[I32]>;
 
@@ -132,18 +132,66 @@ def LLM_EmbeddingOp : LLM_ComputeOp<"embedding", [Pure]> {
 }
 
 def LLM_RmsNormOp : LLM_ComputeOp<"rms_norm", [Pure, AllTypesMatch<["input", "result"]>]> {
-  let summary = "x / sqrt(mean(x²) + eps) · weight, over the last dimension";
+  let summary = "x / sqrt(mean(x²) + eps) · (weight + offset), over the weight's dimensions";
   let description = [{
-    Of heads each has a mean of its own; they may be split.
+    A weight of one dimension gives each head a norm of its own, so heads may be split; one of all dimensions after the rows makes all heads
+    together one norm. Where these are split, the partition adds column `column` of `squares`, the sums of squares over all ranks, of `elements`
+    elements, copies of heads among them.
 
     ```mlir
     %n = llm.rms_norm %x, @layers.0.attention_norm eps 1.0e-5 : tensor<?x576xf32>
     %h = llm.rms_norm %q, @layers.0.q_norm eps 1.0e-6 : tensor<?x9x64xf32>
     ```
   }];
-  let arguments = (ins LLM_Rows:$input, FlatSymbolRefAttr:$weight, F32Attr:$eps);
+  let arguments = (ins LLM_Rows:$input, FlatSymbolRefAttr:$weight, F32Attr:$eps,
+                       DefaultValuedAttr<F32Attr, "0.0f">:$offset, Optional<LLM_F32Rows>:$squares,
+                       DefaultValuedAttr<I64Attr, "0">:$column, DefaultValuedAttr<I64Attr, "0">:$elements);
   let results = (outs LLM_Rows:$result);
-  let assemblyFormat = "$input `,` $weight `eps` $eps attr-dict `:` type($result)";
+  let assemblyFormat = [{
+    $input `,` $weight `eps` $eps (`squares` $squares^ `:` type($squares))? attr-dict `:` type($result)
+  }];
+}
+
+def LLM_SquareSumOp : LLM_ComputeOp<"square_sum", [Pure]> {
+  let summary = "sum of the squares of each row, a column for each input";
+  let description = [{
+    What a norm over split heads is made of. Of split values it is a partial sum.
+
+    ```mlir
+    %s = llm.square_sum %q, %k : tensor<?x9x64xf32>, tensor<?x3x64xf32> -> tensor<?x2xf32>
+    ```
+  }];
+  let arguments = (ins Variadic<LLM_Rows>:$inputs);
+  let results = (outs LLM_F32Rows:$result);
+  let assemblyFormat = "$inputs attr-dict `:` type($inputs) `->` type($result)";
+}
+
+def LLM_ScaleOp : LLM_ComputeOp<"scale", [Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "x · factor";
+  let description = [{
+    Of a share of a sum too.
+
+    ```mlir
+    %y = llm.scale %x by 1.2e+01 : tensor<?x576xf32>
+    ```
+  }];
+  let arguments = (ins LLM_Rows:$input, F32Attr:$factor);
+  let results = (outs LLM_Rows:$result);
+  let assemblyFormat = "$input `by` $factor attr-dict `:` type($result)";
+}
+
+def LLM_SoftCapOp : LLM_ComputeOp<"soft_cap", [Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "cap · tanh(x / cap)";
+  let description = [{
+    Source: Gemma Team, Gemma 2, arXiv:2408.00118.
+
+    ```mlir
+    %y = llm.soft_cap %x at 3.0e+01 : tensor<?x49152xf32>
+    ```
+  }];
+  let arguments = (ins LLM_Rows:$input, F32Attr:$cap);
+  let results = (outs LLM_Rows:$result);
+  let assemblyFormat = "$input `at` $cap attr-dict `:` type($result)";
 }
 
 def LLM_LinearOp : LLM_ComputeOp<"linear", [Pure]> {

@@ -131,14 +131,80 @@ FailureOr<Layout> EmbeddingOp::partition(PartitionContext &context) {
   return *split == 0 ? Layout::partial() : Layout::split(1);
 }
 
-// Heads may be split, what is one norm may not.
+// How many elements of the checkpoint all ranks hold of a param, copies of heads among them.
+static int64_t elementsHeld(ParamOp param) {
+  int64_t elements = 1;
+  for (DenseI64ArrayAttr slice : cast<SourceAttr>(param.getSources()[0]).getSlices()) {
+    int64_t held = 0;
+    for (int64_t i = 0; i < slice.size(); i += 2)
+      held += slice[i] == SourceAttr::kZero ? 0 : slice[i + 1];
+    elements *= held;
+  }
+  return elements;
+}
+
+// Heads that have a norm each may be split. Where all of them are one norm, the ranks exchange their sums of squares;
+// those of the next norm, of keys after that of queries, go with them.
 FailureOr<Layout> RmsNormOp::partition(PartitionContext &context) {
-  Layout layout = context.layout(getInput());
+  const Layout layout = context.layout(getInput());
+  auto isSplit = [&](RmsNormOp op) {
+    FailureOr<ParamOp> weight = context.scope.param(op, op.getWeightAttr());
+    return context.layout(op.getInput()) == Layout::split(1) && succeeded(weight) && weight->getSplitDim() == 0u &&
+           weight->getSources().size() == 1;
+  };
   if (layout.kind != Layout::Split)
     return allTheSame(context, *this);
-  if (layout.dim + 1 >= cast<RankedTensorType>(getInput().getType()).getRank())
-    return context.noRule(*this);
+  if (!isSplit(*this)) {
+    if (layout.dim + 1 >= static_cast<unsigned>(cast<RankedTensorType>(getInput().getType()).getRank()))
+      return context.noRule(*this);
+    return layout;
+  }
+  if (!getSquares()) {
+    SmallVector<RmsNormOp> norms{*this};
+    for (Operation *next = (*this)->getNextNode(); next && norms.size() == 1; next = next->getNextNode())
+      if (auto other = dyn_cast<RmsNormOp>(next)) {
+        Operation *input = other.getInput().getDefiningOp();
+        if (!input || !input->isBeforeInBlock(*this) || !isSplit(other))
+          break;
+        norms.push_back(other);
+      }
+    OpBuilder builder(*this);
+    SmallVector<Value> inputs;
+    for (RmsNormOp norm : norms)
+      inputs.push_back(norm.getInput());
+    auto type = RankedTensorType::get({ShapedType::kDynamic, static_cast<int64_t>(norms.size())}, builder.getF32Type());
+    auto name = StringAttr::get(getContext(), "squares");
+    if (auto own = dyn_cast<NameLoc>(getLoc()))
+      name = StringAttr::get(getContext(), own.getName().getValue() + ".squares");
+    auto squares = SquareSumOp::create(builder, NameLoc::get(name, getLoc()), type, inputs);
+    context.setLayout(squares, Layout::partial());
+    for (auto [column, norm] : llvm::enumerate(norms)) {
+      norm.getSquaresMutable().assign(squares);
+      norm.setColumn(static_cast<int64_t>(column));
+      norm.setElements(elementsHeld(*context.scope.param(norm, norm.getWeightAttr())));
+    }
+  }
+  if (failed(context.requireReplicated(*getSquaresMutable().begin())))
+    return failure();
   return layout;
+}
+
+FailureOr<Layout> SquareSumOp::partition(PartitionContext &context) {
+  Layout common = context.layout(getInputs()[0]);
+  for (OpOperand &operand : getInputsMutable()) {
+    if (context.layout(operand.get()).kind != Layout::Split && failed(context.requireReplicated(operand)))
+      return failure();
+    if (!(context.layout(operand.get()) == common) && common.kind == Layout::Split)
+      return context.noRule(*this);
+  }
+  return common.kind == Layout::Split ? Layout::partial() : Layout::replicated();
+}
+
+// A share of a sum is scaled as it is.
+FailureOr<Layout> ScaleOp::partition(PartitionContext &context) { return context.layout(getInput()); }
+FailureOr<Layout> SoftCapOp::partition(PartitionContext &context) {
+  return context.layout(getInput()).kind == Layout::Split ? FailureOr<Layout>(context.layout(getInput()))
+                                                          : allTheSame(context, *this);
 }
 
 FailureOr<Layout> LinearOp::partition(PartitionContext &context) {

@@ -219,7 +219,10 @@ def Plan_EmbeddingOp : Plan_Instr<"embedding", (ins FlatSymbolRefAttr:$weight, P
   let description = "Example: `plan.embedding 0 : @embedding from 0 -> %0 \"embedding\"`";
 }
 def Plan_RmsNormOp : Plan_Instr<"rms_norm", (ins Plan_BufferType:$input, FlatSymbolRefAttr:$weight, F32Attr:$eps,
-    Plan_BufferType:$out), "$input `,` $weight `eps` $eps `->` $out", 1> {
+    DefaultValuedAttr<F32Attr, "0.0f">:$weight_offset, Optional<Plan_BufferType>:$squares,
+    DefaultValuedAttr<Plan_U32, "0">:$column, DefaultValuedAttr<Plan_U32, "0">:$elements, Plan_BufferType:$out),
+    "$input `,` $weight `eps` $eps (`offset` $weight_offset^)? "
+    "(`squares` $squares^ `column` $column `of` $elements)? `->` $out", 1> {
   let summary = "root-mean-square norm of each row";
   let description = "Example: `plan.rms_norm 1 : %0, @layers.0.attention_norm eps 1.0e-5 -> %1 \"layers.0.n\"`";
 }
@@ -306,6 +309,22 @@ def Plan_EmitLogitsOp : Plan_Instr<"emit_logits", (ins Plan_BufferType:$input, P
     "$input `columns` $first_column `valid` $valid"> {
   let summary = "hands the rank's logits to the host, if it asked";
   let description = "Example: `plan.emit_logits 82 : %73 columns 0 valid 24576 \"logits\"`";
+}
+
+def Plan_ScaleOp : Plan_Instr<"scale", (ins Plan_BufferType:$input, F32Attr:$factor, Plan_BufferType:$out),
+    "$input `by` $factor `->` $out", 1> {
+  let summary = "rows times a number";
+  let description = "Example: `plan.scale 1 : %0 by 1.2e+01 -> %1 \"x\"`";
+}
+def Plan_SoftCapOp : Plan_Instr<"soft_cap", (ins Plan_BufferType:$input, F32Attr:$cap, Plan_BufferType:$out),
+    "$input `at` $cap `->` $out", 1> {
+  let summary = "rows bent to stay between -cap and cap";
+  let description = "Example: `plan.soft_cap 82 : %73 at 3.0e+01 -> %74 \"logits\"`";
+}
+def Plan_SquareSumOp : Plan_Instr<"square_sum", (ins Plan_BufferType:$a, Optional<Plan_BufferType>:$b,
+    Plan_BufferType:$out), "$a (`,` $b^)? `->` $out"> {
+  let summary = "sum of the squares of each row, a column for each input";
+  let description = "Example: `plan.square_sum 5 : %2, %3 -> %4 \"layers.0.q.squares\"`";
 }
 
 #endif

@@ -30,17 +30,32 @@ float sumOfSquares(const float *x, int64_t width) {
   return sumOfLanes(d, hn::Add(hn::Add(sum0, sum1), hn::Add(sum2, sum3)));
 }
 
-void rmsNorm(const float *x, const float *weight, float eps, int64_t width, float *y, int64_t rowBegin,
-             int64_t rowEnd) {
+/// The row times `inverse` times the weights.
+void normalize(const float *in, float inverse, const float *weight, float weightOffset, int64_t width, float *out) {
   const DF d;
-  for (int64_t t = rowBegin; t < rowEnd; ++t) {
-    const float *in = x + t * width;
-    float *out = y + t * width;
-    const VF inverse = hn::Set(d, 1.0f / std::sqrt(sumOfSquares(in, width) / float(width) + eps));
-    forVectors(0, width, [&](int64_t i, size_t n) {
-      store(hn::Mul(hn::Mul(load(d, in + i, n), inverse), load(d, weight + i, n)), d, out + i, n);
-    });
-  }
+  const VF factor = hn::Set(d, inverse), offset = hn::Set(d, weightOffset);
+  forVectors(0, width, [&](int64_t i, size_t n) {
+    store(hn::Mul(hn::Mul(load(d, in + i, n), factor), hn::Add(load(d, weight + i, n), offset)), d, out + i, n);
+  });
+}
+
+void rmsNorm(const float *x, const float *weight, float eps, int64_t width, float *y, int64_t rowBegin, int64_t rowEnd,
+             float weightOffset) {
+  for (int64_t t = rowBegin; t < rowEnd; ++t)
+    normalize(x + t * width, 1.0f / std::sqrt(sumOfSquares(x + t * width, width) / float(width) + eps), weight,
+              weightOffset, width, y + t * width);
+}
+
+void squareSum(const float *x, int64_t width, float *out, int64_t outStride, int64_t rowBegin, int64_t rowEnd) {
+  for (int64_t t = rowBegin; t < rowEnd; ++t)
+    out[t * outStride] = sumOfSquares(x + t * width, width);
+}
+
+void rmsNormOfParts(const float *x, const Squares &squares, const float *weight, float eps, int64_t width, float *y,
+                    int64_t rowBegin, int64_t rowEnd, float weightOffset) {
+  for (int64_t t = rowBegin; t < rowEnd; ++t)
+    normalize(x + t * width, 1.0f / std::sqrt(squares.data[t * squares.stride] / float(squares.elements) + eps), weight,
+              weightOffset, width, y + t * width);
 }
 
 } // namespace
@@ -50,10 +65,21 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace distc::cpu {
 HWY_EXPORT(rmsNorm);
+HWY_EXPORT(squareSum);
+HWY_EXPORT(rmsNormOfParts);
 
-void rmsNorm(const float *x, const float *weight, float eps, int64_t width, float *y, int64_t rowBegin,
-             int64_t rowEnd) {
-  HWY_DYNAMIC_DISPATCH(rmsNorm)(x, weight, eps, width, y, rowBegin, rowEnd);
+void rmsNorm(const float *x, const float *weight, float eps, int64_t width, float *y, int64_t rowBegin, int64_t rowEnd,
+             float weightOffset) {
+  HWY_DYNAMIC_DISPATCH(rmsNorm)(x, weight, eps, width, y, rowBegin, rowEnd, weightOffset);
+}
+
+void squareSum(const float *x, int64_t width, float *out, int64_t outStride, int64_t rowBegin, int64_t rowEnd) {
+  HWY_DYNAMIC_DISPATCH(squareSum)(x, width, out, outStride, rowBegin, rowEnd);
+}
+
+void rmsNormOfParts(const float *x, const Squares &squares, const float *weight, float eps, int64_t width, float *y,
+                    int64_t rowBegin, int64_t rowEnd, float weightOffset) {
+  HWY_DYNAMIC_DISPATCH(rmsNormOfParts)(x, squares, weight, eps, width, y, rowBegin, rowEnd, weightOffset);
 }
 } // namespace distc::cpu
 #endif

@@ -1,4 +1,4 @@
-// add, glu, reduce, convert: element by element, eight to a thread.
+// add, scale, soft cap, glu, reduce, convert: element by element, eight to a thread.
 #include "kernels/cuda/Activate.cuh"
 
 namespace distc::cuda {
@@ -33,6 +33,42 @@ template <class T, bool Aligned> struct AddOp {
       v[j] += w[j];
   }
 };
+
+template <class T, bool Aligned> struct ScaleOp {
+  const T *in;
+  float factor;
+  __device__ void operator()(int64_t i, int64_t n, float (&v)[packElements]) const {
+    load8<Aligned>(in + i, n, v);
+#pragma unroll
+    for (int j = 0; j < packElements; ++j)
+      v[j] *= factor;
+  }
+};
+
+template <class T, bool Aligned> struct SoftCapOp {
+  const T *in;
+  float cap;
+  __device__ void operator()(int64_t i, int64_t n, float (&v)[packElements]) const {
+    load8<Aligned>(in + i, n, v);
+#pragma unroll
+    for (int j = 0; j < packElements; ++j)
+      v[j] = cap * tanhf(v[j] / cap);
+  }
+};
+
+/// An op of one input and a number.
+template <template <class, bool> class Op>
+cudaError_t unary(In in, float number, int64_t n, Out out, cudaStream_t stream) {
+  if (in.type != out.type)
+    return cudaErrorInvalidValue;
+  return withType(out.type, [&](auto element) {
+    return withBool(wholePacks(n, in.data, out.data), [&](auto vectors) {
+      using T = decltype(element);
+      return forElements<T, vectors.value>(static_cast<T *>(out.data), n,
+                                           Op<T, vectors.value>{static_cast<const T *>(in.data), number}, stream);
+    });
+  });
+}
 
 template <class T, Activation Kind, bool Aligned> struct GluOp {
   const T *gate;
@@ -95,6 +131,14 @@ cudaError_t add(In a, In b, int64_t n, Out out, cudaStream_t stream) {
           AddOp<T, vectors.value>{static_cast<const T *>(a.data), static_cast<const T *>(b.data)}, stream);
     });
   });
+}
+
+cudaError_t scale(In input, float factor, int64_t n, Out out, cudaStream_t stream) {
+  return unary<ScaleOp>(input, factor, n, out, stream);
+}
+
+cudaError_t softCap(In input, float cap, int64_t n, Out out, cudaStream_t stream) {
+  return cap > 0.0f ? unary<SoftCapOp>(input, cap, n, out, stream) : cudaErrorInvalidValue;
 }
 
 cudaError_t glu(In gate, In up, Activation activation, int64_t n, Out out, cudaStream_t stream) {

@@ -139,7 +139,7 @@ private:
     }
   }
 
-  /// x as an operand of the product: (x + addend) * norm, and the sum of the squares.
+  /// x as an operand of the product: (x + addend) * (norm + its offset), and the sum of the squares.
   __device__ __forceinline__ void prepare(int block, uint32_t (&x)[Groups][2][4], float (&squares)[Groups],
                                           bool store) const {
     waitCopies<depth - 1>();
@@ -147,8 +147,12 @@ private:
     for (int i = 0; i < 2; ++i) {
       const int column = columnOf(block, i);
       float norm[packElements] = {};
-      if (withNorm && column < s.cols)
+      if (withNorm && column < s.cols) {
         load8<true>(scratch + column, packElements, norm);
+#pragma unroll
+        for (int j = 0; j < packElements; ++j)
+          norm[j] += s.normOffset;
+      }
 #pragma unroll
       for (int n = 0; n < Groups; ++n) {
         const int token = n * 8 + group;

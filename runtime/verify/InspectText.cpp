@@ -207,7 +207,13 @@ private:
     if (const auto *op = it.op_as_Embedding())
       return cat(", first_row ", op->first_row());
     if (const auto *op = it.op_as_RmsNorm())
-      return cat(", eps ", numberText(op->eps()));
+      return cat(", eps ", numberText(op->eps()),
+                 op->weight_offset() != 0 ? cat(", weight + ", numberText(op->weight_offset())) : "",
+                 op->squares() >= 0 ? cat(", squares of ", op->elements(), " in column ", op->column()) : "");
+    if (const auto *op = it.op_as_Scale())
+      return cat(", factor ", numberText(op->factor()));
+    if (const auto *op = it.op_as_SoftCap())
+      return cat(", cap ", numberText(op->cap()));
     if (const auto *op = it.op_as_Rope())
       return cat(", heads ", op->heads(), " x ", op->head_dim(), ", ", plan::EnumNameRopeStyle(op->style()));
     if (const auto *op = it.op_as_Attention())

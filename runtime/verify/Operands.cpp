@@ -26,7 +26,7 @@ bool isKnownOp(plan::Op op) { return op > plan::Op::NONE && op <= plan::Op::MAX;
 
 bool isInPlaceOp(plan::Op op) {
   return op == plan::Op::Add || op == plan::Op::Glu || op == plan::Op::Rope || op == plan::Op::RmsNorm ||
-         op == plan::Op::AllReduce;
+         op == plan::Op::AllReduce || op == plan::Op::Scale || op == plan::Op::SoftCap;
 }
 
 bool isCollective(plan::Op op) {
@@ -47,7 +47,10 @@ Operands operandsOf(const plan::Instruction &instruction) {
   case plan::Op::RmsNorm: {
     const auto &op = *instruction.op_as_RmsNorm();
     c.operands.weight = op.weight();
-    c.in("input", op.input()).out(op.out());
+    c.in("input", op.input());
+    if (op.squares() != -1)
+      c.in("squares", static_cast<uint32_t>(op.squares()));
+    c.out(op.out());
     break;
   }
   case plan::Op::Linear: {
@@ -133,6 +136,20 @@ Operands operandsOf(const plan::Instruction &instruction) {
   case plan::Op::EmitLogits:
     c.in("input", instruction.op_as_EmitLogits()->input());
     break;
+  case plan::Op::Scale:
+    c.in("input", instruction.op_as_Scale()->input()).out(instruction.op_as_Scale()->out());
+    break;
+  case plan::Op::SoftCap:
+    c.in("input", instruction.op_as_SoftCap()->input()).out(instruction.op_as_SoftCap()->out());
+    break;
+  case plan::Op::SquareSum: {
+    const auto &op = *instruction.op_as_SquareSum();
+    c.in("a", op.a());
+    if (op.b() != -1)
+      c.in("b", static_cast<uint32_t>(op.b()));
+    c.out(op.out());
+    break;
+  }
   }
   return c.operands;
 }

@@ -58,6 +58,16 @@ public:
       return;
     case plan::Op::EmitLogits:
       return check(*it.op_as_EmitLogits());
+    case plan::Op::Scale:
+      if (!std::isfinite(it.op_as_Scale()->factor()))
+        fail("shape-mismatch", "factor is not a finite number");
+      return elementwise(it.op_as_Scale()->out(), {it.op_as_Scale()->input()});
+    case plan::Op::SoftCap:
+      if (!(it.op_as_SoftCap()->cap() > 0) || !std::isfinite(it.op_as_SoftCap()->cap()))
+        fail("shape-mismatch", "cap is not a positive number");
+      return elementwise(it.op_as_SoftCap()->out(), {it.op_as_SoftCap()->input()});
+    case plan::Op::SquareSum:
+      return check(*it.op_as_SquareSum());
     }
   }
 
@@ -94,6 +104,10 @@ private:
     if (!isFloat(buffer(i).dtype()))
       fail("dtype-mismatch",
            cat(ref_.value(i), " is ", plan::EnumNameDType(buffer(i).dtype()), ", expected a float type"));
+  }
+  void isF32(uint32_t i) {
+    if (buffer(i).dtype() != plan::DType::F32)
+      fail("dtype-mismatch", cat(ref_.value(i), " is ", plan::EnumNameDType(buffer(i).dtype()), ", expected F32"));
   }
   void sameDtype(uint32_t a, uint32_t b) {
     floating(a);
@@ -147,8 +161,28 @@ private:
     if (part == 0 || all % part != 0)
       fail("shape-mismatch", cat(ref_.value(op.input()), " has rows of ", all, " elements, expected a multiple of ",
                                  part, ", the elements of the weight"));
-    if (!(op.eps() >= 0) || !std::isfinite(op.eps()))
-      fail("shape-mismatch", "eps is not a number of at least 0");
+    if (!(op.eps() >= 0) || !std::isfinite(op.eps()) || !std::isfinite(op.weight_offset()))
+      fail("shape-mismatch", "eps is not a number of at least 0, or weight_offset no number");
+    if (op.squares() == -1)
+      return;
+    const auto squares = static_cast<uint32_t>(op.squares());
+    sameRows(squares, op.input());
+    isF32(squares);
+    if (all != part || op.column() >= buffer(squares).row_elements() || op.elements() == 0)
+      fail("shape-mismatch",
+           cat("column ", op.column(), " of ", ref_.value(squares), ", the squares of ", op.elements(),
+               " elements, for rows of ", all, " and ", part,
+               " weights: expected one of its columns, some elements, and a weight for each of a row"));
+  }
+
+  void check(const plan::SquareSum &op) {
+    for (int64_t input : {int64_t(op.a()), int64_t(op.b())})
+      if (input != -1) {
+        sameRows(static_cast<uint32_t>(input), op.out());
+        floating(static_cast<uint32_t>(input));
+      }
+    isF32(op.out());
+    width(op.out(), op.b() == -1 ? 1 : 2, "one for each input");
   }
 
   void check(const plan::Linear &op) {

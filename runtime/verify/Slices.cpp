@@ -18,6 +18,9 @@ struct Label {
   std::shared_ptr<const Coords> columns;
   bool partial = false; // a share of the sum over the tensor-parallel ranks
   bool alone = false;   // this rank has all of the weight and the others none of it: also a share, theirs are zeros
+  std::vector<uint32_t> squaresOf{}; // of sums of squares: of which value each column is one,
+  int64_t squaresAt = -1;            // when they were made,
+  bool summed = false;               // and whether the ranks have added theirs up
 };
 
 class SliceWalk {
@@ -145,6 +148,12 @@ private:
       const plan::EmitLogits &op = *it.op_as_EmitLogits();
       return logits(op.input(), op.first_column(), op.valid());
     }
+    case plan::Op::Scale: // of a share too
+      return set(it.op_as_Scale()->out(), get(it.op_as_Scale()->input()));
+    case plan::Op::SoftCap:
+      return set(it.op_as_SoftCap()->out(), complete(it.op_as_SoftCap()->input()));
+    case plan::Op::SquareSum:
+      return squareSum(*it.op_as_SquareSum());
     case plan::Op::AllReduce: {
       const plan::AllReduce &op = *it.op_as_AllReduce();
       return set(op.out(), reduced(op.group(), op.input(), op.op()));
@@ -188,12 +197,53 @@ private:
       return;
     const Coords &scale = weight[0]->rows;
     Label label = complete(op.input());
-    const bool perHead = label.columns && label.columns->extent > scale.extent;
-    if (perHead)
+    if (op.squares() >= 0) {
+      partOfNorm(op, label, scale);
+    } else if (label.columns && label.columns->extent > scale.extent) {
       label = heads(op.input(), scale.extent);
-    if (perHead ? !scale.whole() : label.columns && !(*label.columns == scale && scale.whole()))
-      fail("slice-alignment", cat(weightText(op.weight()), " holds elements ", scale.text(), ", expected ",
-                                  perHead ? "all of them" : columnsText(label)));
+      if (!scale.whole())
+        fail("slice-alignment",
+             cat(weightText(op.weight()), " holds elements ", scale.text(), ", expected all of them"));
+    } else if (label.columns && (!scale.whole() || !(label.columns->held() == 0 || *label.columns == scale))) {
+      fail("slice-alignment", cat(weightText(op.weight()), " holds elements ", scale.text(), ", ",
+                                  ref_.value(op.input()), " columns ", columnsText(label), ": expected all of both"));
+    }
+    set(op.out(), label);
+  }
+
+  /// Each rank has a part of what is one norm: the squares are those of all parts, a copy of a head with each.
+  void partOfNorm(const plan::RmsNorm &op, const Label &input, const Coords &scale) {
+    const auto squares = static_cast<uint32_t>(op.squares());
+    const Label sums = complete(squares);
+    if (input.columns && !(*input.columns == scale))
+      fail("slice-alignment",
+           cat(weightText(op.weight()), " holds elements ", scale.text(), ", expected ", columnsText(input)));
+    if (op.column() >= sums.squaresOf.size() || sums.squaresOf[op.column()] != op.input() ||
+        stamps_[ref_.root(op.input())] > sums.squaresAt)
+      fail("slice-alignment", cat("column ", op.column(), " of ", ref_.value(squares), " is not the sum of squares of ",
+                                  ref_.value(op.input())));
+    // Summed over the ranks, an element counts as often as they hold it.
+    const uint64_t copies = sums.summed ? ref_.plan.weights()->Get(op.weight())->copies() : 1;
+    if (op.elements() != scale.extent * copies)
+      fail("slice-alignment",
+           cat("the squares are said to be those of ", op.elements(), " elements, expected ", scale.extent * copies,
+               ": those of ", weightText(op.weight()), ", ", copies, " times each"));
+  }
+
+  /// Of values that each rank has whole the ranks may sum them up, and need not.
+  void squareSum(const plan::SquareSum &op) {
+    Label label;
+    for (int64_t operand : {int64_t(op.a()), int64_t(op.b())}) {
+      if (operand == -1)
+        continue;
+      const auto input = static_cast<uint32_t>(operand);
+      const Label part = complete(input);
+      label.partial |= part.columns && part.columns->held() != part.columns->extent;
+      label.squaresOf.push_back(input);
+    }
+    label.alone = !label.partial;
+    label.columns = std::make_shared<Coords>(Coords::all(label.squaresOf.size()));
+    label.squaresAt = static_cast<int64_t>(at_);
     set(op.out(), label);
   }
 
@@ -315,6 +365,7 @@ private:
       fail("slice-alignment", cat(ref_.value(input), " holds columns ", columnsText(label),
                                   ", which differ between the ranks that reduce it"));
     label.partial = label.alone = false;
+    label.summed = sum && g.ranks()->size() > 1;
     return label;
   }
 

@@ -186,7 +186,7 @@ private:
     }
     if (stage_.norm) {
       const plan::Weight &weight = *plan_.weights()->Get(stage_.norm->weight());
-      if (weight.bytes() / dtypeBytes(weight.dtype()) != stage_.columns) {
+      if (weight.bytes() / dtypeBytes(weight.dtype()) != stage_.columns || stage_.norm->squares() != -1) {
         no("its norm is one of parts of a row, expected one of whole rows");
         return false;
       }

@@ -23,6 +23,48 @@ TEST_P(RowOpsTest, RmsNorm) {
   }
 }
 
+TEST_P(RowOpsTest, RmsNormWithAnOffset) {
+  const std::vector<float> x = normal(3 * 37), weight = normal(37);
+  std::vector<float> factors = weight;
+  for (float &factor : factors)
+    factor += 1;
+  Guarded y(x.size());
+  rmsNorm(x.data(), weight.data(), 1e-5f, 37, y.data(), 0, 3, 1.0f);
+  EXPECT_LE(relativeError(y.data(), reference::rmsNorm(x, factors, 1e-5)), 1e-6);
+}
+
+// Two parts of each row, normalized from the sum of their squares: as the whole.
+TEST_P(RowOpsTest, RmsNormOfParts) {
+  for (int64_t width : {1, 7, 64, 129}) {
+    const int64_t rows = 5;
+    const std::vector<float> x = normal(rows * 2 * width), weight = normal(2 * width);
+    std::vector<float> factors = weight;
+    for (float &factor : factors)
+      factor += 0.5f;
+    const std::vector<double> expected = reference::rmsNorm(x, factors, 1e-5);
+    std::vector<float> parts[2];
+    Guarded sums[] = {Guarded(rows * 3), Guarded(rows * 3)}, y(rows * width);
+    for (int64_t part : {0, 1}) {
+      for (int64_t t = 0; t < rows; ++t)
+        parts[part].insert(parts[part].end(), &x[(2 * t + part) * width], &x[(2 * t + part) * width] + width);
+      squareSum(parts[part].data(), width, sums[part].data() + 1, 3, 2, rows);
+      squareSum(parts[part].data(), width, sums[part].data() + 1, 3, 0, 2);
+    }
+    std::vector<float> squares;
+    for (int64_t t = 0; t < rows; ++t)
+      squares.push_back(sums[0].data()[t * 3 + 1] + sums[1].data()[t * 3 + 1]);
+    for (int64_t part : {0, 1}) {
+      rmsNormOfParts(parts[part].data(), {squares.data(), 1, 2 * width}, weight.data() + part * width, 1e-5f, width,
+                     y.data(), 0, rows, 0.5f);
+      for (int64_t t = 0; t < rows; ++t)
+        for (int64_t i = 0; i < width; ++i) {
+          const double wanted = expected[(2 * t + part) * width + i];
+          EXPECT_NEAR(y.data()[t * width + i], wanted, 1e-6 * std::fabs(wanted) + 1e-30) << width;
+        }
+    }
+  }
+}
+
 TEST_P(RowOpsTest, EmbeddingOfPartOfTheVocabulary) {
   for (WeightType type : {WeightType::F32, WeightType::F16, WeightType::BF16}) {
     const int64_t rows = 11, cols = 37, stride = 40, firstRow = 100;
@@ -92,6 +134,26 @@ TEST_P(RowOpsTest, AddAndAccumulate) {
     for (int64_t i = 0; i < n; ++i)
       EXPECT_TRUE(out[i] == a[i] + b[i] && sum[i] == out[i] && left[i] == out[i] && right[i] == out[i]);
   }
+}
+
+TEST_P(RowOpsTest, ScaleAndSoftCap) {
+  for (int64_t n : {1, 5, 16, 333})
+    for (float cap : {0.5f, 30.0f}) {
+      const std::vector<float> x = normal(n, 2 * cap);
+      Guarded scaled(n), capped(n), inPlace(x), capInPlace(x);
+      scale(x.data(), 0.22f, scaled.data(), 0, n / 2);
+      scale(x.data(), 0.22f, scaled.data(), n / 2, n);
+      scale(inPlace.data(), 0.22f, inPlace.data(), 0, n);
+      softCap(x.data(), cap, capped.data(), n / 3, n);
+      softCap(x.data(), cap, capped.data(), 0, n / 3);
+      softCap(capInPlace.data(), cap, capInPlace.data(), 0, n);
+      EXPECT_TRUE(sameBits(capped.data(), capInPlace.data(), n));
+      for (int64_t i = 0; i < n; ++i) {
+        EXPECT_TRUE(scaled[i] == x[i] * 0.22f && inPlace[i] == scaled[i]);
+        const double expected = cap * std::tanh(double(x[i]) / cap);
+        EXPECT_NEAR(capped[i], expected, 1e-6 * std::fabs(expected)) << x[i];
+      }
+    }
 }
 
 TEST_P(RowOpsTest, Glu) {

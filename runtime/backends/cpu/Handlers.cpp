@@ -37,6 +37,9 @@ constexpr Table makeTable() {
   set(plan::Op::Recv, recv);
   set(plan::Op::EmitIds, emitIds);
   set(plan::Op::EmitLogits, emitLogits);
+  set(plan::Op::Scale, scale);
+  set(plan::Op::SoftCap, softCap);
+  set(plan::Op::SquareSum, squareSum);
   return table;
 }
 

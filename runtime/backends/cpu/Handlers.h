@@ -24,6 +24,9 @@ Status reduceScatter(CpuRun &run, const Instruction &instruction);
 Status send(CpuRun &run, const Instruction &instruction);
 Status recv(CpuRun &run, const Instruction &instruction);
 Status emitIds(CpuRun &run, const Instruction &instruction);
+Status scale(CpuRun &run, const Instruction &instruction);
+Status softCap(CpuRun &run, const Instruction &instruction);
+Status squareSum(CpuRun &run, const Instruction &instruction);
 Status emitLogits(CpuRun &run, const Instruction &instruction);
 
 /// The handler of an instruction; the file's structure is verified, so every op of the schema has one.

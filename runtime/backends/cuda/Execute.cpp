@@ -89,8 +89,14 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const auto &o = instruction.as<plan::RmsNorm>();
     const View x = buffer(o.input()), y = buffer(o.out());
     const auto width = static_cast<int64_t>(plan_.weights()->Get(o.weight())->bytes() / sizeof(float));
-    error = cuda::rmsNorm(in(x), {weight(o.weight()), cuda::Type::F32}, o.eps(), width, x.elements() / width, out(y),
-                          stream_);
+    const cuda::In factors{weight(o.weight()), cuda::Type::F32};
+    if (o.squares() >= 0) {
+      const View sums = buffer(static_cast<uint32_t>(o.squares()));
+      const cuda::Squares squares{reinterpret_cast<const float *>(sums.data) + o.column(), sums.width, o.elements()};
+      error = cuda::rmsNormOfParts(in(x), squares, factors, o.eps(), width, x.rows, out(y), stream_, o.weight_offset());
+      break;
+    }
+    error = cuda::rmsNorm(in(x), factors, o.eps(), width, x.elements() / width, out(y), stream_, o.weight_offset());
     break;
   }
   case plan::Op::Linear: {
@@ -138,6 +144,28 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const auto &o = instruction.as<plan::Add>();
     const View y = buffer(o.out());
     error = cuda::add(in(buffer(o.a())), in(buffer(o.b())), y.elements(), out(y), stream_);
+    break;
+  }
+  case plan::Op::Scale: {
+    const auto &o = instruction.as<plan::Scale>();
+    const View y = buffer(o.out());
+    error = cuda::scale(in(buffer(o.input())), o.factor(), y.elements(), out(y), stream_);
+    break;
+  }
+  case plan::Op::SoftCap: {
+    const auto &o = instruction.as<plan::SoftCap>();
+    const View y = buffer(o.out());
+    error = cuda::softCap(in(buffer(o.input())), o.cap(), y.elements(), out(y), stream_);
+    break;
+  }
+  case plan::Op::SquareSum: {
+    const auto &o = instruction.as<plan::SquareSum>();
+    const View y = buffer(o.out());
+    error = cudaSuccess;
+    for (int64_t column = 0; column < y.width && error == cudaSuccess; ++column) {
+      const View x = buffer(column == 0 ? o.a() : static_cast<uint32_t>(o.b()));
+      error = cuda::squareSum(in(x), x.width, x.rows, reinterpret_cast<float *>(y.data) + column, y.width, stream_);
+    }
     break;
   }
   case plan::Op::Glu: {

@@ -113,6 +113,7 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
   if (stage.norm) {
     matrix.norm = reinterpret_cast<const float *>(operands.weight(stage.norm->weight()));
     matrix.eps = stage.norm->eps();
+    matrix.normOffset = stage.norm->weight_offset();
   }
   if (stage.addend) {
     kernel.addend = operands.buffer(stage.addend->b());

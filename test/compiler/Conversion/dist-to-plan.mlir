@@ -245,6 +245,44 @@ module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4
 
 // -----
 
+// Sums of squares are f32, and a share of them until they are reduced; scaled and bent rows lie as they did.
+module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4 : i64, layers = 1 : i64, name = "tiny", parameters = 99 : i64, vocabulary = 8 : i64},
+                   llm.limits = {kv_block = 1 : i64, max_batch = 1 : i64, max_sequence = 1 : i64, max_tokens = 3 : i64}, llm.target = "sm_90"} {
+  shard.grid @mesh(shape = 1x2)
+  llm.tensor @tt [8, 4] bf16 at 0 bytes 64
+  llm.tensor @tn [8] f32 at 0 bytes 32
+  llm.param @table : tensor<8x4xbf16> dims ["vocabulary", "hidden"] from [#llm.source<@tt[8, 4] [0:8] [0:4]>]
+  llm.param @q : tensor<2x2x4xbf16> dims ["heads", "head_dim", "hidden"] from [#llm.source<@tt[4, 2, 4] [0:4] [0:2] [0:4]>] sharded [[1], [], []]
+  llm.param @norm : tensor<2x2xf32> dims ["heads", "head_dim"] from [#llm.source<@tn[4, 2] [0:4] [0:2]>] sharded [[1], []]
+  // CHECK: plan.rank @rank0
+  // CHECK: %[[X:.*]] = plan.buffer "x" tokens [4] replicated : bf16
+  // CHECK-NEXT: %[[Y:.*]] = plan.buffer "y" tokens [4] replicated : bf16
+  // CHECK-NEXT: %[[Q:.*]] = plan.buffer "q" tokens [4, 2] split 1 : bf16
+  // CHECK-NEXT: %[[P:.*]] = plan.buffer "p" tokens [1] partial : f32, 1 elements, 12 bytes
+  // CHECK-NEXT: %[[S:.*]] = plan.buffer "s" tokens [1] replicated : f32, 1 elements, 12 bytes
+  // CHECK-NEXT: %[[N:.*]] = plan.buffer "n" tokens [4, 2] split 1 : bf16
+  // CHECK-NEXT: %[[C:.*]] = plan.buffer "c" tokens [4, 2] split 1 : bf16
+  // CHECK: plan.scale 1 : %[[X]] by 2.000000e+00 -> %[[Y]] "y"
+  // CHECK-NEXT: plan.linear 2 : %[[Y]], @q -> %[[Q]] "q"
+  // CHECK-NEXT: plan.square_sum 3 : %[[Q]] -> %[[P]] signals 0 "p"
+  // CHECK-NEXT: plan.all_reduce 4 : @tp number 0 sum %[[P]] -> %[[S]] queue 1 waits [0] signals 1 "s"
+  // CHECK-NEXT: plan.rms_norm 5 : %[[Q]], @norm eps 9.99999974E-6 offset 1.000000e+00 squares %[[S]] column 0 of 8 -> %[[N]] waits [1] "n"
+  // CHECK-NEXT: plan.soft_cap 6 : %[[N]] at 3.000000e+00 -> %[[C]] "c"
+  func.func @stage0_prefill(%batch: !llm.batch) attributes {dist.stage = 0 : i64, llm.regime = "prefill"} {
+    %x = llm.embedding %batch, @table : tensor<?x4xbf16> loc("x")
+    %y = llm.scale %x by 2.0 : tensor<?x4xbf16> loc("y")
+    %q = llm.linear %y, @q : tensor<?x4xbf16> -> tensor<?x2x2xbf16> loc("q")
+    %p = llm.square_sum %q : tensor<?x2x2xbf16> -> tensor<?x1xf32> loc("p")
+    %t = dist.all_reduce_start %p over tp sum : tensor<?x1xf32> -> !dist.token<tensor<?x1xf32>> loc("s")
+    %s = dist.wait %t : !dist.token<tensor<?x1xf32>> -> tensor<?x1xf32> loc("s")
+    %n = llm.rms_norm %q, @norm eps 1.0e-5 squares %s : tensor<?x1xf32> {elements = 8 : i64, offset = 1.0 : f32} : tensor<?x2x2xbf16> loc("n")
+    %c = llm.soft_cap %n at 3.0 : tensor<?x2x2xbf16> loc("c")
+    return
+  }
+}
+
+// -----
+
 // expected-error @+1 {{expected 'shard.grid @mesh(shape = PPxTP)' in the module}}
 module {
 }

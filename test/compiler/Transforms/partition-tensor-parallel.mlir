@@ -170,6 +170,58 @@ func.func @norm_of_heads(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
   return %o : tensor<?x8xf32>
 }
 
+// Heads of queries, and of keys, that are one norm: the ranks exchange their sums of squares, of both at once. Padding is no part of
+// them, copies are.
+// RULES-LABEL: func.func @norm_of_all_heads
+// RULES: %[[Q:.*]] = llm.linear {{.*}}, @q : tensor<?x8xf32> -> tensor<?x2x2xf32>
+// RULES-NEXT: %[[K:.*]] = llm.linear {{.*}}, @k : tensor<?x8xf32> -> tensor<?x2x2xf32>
+// RULES-NEXT: %[[P:.*]] = llm.square_sum %[[Q]], %[[K]] : tensor<?x2x2xf32>, tensor<?x2x2xf32> -> tensor<?x2xf32>
+// RULES-NEXT: %[[S:.*]] = shard.all_reduce %[[P]] on @mesh grid_axes = [1] : tensor<?x2xf32> -> tensor<?x2xf32>
+// RULES-NEXT: %[[QN:.*]] = llm.rms_norm %[[Q]], @q_norm {{.*}} squares %[[S]] : tensor<?x2xf32> {elements = 6 : i64} : tensor<?x2x2xf32>
+// RULES-NEXT: llm.rope %[[QN]]
+// RULES-NEXT: llm.rms_norm %[[K]], @k_norm {{.*}} squares %[[S]] : tensor<?x2xf32> {column = 1 : i64, elements = 8 : i64} : tensor<?x2x2xf32>
+// One alone.
+// RULES-NEXT: %[[Q2:.*]] = llm.linear {{.*}}, @q
+// RULES-NEXT: %[[P2:.*]] = llm.square_sum %[[Q2]] : tensor<?x2x2xf32> -> tensor<?x1xf32>
+// RULES-NEXT: %[[S2:.*]] = shard.all_reduce %[[P2]]
+// RULES-NEXT: llm.rms_norm %[[Q2]], @q_norm {{.*}} squares %[[S2]] : tensor<?x1xf32> {elements = 6 : i64}
+llm.tensor @hq [6] f32 at 0 bytes 24
+llm.tensor @hk [4] f32 at 0 bytes 16
+llm.param @k : tensor<4x2x8xf32> dims ["kv_heads", "head_dim", "hidden"] from [#llm.source<@t[4, 2, 8] [0:1, 0:1, 1:1, 1:1] [0:2] [0:8]>]
+llm.param @q_norm : tensor<4x2xf32> dims ["heads", "head_dim"] from [#llm.source<@hq[3, 2] [0:3, zero:1] [0:2]>]
+llm.param @k_norm : tensor<4x2xf32> dims ["kv_heads", "head_dim"] from [#llm.source<@hk[2, 2] [0:1, 0:1, 1:1, 1:1] [0:2]>]
+llm.rope_table @rope [1.0] magnitude 1.0
+func.func @norm_of_all_heads(%batch: !llm.batch, %x: tensor<?x8xf32>) {
+  %q = llm.linear %x, @q : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %k = llm.linear %x, @k : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %qn = llm.rms_norm %q, @q_norm eps 1.0e-5 : tensor<?x4x2xf32>
+  %r = llm.rope %qn, %batch, @rope half : tensor<?x4x2xf32>
+  %kn = llm.rms_norm %k, @k_norm eps 1.0e-5 : tensor<?x4x2xf32>
+  %q2 = llm.linear %x, @q : tensor<?x8xf32> -> tensor<?x4x2xf32>
+  %q2n = llm.rms_norm %q2, @q_norm eps 1.0e-5 : tensor<?x4x2xf32>
+  return
+}
+
+// A share of a sum is scaled before the sum is made, and bent after it; a part of the columns takes both.
+// RULES-LABEL: func.func @scaled
+// RULES: %[[D:.*]] = llm.linear {{.*}}, @down
+// RULES-NEXT: %[[E:.*]] = llm.scale %[[D]] by
+// RULES-NEXT: %[[S:.*]] = shard.all_reduce %[[E]]
+// RULES-NEXT: llm.soft_cap %[[S]] at {{.*}} : tensor<?x8xf32>
+// RULES-NEXT: %[[Z:.*]] = llm.linear {{.*}}, @vocabulary
+// RULES-NEXT: %[[Y:.*]] = llm.scale %[[Z]] by {{.*}} : tensor<?x4xf32>
+// RULES-NEXT: llm.soft_cap %[[Y]] at {{.*}} : tensor<?x4xf32>
+func.func @scaled(%x: tensor<?x8xf32>) {
+  %u = llm.linear %x, @up : tensor<?x8xf32> -> tensor<?x8xf32>
+  %d = llm.linear %u, @down : tensor<?x8xf32> -> tensor<?x8xf32>
+  %e = llm.scale %d by 0.5 : tensor<?x8xf32>
+  %c = llm.soft_cap %e at 2.0 : tensor<?x8xf32>
+  %z = llm.linear %x, @vocabulary : tensor<?x8xf32> -> tensor<?x8xf32>
+  %s = llm.scale %z by 0.5 : tensor<?x8xf32>
+  %t = llm.soft_cap %s at 2.0 : tensor<?x8xf32>
+  return
+}
+
 //--- rows.mlir
 shard.grid @mesh(shape = 1x2)
 llm.tensor @t [8, 8] f32 at 0 bytes 256

@@ -300,3 +300,37 @@ func.func @product_of_scattered(%x: tensor<?x4xf32, #shard<axisarray[[1]]>>) {
   %y = llm.linear %x, @w : tensor<?x4xf32, #shard<axisarray[[1]]>> -> tensor<?x4xf32>
   return
 }
+
+// -----
+
+func.func @no_cap(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  // expected-error @+1 {{expected a cap above 0, got}}
+  %y = llm.soft_cap %x at 0.0 : tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// -----
+
+func.func @three_squares(%x: tensor<?x8xf32>) -> tensor<?x3xf32> {
+  // expected-error @+1 {{expected one input or two, got 3}}
+  %y = llm.square_sum %x, %x, %x : tensor<?x8xf32>, tensor<?x8xf32>, tensor<?x8xf32> -> tensor<?x3xf32>
+  return %y : tensor<?x3xf32>
+}
+
+// -----
+
+func.func @squares_width(%x: tensor<?x8xf32>) -> tensor<?x2xf32> {
+  // expected-error @+1 {{expected result type 'tensor<?x1xf32>', got 'tensor<?x2xf32>'}}
+  %y = llm.square_sum %x : tensor<?x8xf32> -> tensor<?x2xf32>
+  return %y : tensor<?x2xf32>
+}
+
+// -----
+
+llm.tensor @n [8] f32 at 0 bytes 32
+llm.param @norm : tensor<8xf32> dims ["hidden"] from [#llm.source<@n[8] [0:8]>]
+func.func @no_such_column(%x: tensor<?x8xf32>, %s: tensor<?x2xf32>) -> tensor<?x8xf32> {
+  // expected-error @+1 {{expected a weight for each element of a row, a column of the squares and their elements, got 'tensor<8xf32>', column 2 of 'tensor<?x2xf32>' and 8}}
+  %y = llm.rms_norm %x, @norm eps 1.0e-5 squares %s : tensor<?x2xf32> {column = 2 : i64, elements = 8 : i64} : tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}

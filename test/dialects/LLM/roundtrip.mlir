@@ -29,6 +29,8 @@ llm.param @up : tensor<10x8xbf16> dims ["intermediate", "hidden"]
 llm.param @bias : tensor<4x4xf32> dims ["heads", "head_dim"] from [#llm.source<@n[2, 4] [0:2, zero:2] [0:4]>] first_only {init = #llm<init zeros>}
 llm.param @vocabulary : tensor<6x8xf16> dims ["vocabulary", "hidden"] from [#llm.source<@table[6, 8] [0:6] [0:8]>]
 llm.tensor @h [4] f32 at 0 bytes 16
+llm.tensor @hs [16] f32 at 0 bytes 64
+llm.param @heads_norm : tensor<4x4xf32> dims ["heads", "head_dim"] from [#llm.source<@hs[4, 4] [0:4] [0:4]>]
 llm.param @head_norm : tensor<4xf32> dims ["head_dim"] from [#llm.source<@h[4] [0:4]>]
 // CHECK: llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 2, dim 4, f32>
 llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 2, dim 4, f32>
@@ -50,6 +52,14 @@ func.func @ops(%batch: !llm.batch, %k: tensor<?x2x4xf32>) -> (tensor<?x4x4xf32>,
   %p = llm.linear %n, @q bias @bias : tensor<?x8xf32> -> tensor<?x4x4xf32>
   // CHECK: llm.rms_norm %[[Q]], @head_norm eps 9.99999974E-6 : tensor<?x4x4xf32>
   %h = llm.rms_norm %q, @head_norm eps 1.0e-5 : tensor<?x4x4xf32>
+  // CHECK: %[[SQ:.*]] = llm.square_sum %[[Q]], %{{.*}} : tensor<?x4x4xf32>, tensor<?x2x4xf32> -> tensor<?x2xf32>
+  %sq = llm.square_sum %q, %k : tensor<?x4x4xf32>, tensor<?x2x4xf32> -> tensor<?x2xf32>
+  // CHECK: llm.rms_norm %[[Q]], @heads_norm eps 9.99999974E-6 squares %[[SQ]] : tensor<?x2xf32> {column = 1 : i64, elements = 16 : i64, offset = 1.000000e+00 : f32} : tensor<?x4x4xf32>
+  %hs = llm.rms_norm %q, @heads_norm eps 1.0e-5 squares %sq : tensor<?x2xf32> {column = 1 : i64, elements = 16 : i64, offset = 1.0 : f32} : tensor<?x4x4xf32>
+  // CHECK: %[[SC:.*]] = llm.scale %[[Q]] by 2.500000e-01 : tensor<?x4x4xf32>
+  %sc = llm.scale %q by 0.25 : tensor<?x4x4xf32>
+  // CHECK: llm.soft_cap %[[SC]] at 3.000000e+01 : tensor<?x4x4xf32>
+  %cap = llm.soft_cap %sc at 30.0 : tensor<?x4x4xf32>
   // CHECK: %[[R:.*]] = llm.rope %[[Q]], %[[B]], @rope half : tensor<?x4x4xf32>
   %r = llm.rope %q, %batch, @rope half : tensor<?x4x4xf32>
   // CHECK: llm.rope %{{.*}}, %[[B]], @rope interleaved : tensor<?x2x4xf32>

@@ -84,6 +84,16 @@ plan.rank @rank3 producer "hand" target "cpu" passes ["a", "b"] {
     plan.send 18 : @tp number 3 %p to 1 queue 1 "to"
     // CHECK-NEXT: plan.recv 19 : @tp number 0 from 1 -> %[[Z]] queue 1 "from"
     plan.recv 19 : @tp number 0 from 1 -> %z queue 1 "from"
+    // CHECK-NEXT: plan.scale 20 : %[[X]] by 2.500000e-01 -> %[[Y]] "scaled"
+    plan.scale 20 : %x by 0.25 -> %y "scaled"
+    // CHECK-NEXT: plan.soft_cap 21 : %[[Y]] at 3.000000e+01 -> %[[X]] "capped"
+    plan.soft_cap 21 : %y at 30.0 -> %x "capped"
+    // CHECK-NEXT: plan.square_sum 22 : %[[X]] -> %[[Z]] "squares"
+    plan.square_sum 22 : %x -> %z "squares"
+    // CHECK-NEXT: plan.square_sum 23 : %[[X]], %[[Y]] -> %[[Z]] "squares"
+    plan.square_sum 23 : %x, %y -> %z "squares"
+    // CHECK-NEXT: plan.rms_norm 24 : %[[X]], @norm eps 9.99999974E-6 offset 1.000000e+00 squares %[[Z]] column 1 of 64 -> %[[Y]] "part"
+    plan.rms_norm 24 : %x, @norm eps 1.0e-5 offset 1.0 squares %z column 1 of 64 -> %y "part"
   }
   // CHECK: plan.program prefill
   plan.program prefill attributes {arena_bytes = 0 : i64, events = 0 : i64, max_outputs = 1 : i64, max_sequences = 1 : i64, max_tokens = 1 : i64, micro_batches = 1 : i64, queues = 1 : i64} {

@@ -29,6 +29,57 @@ TEST_F(CudaRowOpsTest, RmsNorm) {
         }
 }
 
+TEST_F(CudaRowOpsTest, RmsNormWithAnOffset) {
+  for (Type type : types)
+    for (int64_t width : {37, 256, 1000}) {
+      const auto x = rounded(normal(3 * width), type), weight = normal(width);
+      std::vector<float> factors = weight;
+      for (float &factor : factors)
+        factor += 1;
+      const DeviceValues dx(x, type), dWeight(weight, Type::F32), y(x.size(), type);
+      ASSERT_CUDA(rmsNorm(dx, dWeight, 1e-5f, width, 3, y, nullptr, 1.0f));
+      EXPECT_LE(relativeError(y.values().data(), reference::rmsNorm(x, factors, 1e-5)), bound(type, 1e-6)) << width;
+    }
+}
+
+// Two parts of each row, normalized from the sum of their squares: as the whole.
+TEST_F(CudaRowOpsTest, RmsNormOfParts) {
+  for (Type type : types)
+    for (int64_t width : {1, 7, 64, 129, 4096}) {
+      const int64_t rows = 5;
+      const auto x = rounded(normal(rows * 2 * width), type);
+      const auto weight = normal(2 * width);
+      std::vector<float> factors = weight;
+      for (float &factor : factors)
+        factor += 0.5f;
+      const std::vector<double> expected = reference::rmsNorm(x, factors, 1e-5);
+      std::vector<float> squares(rows);
+      std::vector<float> parts[2];
+      for (int64_t part : {0, 1}) {
+        for (int64_t t = 0; t < rows; ++t)
+          parts[part].insert(parts[part].end(), &x[(2 * t + part) * width], &x[(2 * t + part) * width] + width);
+        const DeviceValues dx(parts[part], type), sums(rows * 2, Type::F32);
+        ASSERT_CUDA(squareSum(dx, width, rows, static_cast<float *>(sums.data()) + 1, 2, nullptr));
+        const std::vector<float> values = sums.values();
+        for (int64_t t = 0; t < rows; ++t)
+          squares[t] += values[t * 2 + 1];
+      }
+      const DeviceValues dSquares(squares, Type::F32);
+      for (int64_t part : {0, 1}) {
+        const std::vector<float> half(weight.begin() + part * width, weight.begin() + (part + 1) * width);
+        const DeviceValues dx(parts[part], type), dWeight(half, Type::F32), y(rows * width, type);
+        ASSERT_CUDA(
+            rmsNormOfParts(dx, {dSquares.floats(), 1, 2 * width}, dWeight, 1e-5f, width, rows, y, nullptr, 0.5f));
+        std::vector<double> wanted;
+        for (int64_t t = 0; t < rows; ++t)
+          wanted.insert(wanted.end(), &expected[(2 * t + part) * width], &expected[(2 * t + part) * width] + width);
+        EXPECT_LE(relativeError(y.values().data(), wanted), bound(type, 1e-6)) << width;
+      }
+    }
+  const DeviceValues x(8, Type::F32);
+  EXPECT_EQ(rmsNormOfParts(x, {}, x, 1e-5f, 8, 1, x, nullptr), cudaErrorInvalidValue);
+}
+
 TEST_F(CudaRowOpsTest, EmbeddingOfPartOfTheVocabulary) {
   const std::vector<int32_t> tokens{
       100, 99, 110, 111, 105, -1, std::numeric_limits<int32_t>::max(), 0, std::numeric_limits<int32_t>::min()};
@@ -146,6 +197,32 @@ TEST_F(CudaRowOpsTest, Add) {
       }
   const DeviceValues half(8, Type::F16), full(8, Type::F32);
   EXPECT_EQ(add(half, full, 8, full, nullptr), cudaErrorInvalidValue);
+}
+
+TEST_F(CudaRowOpsTest, ScaleAndSoftCap) {
+  for (Type type : types)
+    for (int64_t n : {1, 5, 16, 333, 4096})
+      for (bool shifted : {false, true}) {
+        const float cap = 3.0f;
+        const auto x = rounded(normal(n, 2 * cap), type);
+        std::vector<float> scaled;
+        for (float value : x)
+          scaled.push_back(value * 0.22f);
+        const DeviceValues dx(x, type, shifted), out(n, type, shifted), capped(n, type, shifted), inPlace(x, type);
+        ASSERT_CUDA(scale(dx, 0.22f, n, out, nullptr));
+        EXPECT_EQ(out.values(), rounded(scaled, type)) << n;
+        ASSERT_CUDA(softCap(dx, cap, n, capped, nullptr));
+        ASSERT_CUDA(softCap(inPlace, cap, n, inPlace, nullptr));
+        EXPECT_EQ(capped.bytes(), inPlace.bytes());
+        const std::vector<float> y = capped.values();
+        for (int64_t i = 0; i < n; ++i) {
+          const double expected = cap * std::tanh(double(x[i]) / cap);
+          ASSERT_NEAR(y[i], expected, bound(type, 1e-6) * std::fabs(expected) + 1e-30) << x[i];
+        }
+      }
+  const DeviceValues half(8, Type::F16), full(8, Type::F32);
+  EXPECT_EQ(scale(half, 2.0f, 8, full, nullptr), cudaErrorInvalidValue);
+  EXPECT_EQ(softCap(full, 0.0f, 8, full, nullptr), cudaErrorInvalidValue);
 }
 
 TEST_F(CudaRowOpsTest, Glu) {

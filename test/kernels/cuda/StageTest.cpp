@@ -103,6 +103,7 @@ TEST_F(CudaStageTest, RowsAgreeWithDoubles) {
         const std::vector<uint32_t> bounds = shares((c.rows[0] + c.rows[1]) / 2, c.sms);
         const std::vector<float> x = rounded(normal(size_t(tokens) * c.cols), type),
                                  addend = rounded(normal(x.size()), type), norm = normal(c.cols);
+        const float offset = tokens % 3 ? 0.0f : 0.75f;
         const std::vector<float> residual = rounded(normal(size_t(tokens) * c.rows[0]), type);
         const DeviceValues dx(x, type), dAddend(addend, type), dSum(x.size(), type), dNorm(norm, Type::F32),
             dResidual(residual, type), y0(residual.size(), logits ? Type::F32 : type),
@@ -124,6 +125,7 @@ TEST_F(CudaStageTest, RowsAgreeWithDoubles) {
         stage.ringBytes = tokens == 1 ? maxRingBytes : 3 * tileBytes;
         stage.norm = withNorm ? dNorm.floats() : nullptr;
         stage.eps = eps;
+        stage.normOffset = offset;
         stage.best = logits && count == 1 ? best.data() : nullptr;
         stage.valid = c.rows[0] - 2;
         StageInput in;
@@ -132,7 +134,10 @@ TEST_F(CudaStageTest, RowsAgreeWithDoubles) {
         in.sum = dSum.data();
         in.tokens = tokens;
         run(stage, in, bounds);
-        const Input input = inputOf(x, withAddend ? &addend : nullptr, withNorm ? &norm : nullptr, eps, type);
+        std::vector<float> factors = norm;
+        for (float &factor : factors)
+          factor += offset;
+        const Input input = inputOf(x, withAddend ? &addend : nullptr, withNorm ? &factors : nullptr, eps, type);
         std::vector<double> expected0, expected1;
         for (int t = 0; t < tokens; ++t)
           for (int r = 0; r < c.rows[0]; ++r)

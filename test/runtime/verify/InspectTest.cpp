@@ -23,6 +23,7 @@ TEST(Inspect, SaysWhatThePlanHolds) {
   EXPECT_THAT(text,
               AllOf(HasSubstr(", first_row 7, signals 0 | embed\n"), HasSubstr("program   1 decode: up to 2 tokens"),
                     HasSubstr("AllReduce %0 b0 -> %0 b0, group tp #0, Sum, waits [0]"),
+                    HasSubstr(", eps 1e-05, squares of 12 in column 0"), HasSubstr(", factor 0.25"),
                     HasSubstr(", group pp #0, peer rank 3"), HasSubstr("%0 b0: Tokens x 16 F32 at 0, 512 bytes")));
 }
 

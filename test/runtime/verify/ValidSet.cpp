@@ -66,6 +66,8 @@ private:
     norm1_ = named("norm1", b_.weight(set_.norm_[stage_][0], DType::F32), kTp);
     q_ = sliced("q", set_.q_[stage_], {part(kHeads, 2), headDim, hidden}, 1, {kHeads, kHeadDim, kHidden});
     qNorm_ = named("q.norm", b_.weight(set_.qNorm_[stage_], DType::F32), kTp);
+    qAll_ = sliced("q.all", set_.qAll_[stage_], {part(kHeads, 2), headDim}, 1, {kHeads, kHeadDim});
+    kAll_ = named("k.all", b_.weight(set_.kAll_[stage_], DType::F32), kTp);
     k_ = sliced("k", set_.kv_[stage_], {{{0, kHeadDim}}, hidden}, kTp);
     v_ = sliced("v", set_.kv_[stage_], {{{kHeadDim, kHeadDim}}, hidden}, kTp);
     o_ = sliced("o", set_.o_[stage_], {hidden, part(kHeads, 2), headDim}, 1, {kHidden, kHeads, kHeadDim});
@@ -95,6 +97,16 @@ private:
     op.weight = weight;
     op.eps = 1e-5f;
     return op.out = b_.buffer(kHidden, rows_);
+  }
+  void partOfNorm(const std::string &label, uint32_t buffer, uint32_t weight, uint32_t squares, uint32_t column,
+                  uint32_t elements) {
+    auto &op = b_.add<plan::RmsNormT>(label);
+    op.input = op.out = buffer;
+    op.weight = weight;
+    op.eps = 1e-5f;
+    op.squares = static_cast<int32_t>(squares);
+    op.column = column;
+    op.elements = elements;
   }
   uint32_t allReduce(const std::string &label, uint32_t buffer) {
     auto &op = b_.add<plan::AllReduceT>(label);
@@ -134,6 +146,13 @@ private:
     headNorm.input = headNorm.out = q;
     headNorm.weight = qNorm_;
     headNorm.eps = 1e-5f;
+    auto &sum = b_.add<plan::SquareSumT>("squares");
+    sum.a = q;
+    sum.b = static_cast<int32_t>(k);
+    const uint32_t squares = sum.out = b_.buffer(2, {});
+    allReduce("squares.reduce", squares);
+    partOfNorm("q.all", q, qAll_, squares, 0, kHeads * kHeadDim);
+    partOfNorm("k.all", k, kAll_, squares, 1, kTp * kHeadDim);
     rope("q.rope", q, 2);
     rope("k.rope", k, 1);
     auto &append = b_.add<plan::KvAppendT>("append");
@@ -144,7 +163,11 @@ private:
     attention.heads = 2;
     attention.scale = .5;
     const uint32_t mixed = attention.out = b_.buffer(2 * kHeadDim, rows_);
-    x = add("add1", x, allReduce("o.reduce", linear("o", mixed, o_, kHidden, static_cast<int32_t>(oBias_))));
+    const uint32_t o = linear("o", mixed, o_, kHidden, static_cast<int32_t>(oBias_));
+    auto &scale = b_.add<plan::ScaleT>("o.scale");
+    scale.input = scale.out = o;
+    scale.factor = .25;
+    x = add("add1", x, allReduce("o.reduce", o));
     n = norm("norm2", x, norm2_);
     const uint32_t gate = linear("gate", n, gate_, 6), up = linear("up", n, up_, 6);
     auto &glu = b_.add<plan::GluT>("glu");
@@ -171,6 +194,9 @@ private:
     rows_.dtype = DType::F32; // the logits are on every target
     const uint32_t logits = linear("head", normed, head_, 7), first = index_ * 7,
                    valid = std::min(kVocabulary, first + 7) - first, width = 2 * (kCandidates + 2);
+    auto &cap = b_.add<plan::SoftCapT>("cap");
+    cap.input = cap.out = logits;
+    cap.cap = 30;
     auto &emit = b_.add<plan::EmitLogitsT>("emit.logits");
     emit.input = logits;
     emit.first_column = first;
@@ -237,8 +263,8 @@ private:
   uint32_t stage_, index_;
   bool last_;
   BufferSpec rows_;
-  uint32_t embed_ = 0, norm1_ = 0, q_ = 0, qNorm_ = 0, k_ = 0, v_ = 0, o_ = 0, oBias_ = 0, norm2_ = 0, gate_ = 0,
-           up_ = 0, down_ = 0, final_ = 0, head_ = 0;
+  uint32_t embed_ = 0, norm1_ = 0, q_ = 0, qNorm_ = 0, qAll_ = 0, kAll_ = 0, k_ = 0, v_ = 0, o_ = 0, oBias_ = 0,
+           norm2_ = 0, gate_ = 0, up_ = 0, down_ = 0, final_ = 0, head_ = 0;
 };
 
 ValidSet::ValidSet(uint32_t seed, plan::DType type) : checkpoint_(seed), type_(type) {
@@ -252,6 +278,8 @@ ValidSet::ValidSet(uint32_t seed, plan::DType type) : checkpoint_(seed), type_(t
     norm_[l][1] = tensor(layer + "norm2", {kHidden});
     q_[l] = tensor(layer + "q", {kHeads * kHeadDim, kHidden});
     qNorm_[l] = tensor(layer + "q.norm", {kHeadDim});
+    qAll_[l] = tensor(layer + "q.all", {kHeads * kHeadDim});
+    kAll_[l] = tensor(layer + "k.all", {kHeadDim});
     kv_[l] = tensor(layer + "kv", {2 * kHeadDim, kHidden});
     o_[l] = tensor(layer + "o", {kHidden, kHeads * kHeadDim});
     oBias_[l] = tensor(layer + "o.bias", {kHidden});

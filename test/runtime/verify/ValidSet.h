@@ -1,7 +1,8 @@
 // A small plan set that has what makes proofs hard: three query heads over two ranks (the fourth is padding), one KV
-// head that is repeated, query heads with a norm each, keys and values from one fused tensor, a padded feed-forward
-// network and vocabulary, a tied head, a bias that only one rank may add, values that share memory, two stages.
-// Activations, matrices and KV caches are of one type; if it is not F32, the set is for a GPU.
+// head that is repeated, query heads with a norm each, and norms over all heads of queries and of keys, keys and values
+// from one fused tensor, a padded feed-forward network and vocabulary, a tied head, a bias that only one rank may add,
+// values that share memory, two stages. Activations, matrices and KV caches are of one type; if it is not F32, the set
+// is for a GPU.
 #pragma once
 
 #include "PlanBuilder.h"
@@ -34,8 +35,8 @@ private:
 
   Checkpoint checkpoint_;
   plan::DType type_;
-  uint32_t embed_, norm_[kPp][2], q_[kPp], qNorm_[kPp], kv_[kPp], o_[kPp], oBias_[kPp], gate_[kPp], up_[kPp],
-      down_[kPp], final_;
+  uint32_t embed_, norm_[kPp][2], q_[kPp], qNorm_[kPp], qAll_[kPp], kAll_[kPp], kv_[kPp], o_[kPp], oBias_[kPp],
+      gate_[kPp], up_[kPp], down_[kPp], final_;
   std::vector<std::unique_ptr<PlanBuilder>> ranks_;
   std::vector<std::vector<uint8_t>> payloads_;
 };

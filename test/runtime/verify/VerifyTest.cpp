@@ -243,6 +243,26 @@ std::vector<Mutant> mutants() {
        "shape-mismatch",
        {"RmsNorm, q.norm", "rows of 8 elements, expected a multiple of 16"},
        [](ValidSet &s) { s.op<plan::RmsNormT>(0, 0, "q.norm").weight = s.op<plan::RmsNormT>(0, 0, "norm1").weight; }},
+      {"ColumnOfNoSquares",
+       "shape-mismatch",
+       {"RmsNorm, q.all", "column 2"},
+       [](ValidSet &s) { s.op<plan::RmsNormT>(0, 0, "q.all").column = 2; }},
+      {"SquaresOfMoreThanThereAre",
+       "index-range",
+       {"squares"},
+       [](ValidSet &s) { s.op<plan::RmsNormT>(0, 0, "q.all").squares = -7; }},
+      {"SquareSumOfOneInputInTwoColumns",
+       "shape-mismatch",
+       {"SquareSum, squares", "one for each input"},
+       [](ValidSet &s) { s.op<plan::SquareSumT>(0, 0, "squares").b = -1; }},
+      {"FactorThatIsNone",
+       "shape-mismatch",
+       {"Scale, o.scale", "factor"},
+       [](ValidSet &s) { s.op<plan::ScaleT>(0, 0, "o.scale").factor = std::numeric_limits<float>::infinity(); }},
+      {"CapOfNothing",
+       "shape-mismatch",
+       {"SoftCap, cap", "cap is not a positive number"},
+       [](ValidSet &s) { s.op<plan::SoftCapT>(3, 0, "cap").cap = 0; }},
       {"HeadsOfARope", "shape-mismatch", {"q.rope"}, [](ValidSet &s) { s.op<plan::RopeT>(0, 0, "q.rope").heads = 1; }},
       {"RowsOfOutputsForTokens",
        "rows-mismatch",
@@ -380,7 +400,7 @@ std::vector<Mutant> mutants() {
        [](ValidSet &s) { s.op<plan::AllReduceT>(1, 0, "o.reduce").op = plan::ReduceOp::Max; }},
       {"CollectivesOutOfSequence",
        "collective-mismatch",
-       {"number 2", "expected 1"},
+       {"number 3", "expected 2"},
        [](ValidSet &s) {
          std::swap(s.op<plan::AllReduceT>(1, 0, "o.reduce").sequence,
                    s.op<plan::AllReduceT>(1, 0, "down.reduce").sequence);
@@ -427,7 +447,13 @@ std::vector<Mutant> mutants() {
        {"Linear, down", "weight 'down'"},
        [](ValidSet &s) { swapSlices(s, "down"); }},
       {"GateAndUpOfOtherColumns", "slice-alignment", {"Glu"}, [](ValidSet &s) { swapSlices(s, "up"); }},
-      {"QueryHeadsOfAnotherRank", "slice-alignment", {"weight 'o'"}, [](ValidSet &s) { swapSlices(s, "q"); }},
+      {"QueryHeadsOfAnotherRank",
+       "slice-alignment",
+       {"weight 'o'"},
+       [](ValidSet &s) {
+         swapSlices(s, "q");
+         swapSlices(s, "q.all");
+       }},
       {"HeadsCutInHalves",
        "attention-heads",
        {"cut a head of 4"},
@@ -441,6 +467,36 @@ std::vector<Mutant> mutants() {
        [](ValidSet &s) {
          for (uint32_t r : {0u, 1u})
            s.weight(r, "q.norm").sources[0]->dims[0]->segments = {{2, 2}, {0, 2}};
+       }},
+      {"NormOfOtherHeads",
+       "slice-alignment",
+       {"RmsNorm, q.all", "weight 'q.all'"},
+       [](ValidSet &s) { swapSlices(s, "q"); }},
+      {"SquaresOfAnotherValue",
+       "slice-alignment",
+       {"RmsNorm, k.all", "column 0", "is not the sum of squares"},
+       [](ValidSet &s) { s.op<plan::RmsNormT>(0, 0, "k.all").column = 0; }},
+      {"SquaresOfWhatIsWrittenAgain",
+       "slice-alignment",
+       {"RmsNorm, q.all", "column 0", "is not the sum of squares"},
+       [](ValidSet &s) {
+         for (uint32_t r : {0u, 1u})
+           swapInstructions(*s.rank(r).programs[0], s.place(r, 0, "q.norm"), s.place(r, 0, "squares"));
+       }},
+      {"SquaresOfPaddingToo",
+       "slice-alignment",
+       {"RmsNorm, q.all", "those of 16 elements, expected 12"},
+       [](ValidSet &s) { s.op<plan::RmsNormT>(1, 0, "q.all").elements = 16; }},
+      {"SquaresOfOneCopy",
+       "slice-alignment",
+       {"RmsNorm, k.all", "those of 4 elements, expected 8"},
+       [](ValidSet &s) { s.op<plan::RmsNormT>(1, 1, "k.all").elements = 4; }},
+      {"SquaresThatAreNotSummed",
+       "partial-value",
+       {"RmsNorm, q.all"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r)
+           removeOp(s, r, 0, "squares.reduce");
        }},
       {"HeadOfOtherIds",
        "vocabulary-slice",

@@ -30,8 +30,22 @@ struct Matrix {
 void linear(const float *x, int64_t tokens, const Matrix &w, const float *bias, float *y, int64_t yStride,
             int64_t rowBegin, int64_t rowEnd);
 
-/// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight, t in [rowBegin, rowEnd). y may be x.
-void rmsNorm(const float *x, const float *weight, float eps, int64_t width, float *y, int64_t rowBegin, int64_t rowEnd);
+/// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * (weight + weightOffset), t in [rowBegin, rowEnd). y may be x.
+void rmsNorm(const float *x, const float *weight, float eps, int64_t width, float *y, int64_t rowBegin, int64_t rowEnd,
+             float weightOffset = 0);
+
+/// The sums that the mean is made of, where x[t] is a part of a row: out[t * outStride] = sum_i x[t, i]^2.
+void squareSum(const float *x, int64_t width, float *out, int64_t outStride, int64_t rowBegin, int64_t rowEnd);
+
+/// Sums of squares of rows of `elements` elements; row t's is data[t * stride].
+struct Squares {
+  const float *data;
+  int64_t stride;
+  int64_t elements;
+};
+/// rmsNorm of parts of rows, from the sums of the whole.
+void rmsNormOfParts(const float *x, const Squares &squares, const float *weight, float eps, int64_t width, float *y,
+                    int64_t rowBegin, int64_t rowEnd, float weightOffset = 0);
 
 /// y[t, :] = table[tokens[t] - firstRow, :] as f32, zeros where that is not a row of the table; t in [rowBegin,
 /// rowEnd).
@@ -75,6 +89,12 @@ void attention(const float *q, const KvView &cache, const AttentionParams &param
 
 /// out[i] = a[i] + b[i], i in [begin, end). out may be a or b.
 void add(const float *a, const float *b, float *out, int64_t begin, int64_t end);
+
+/// out[i] = input[i] * factor, i in [begin, end). out may be input.
+void scale(const float *input, float factor, float *out, int64_t begin, int64_t end);
+
+/// out[i] = cap * tanh(input[i] / cap), i in [begin, end), cap > 0. out may be input. Within 1e-6 relative.
+void softCap(const float *input, float cap, float *out, int64_t begin, int64_t end);
 
 enum class Activation : uint8_t { Silu, Gelu, GeluTanh, Relu };
 

@@ -69,8 +69,22 @@ cudaError_t product(In x, int64_t rows, const Matrix &w, const ProductPart *part
 /// what it multiplies, as many, a multiple of 8. y [rows, columns] has the type of x. Otherwise as product.
 cudaError_t gatedProduct(In x, int64_t rows, const Matrix &w, Activation activation, void *y, cudaStream_t stream);
 
-/// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * weight. y has the type of x and may be x.
-cudaError_t rmsNorm(In x, In weight, float eps, int64_t width, int64_t rows, Out y, cudaStream_t stream);
+/// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * (weight + weightOffset). y has the type of x and may be x.
+cudaError_t rmsNorm(In x, In weight, float eps, int64_t width, int64_t rows, Out y, cudaStream_t stream,
+                    float weightOffset = 0);
+
+/// out[t * outStride] = sum_i x[t, i]^2: of parts of rows, whose sums then make the norm.
+cudaError_t squareSum(In x, int64_t width, int64_t rows, float *out, int64_t outStride, cudaStream_t stream);
+
+/// Sums of squares of rows of `elements` elements; row t's is data[t * stride].
+struct Squares {
+  const float *data;
+  int64_t stride;
+  int64_t elements;
+};
+/// rmsNorm of parts of rows, from the sums of the whole.
+cudaError_t rmsNormOfParts(In x, const Squares &squares, In weight, float eps, int64_t width, int64_t rows, Out y,
+                           cudaStream_t stream, float weightOffset = 0);
 
 /// y[t, :] = table[tokens[t] - firstRow, :], zeros where that is not a row of the table.
 cudaError_t embedding(const int32_t *tokens, int64_t rows, const Matrix &table, int64_t firstRow, Out y,
@@ -135,6 +149,10 @@ cudaError_t attentionPrefill(In q, int64_t rows, const KvView &cache, const Atte
 
 /// out[i] = a[i] + b[i]; all of one type. out may be a or b.
 cudaError_t add(In a, In b, int64_t n, Out out, cudaStream_t stream);
+
+/// out[i] = input[i] * factor, and cap * tanh(input[i] / cap); both of one type. out may be input.
+cudaError_t scale(In input, float factor, int64_t n, Out out, cudaStream_t stream);
+cudaError_t softCap(In input, float cap, int64_t n, Out out, cudaStream_t stream);
 
 /// out[i] = activation(gate[i]) * up[i]; all of one type. out may be gate or up.
 cudaError_t glu(In gate, In up, Activation activation, int64_t n, Out out, cudaStream_t stream);

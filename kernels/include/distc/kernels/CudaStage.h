@@ -63,8 +63,8 @@ struct MatrixStage {
   int ringBytes = 0; // of shared memory, for tiles; a multiple of tileBytes
 
   // Before the product: x + addend, rounded and also written to `sum` where there is an addend; then the RMS norm.
-  const float *norm = nullptr; // null: x as it is, and no addend
-  float eps = 0;
+  const float *norm = nullptr;   // null: x as it is, and no addend
+  float eps = 0, normOffset = 0; // the latter is added to each of the norm's weights
 
   Activation activation = Activation::Silu;
   // Qkv
