@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral qwen2 qwen3)
+readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral qwen2 qwen2-window qwen3 smollm3 granite gemma gemma2 olmo2)
 readonly meshes=(1x1 2x1 4x1 8x1 1x2 2x2 4x2 8x2 1x3 2x3 4x3 8x3)
 readonly long=(llama-gqa qwen2 mistral) # also with prompts so long that prefill is fused
 source scripts/gpu_lib.sh
@@ -30,6 +30,7 @@ end_to_end() { # NAME COMMAND...
   "$@" uneven-9-3 check_uneven.py $data/uneven-9-3 2x1 4x1 8x1 2x2
   "$@" uneven-14-2 check_uneven.py $data/uneven-14-2 2x1 4x1 8x1 4x2
   "$@" gguf check_gguf.py $data/fixtures/llama3-rope
+  "$@" gguf-families check_gguf_family.py $data/fixtures/{qwen3,smollm3,granite,gemma,gemma2,olmo2}
   "$@" smollm2 check_smollm2.py build/models/SmolLM2-135M-Instruct.Q4_1.gguf 1x1 3x1 # where scripts/quickstart.sh puts it
 }
 

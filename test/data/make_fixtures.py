@@ -40,6 +40,26 @@ SMALL = {
 # transformers 4 did.
 FAMILIES = {
     "qwen3": ("qwen3", "bfloat16", {}),
+    # A window that 32 tokens exceed, in the last two of three layers.
+    "qwen2-window": ("qwen2", "bfloat16", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1, "dialect": "old"}),
+    # Layers 1 and 3 of four do not rotate, and see 8 positions.
+    "smollm3": ("smollm3", "float16", {
+        "num_hidden_layers": 4, "no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 8,
+        "tie_word_embeddings": True}),
+    "granite": ("granite", "bfloat16", {
+        "embedding_multiplier": 6.0, "attention_multiplier": 0.2, "residual_multiplier": 0.3, "logits_scaling": 1.7,
+        "shards": "200KB"}),
+    # The square root of 128 is no number of few bits. One KV head, as the smaller Gemma has.
+    "gemma": ("gemma", "bfloat16", {
+        "hidden_size": 128, "intermediate_size": 64, "num_key_value_heads": 1, "tie_word_embeddings": True,
+        "dialect": "old"}),
+    # Caps of a size that scores and logits have.
+    "gemma2": ("gemma2", "bfloat16", {
+        "hidden_size": 128, "intermediate_size": 64, "tie_word_embeddings": True, "sliding_window": 8,
+        "query_pre_attn_scalar": 24, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}),
+    # Three heads for keys: on two and four ranks they are repeated, on eight repeated and padded.
+    "olmo2": ("olmo2", "bfloat16", {
+        "hidden_size": 96, "num_attention_heads": 12, "num_key_value_heads": 3, "head_dim": 8}),
 }
 
 

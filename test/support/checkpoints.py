@@ -117,12 +117,37 @@ def _interleave(values, heads, head_dim, columns):
     return out
 
 
+# What llama.cpp's converter makes of each architecture: metadata from config.json, and of its tensors the names that are not
+# Llama's. `pairs`: rows of q and k are put in the order of pairs; `norms`: 1 is added to the norms.
+GGUF = {
+    "llama": {"pairs": True},
+    "qwen3": {"names": {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}},
+    "smollm3": {"pairs": True},
+    "granite": {
+        "pairs": True,
+        "metadata": {"embedding_scale": "embedding_multiplier", "attention.scale": "attention_multiplier",
+                     "residual_scale": "residual_multiplier", "logit_scale": "logits_scaling"}},
+    "gemma": {"norms": True},
+    "gemma2": {
+        "norms": True,
+        "names": {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
+                  "post_feedforward_layernorm": "post_ffw_norm"},
+        "metadata": {"attention.sliding_window": "sliding_window", "attn_logit_softcapping": "attn_logit_softcapping",
+                     "final_logit_softcapping": "final_logit_softcapping"}},
+    "olmo2": {
+        "names": {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+                  "post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"}},
+}
+
+
 def llama_to_gguf(folder, path, dtype="F32", rope_freqs=None, metadata=None, change=None):
-    """A Hugging Face Llama folder (one safetensors file) as GGUF without a tokenizer. Norms stay F32. `dtype` may be
-    a list: one for each matrix in the order of the file, the last for all that follow."""
+    """A Hugging Face folder of a family in GGUF above as GGUF without a tokenizer. Norms stay F32. `dtype` may be a list:
+    one for each matrix in the order of the file, the last for all that follow."""
     dtypes = [dtype] if isinstance(dtype, str) else list(dtype)
     config = json.loads((Path(folder) / "config.json").read_text())
-    header, data = read_safetensors(Path(folder) / "model.safetensors")
+    arch = config["model_type"] if config.get("model_type") in GGUF else "llama"
+    form = GGUF[arch]
+    files = [read_safetensors(file) for file in sorted(Path(folder).glob("model*.safetensors"))]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
     names = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
@@ -130,31 +155,36 @@ def llama_to_gguf(folder, path, dtype="F32", rope_freqs=None, metadata=None, cha
     of_layer = {"input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
                 "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
                 "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-                "mlp.down_proj": "ffn_down"}
+                "mlp.down_proj": "ffn_down", **form.get("names", {})}
     for layer in range(config["num_hidden_layers"]):
         for hf, gguf in of_layer.items():
             names[f"model.layers.{layer}.{hf}.weight"] = f"blk.{layer}.{gguf}.weight"
     tensors = []
     for hf, gguf in names.items():
-        if hf not in header:
+        found = [(header, data) for header, data in files if hf in header]
+        if not found:
             continue
+        header, data = found[0]
         shape, values = header[hf]["shape"], floats(header, data, hf)
-        if "attn_q" in gguf or "attn_k" in gguf:
+        if form.get("pairs") and len(shape) == 2 and ("attn_q" in gguf or "attn_k" in gguf):
             values = _interleave(values, heads if "attn_q" in gguf else kv_heads, head_dim, shape[1])
+        if form.get("norms") and "norm" in gguf:
+            values = array("f", [value + 1 for value in values])
         kind = "F32"
         if len(shape) == 2:
             kind = dtypes.pop(0) if len(dtypes) > 1 else dtypes[0]
         tensors.append((gguf, kind, shape, encode(values, kind)))
     if rope_freqs:
         tensors.append(("rope_freqs.weight", "F32", [len(rope_freqs)], encode(rope_freqs, "F32")))
-    write_gguf(path, {
-        "general.architecture": "llama", "llama.embedding_length": config["hidden_size"],
-        "llama.block_count": config["num_hidden_layers"], "llama.attention.head_count": heads,
-        "llama.attention.head_count_kv": kv_heads, "llama.attention.key_length": head_dim,
-        "llama.feed_forward_length": config["intermediate_size"],
-        "llama.context_length": config["max_position_embeddings"],
-        "llama.attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
-        "llama.rope.freq_base": float(config.get("rope_theta") or config["rope_parameters"]["rope_theta"]), **(metadata or {})}, tensors, change)
+    of_arch = {
+        "embedding_length": config["hidden_size"], "block_count": config["num_hidden_layers"],
+        "attention.head_count": heads, "attention.head_count_kv": kv_heads, "attention.key_length": head_dim,
+        "feed_forward_length": config["intermediate_size"], "context_length": config["max_position_embeddings"],
+        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+        "rope.freq_base": float(config.get("rope_theta") or config["rope_parameters"]["rope_theta"]),
+        **{key: config[hf] for key, hf in form.get("metadata", {}).items()}}
+    write_gguf(path, {"general.architecture": arch, **{f"{arch}.{key}": value for key, value in of_arch.items()},
+                      **(metadata or {})}, tensors, change)
 
 
 def _skip_value(data, at, kind):

@@ -75,8 +75,18 @@ config(f"{C}key 'rope_scaling.type': rope type 'dynamic' {rope}", rope_scaling={
 config(f"{C}key 'rope_parameters.rope_type': rope type 'longrope' {rope}", rope_parameters={"rope_type": "longrope"})
 config(f"{C}key 'quantization_config': quantized checkpoints are supported as GGUF (Q8_0, Q4_1); from Hugging Face "
        "folders F32, F16 and BF16 are", quantization_config={"quant_method": "gptq"})
-config(f"{C}key 'use_sliding_window' is true: windowed layers of Qwen2 are not supported", fixture="qwen2",
-       use_sliding_window=True)
+
+# Values by layer.
+config(f"{C}key 'layer_types' is a list of 2, expected a list of 3, as many as there are layers ({C}key "
+       "'num_hidden_layers')", fixture="qwen2-window", layer_types=["full_attention", "sliding_attention"])
+config(f"""{C}key 'layer_types' holds "chunked", expected "sliding_attention" or "full_attention\"""", fixture="gemma2",
+       layer_types=["chunked"] * 3)
+config(f"{C}key 'no_rope_layers' holds 2, expected 0 or 1", fixture="smollm3", no_rope_layers=[2, 0, 1, 1])
+config(f"{C}key 'no_rope_layer_interval' is 0, expected 1 to 16777216", fixture="smollm3", no_rope_layers=None,
+       no_rope_layer_interval=0)
+config(f"{C}key 'logits_scaling': 1 / logits_scaling is inf, expected a number of at least 0 that fits into 32 bits",
+       fixture="granite", logits_scaling=0)
+config(f"{C}key 'attention_bias' is true: biases are not supported", fixture="gemma", attention_bias=True)
 
 text(C + "not valid JSON: line 1, column 1: syntax error while parsing value - unexpected end of input; expected '[', "
      "'{', or a literal", b"")
