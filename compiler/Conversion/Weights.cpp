@@ -93,13 +93,14 @@ private:
     }
     if (param.getFirstOnly() && tpIndex_ != 0)
       slices[0] = builder_.getDenseI64ArrayAttr({llm::SourceAttr::kZero, source.getCount(0)});
-    return llm::SourceAttr::get(builder_.getContext(), source.getTensor(), source.getView(), slices);
+    return llm::SourceAttr::get(builder_.getContext(), source.getTensor(), source.getView(), slices,
+                                source.getTransposed());
   }
 
   // The kernels of the CPU read the file itself if it has the type and, for each index of dimension 0, one contiguous
   // range. A GPU has memory of its own.
   bool canMap(llm::SourceAttr source, llm::DType dtype) {
-    if (rank_.getTarget() != "cpu")
+    if (rank_.getTarget() != "cpu" || source.getTransposed() != 0)
       return false;
     auto tensor = tensors_.at(source.getTensor().getValue().str());
     if (tensor.getDtype() != dtype || tensor.getOffset() % dtypeBytes(static_cast<plan::DType>(dtype)) != 0)

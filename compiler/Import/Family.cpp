@@ -75,6 +75,7 @@ public:
     DISTC_TRY(text(root, "family", out.name));
     DISTC_TRY(names(root, "hf", out.hf));
     DISTC_TRY(names(root, "gguf", out.gguf));
+    DISTC_TRY(text(root, "hf_prefix", out.hfPrefix, false));
     DISTC_TRY(object(root, "rope"));
     DISTC_TRY(text(root["rope"], "hf", out.hfRope));
     DISTC_TRY(text(root["rope"], "gguf", out.ggufRope));
@@ -186,6 +187,15 @@ private:
       return bad(key + ".shape", "a list", rule.value("shape", Json()));
     for (const Json &dim : rule["shape"])
       DISTC_TRY(names(Json{{"shape", dim}}, "shape", out.shape.emplace_back()));
+    DISTC_TRY(names(rule, "of", out.of));
+    const Json part = rule.value("part", Json(0)), transposed = rule.value("hf_transposed", Json(false));
+    if (!part.is_number_unsigned() || part.get<uint64_t>() >= std::max<size_t>(out.of.size(), 1) ||
+        (!out.of.empty() && (out.shape.empty() || out.shape[0].empty() || out.of[part] != out.shape[0][0])))
+      return bad(key + ".part", "the number of the entry of 'of' that its shape begins with", part);
+    if (!transposed.is_boolean() || (transposed && out.shape.size() != 2))
+      return bad(key + ".hf_transposed", "true or false, of two dimensions", transposed);
+    out.part = part.get<size_t>();
+    out.hfTransposed = transposed.get<bool>();
     return {};
   }
   Status readStatements(const Json &root, const char *key, std::vector<Statement> &out) {
@@ -201,10 +211,28 @@ private:
   std::string name_;
 };
 
+// A description that is like another one is that one with changes: members of objects are replaced or, by null, removed
+// (RFC 7386).
+Result<Json> readDescription(std::string_view text, const std::string &name, size_t depth = 0) {
+  DISTC_ASSIGN(Json root, parseJson(text, name));
+  if (!root.is_object() || !root.contains("like"))
+    return root;
+  for (const EmbeddedFile &file : kEmbeddedFamilies)
+    if (root["like"] == file.name && depth < std::size(kEmbeddedFamilies)) {
+      DISTC_ASSIGN(Json base, readDescription(file.text, "models/families/" + std::string(file.name) + ".json",
+                                              depth + 1));
+      base.erase("like");
+      root.erase("like");
+      base.merge_patch(root);
+      return base;
+    }
+  return invalidArgument(name + ": like: expected the name of another family, got " + root["like"].dump());
+}
+
 } // namespace
 
 Result<Family> parseFamily(std::string_view text, const std::string &name) {
-  DISTC_ASSIGN(Json root, parseJson(text, name));
+  DISTC_ASSIGN(Json root, readDescription(text, name));
   Family family;
   DISTC_TRY(DescriptionReader(name).read(root, family));
   return family;

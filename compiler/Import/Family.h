@@ -39,6 +39,9 @@ struct ConfigRule {
 struct WeightRule {
   std::string hf, gguf; // "{layer}" stands for the layer's number
   std::vector<std::vector<std::string>> shape;
+  std::vector<std::string> of; // what dimension 0 of the tensor is made of, if the weight is a part of it: `part` of them
+  size_t part = 0;
+  bool hfTransposed = false; // a matrix that Hugging Face's tensor holds as [in, out]
   std::string condition;      // Boolean value that must be true for the weight to exist; empty: always
   std::string sameAs, sameIf; // another weight that it is, if that Boolean is true
   std::string init = "uniform";
@@ -65,6 +68,7 @@ struct Refusal {
 struct Family {
   std::string name;
   std::vector<std::string> hf, gguf; // architectures
+  std::string hfPrefix;              // of tensor names, which a checkpoint may leave out
   std::map<std::string, ConfigRule> config;
   std::vector<Refusal> refusals;
   std::string hfRope, ggufRope; // "half" or "interleaved"
@@ -72,7 +76,7 @@ struct Family {
   std::vector<Statement> begin, layer, end;
 };
 
-/// Reads a description; every error names it and what is wrong in it.
+/// Reads a description, and what it is `like`; every error names it and what is wrong in it.
 Result<Family> parseFamily(std::string_view text, const std::string &name);
 
 /// All families that this program knows, in the order of their names.

@@ -357,24 +357,27 @@ private:
     FlatSymbolRefAttr file;
     if (source_.weights)
       file = FlatSymbolRefAttr::get(&context_, "file" + std::to_string(tensor.file));
-    auto symbol = llm::TensorOp::create(
-        symbols_, location, symbols_.getStringAttr(tensor.name), symbols_.getDenseI64ArrayAttr(fileShape),
-        llm::DTypeAttr::get(&context_, static_cast<llm::DType>(*tensor.dtype)), file,
-        symbols_.getI64IntegerAttr(tensor.offset), symbols_.getI64IntegerAttr(tensor.bytes));
-    std::vector<int64_t> sizes = import::dimSizes(source_, rule);
+    if (tensors_.insert(tensor.name).second) // several weights may be parts of one
+      llm::TensorOp::create(symbols_, location, symbols_.getStringAttr(tensor.name),
+                            symbols_.getDenseI64ArrayAttr(fileShape),
+                            llm::DTypeAttr::get(&context_, static_cast<llm::DType>(*tensor.dtype)), file,
+                            symbols_.getI64IntegerAttr(tensor.offset), symbols_.getI64IntegerAttr(tensor.bytes));
+    const import::WeightLayout layout = import::weightLayout(source_, rule);
+    const std::vector<int64_t> &sizes = layout.shape;
     SmallVector<DenseI64ArrayAttr> slices;
     SmallVector<StringRef> dims;
     int64_t elements = 1, fanIn = 1;
     for (const std::vector<std::string> &group : rule.shape)
-      for (const std::string &dim : group)
+      for (const std::string &dim : group) {
+        const size_t at = dims.size();
         dims.push_back(dim);
-    for (int64_t size : sizes) {
-      slices.push_back(symbols_.getDenseI64ArrayAttr({0, size}));
-      elements *= size;
-    }
+        slices.push_back(symbols_.getDenseI64ArrayAttr({at == 0 ? layout.first : 0, sizes[at]}));
+        elements *= sizes[at];
+        fanIn *= &group == &rule.shape[0] ? 1 : sizes[at];
+      }
     parameters_ += elements;
-    fanIn = fileShape.size() > 1 ? elements / fileShape[0] : 1;
-    auto source = llm::SourceAttr::get(&context_, FlatSymbolRefAttr::get(symbol.getSymNameAttr()), sizes, slices);
+    auto source = llm::SourceAttr::get(&context_, FlatSymbolRefAttr::get(&context_, tensor.name), layout.view, slices,
+                                       layout.transposed);
     // Vectors (norms, biases) are small, and kernels read them as f32.
     Type element = fileShape.size() == 1 ? f32_
                    : target_ == "cpu"    ? elementType(&context_, *tensor.dtype)
@@ -403,6 +406,7 @@ private:
   std::string prefix_;
   std::map<std::string, Value> environment_;
   std::map<std::string, llm::ParamOp> params_;
+  std::set<std::string> tensors_;
 };
 
 } // namespace

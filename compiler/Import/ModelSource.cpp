@@ -96,22 +96,46 @@ Status readDtype(ModelSource &source) {
   return {};
 }
 
-// What the configuration says of one dimension of a tensor: "num_attention_heads × head_dim".
-std::string originOf(const ModelSource &source, const std::vector<std::string> &group) {
-  std::string text;
-  for (const std::string &name : group) {
-    auto origin = source.values.origin.find(name);
-    text += (text.empty() ? "" : " × ") + (origin == source.values.origin.end() ? name : origin->second) + " (" +
-            std::to_string(source.values.integers.at(name)) + ")";
-  }
-  return text;
-}
-
 std::string tensorName(const ModelSource &source, const WeightRule &rule, int64_t layer) {
   std::string name = source.format == Format::HuggingFace ? rule.hf : rule.gguf;
   if (size_t at = name.find("{layer}"); at != std::string::npos)
     name.replace(at, 7, std::to_string(layer));
+  const std::string &prefix = source.family->hfPrefix;
+  if (source.format == Format::HuggingFace && !prefix.empty() && name.starts_with(prefix) &&
+      source.index.find(name.substr(prefix.size())) && !source.index.find(name))
+    name.erase(0, prefix.size());
   return name;
+}
+
+// The dimensions of a weight's tensor, in the order in which it lies.
+struct TensorDim {
+  uint64_t size = 1;
+  std::string origin; // what the configuration says of it: "num_attention_heads (8) × head_dim (16)"
+};
+std::vector<TensorDim> tensorDims(const ModelSource &source, const WeightRule &rule) {
+  auto originOf = [&](const std::string &name) {
+    auto origin = source.values.origin.find(name);
+    return (origin == source.values.origin.end() ? name : origin->second) + " (" +
+           std::to_string(source.values.integers.at(name)) + ")";
+  };
+  const WeightLayout layout = weightLayout(source, rule);
+  std::vector<TensorDim> dims;
+  size_t at = 0;
+  for (const std::vector<std::string> &group : rule.shape) {
+    TensorDim &dim = dims.emplace_back();
+    for (const std::string &name : group) {
+      dim.origin += dim.origin.empty() ? "" : " × ";
+      if (at == 0 && !rule.of.empty())
+        for (size_t i = 0; i < rule.of.size(); ++i)
+          dim.origin += (i == 0 ? "(" : " + ") + originOf(rule.of[i]) + (i + 1 == rule.of.size() ? ")" : "");
+      else
+        dim.origin += originOf(name);
+      dim.size *= static_cast<uint64_t>(layout.view[at++]);
+    }
+  }
+  if (layout.transposed != 0)
+    std::swap(dims[0], dims[1]);
+  return dims;
 }
 
 // A tensor that the model, as configured, would leave out: then the configuration is not this checkpoint's.
@@ -199,23 +223,30 @@ Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool we
   return source;
 }
 
-std::vector<int64_t> dimSizes(const ModelSource &source, const WeightRule &rule) {
-  std::vector<int64_t> sizes;
+WeightLayout weightLayout(const ModelSource &source, const WeightRule &rule) {
+  WeightLayout layout;
   for (const std::vector<std::string> &group : rule.shape)
     for (const std::string &name : group)
-      sizes.push_back(source.values.integers.at(name));
-  return sizes;
+      layout.shape.push_back(source.values.integers.at(name));
+  layout.view = layout.shape;
+  for (size_t i = 0; i < rule.of.size(); ++i) {
+    const int64_t size = source.values.integers.at(rule.of[i]);
+    if (i < rule.part)
+      layout.first += size;
+    if (i != rule.part)
+      layout.view[0] += size;
+  }
+  if (rule.hfTransposed && source.format == Format::HuggingFace)
+    layout.transposed = rule.shape[0].size();
+  return layout;
 }
 
 Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule, int64_t layer) {
   std::string name = tensorName(source, rule, layer);
+  const std::vector<TensorDim> dims = tensorDims(source, rule);
   std::vector<uint64_t> expected;
-  for (const std::vector<std::string> &group : rule.shape) {
-    uint64_t size = 1;
-    for (const std::string &dim : group)
-      size *= static_cast<uint64_t>(source.values.integers.at(dim));
-    expected.push_back(size);
-  }
+  for (const TensorDim &dim : dims)
+    expected.push_back(dim.size);
   if (!source.weights) {
     TensorEntry made;
     made.name = name;
@@ -238,7 +269,7 @@ Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule
     if (tensor->shape[dim] != expected[dim])
       return dataLoss(file + ": tensor '" + name + "' has shape " + showShape(tensor->shape) + ", expected " +
                       showShape(expected) + ": dimension " + std::to_string(dim) + " contradicts " +
-                      originOf(source, rule.shape[dim]));
+                      dims[dim].origin);
   if (!tensor->dtype || *tensor->dtype == plan::DType::I32)
     return dataLoss(file + ": tensor '" + name + "' is " + tensor->dtypeName +
                     ", which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_1");

@@ -36,7 +36,13 @@ Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool we
 /// Without weights it is made up.
 Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule, int64_t layer);
 
-/// The sizes of a weight's dimensions, flat: one for each name.
-std::vector<int64_t> dimSizes(const ModelSource &source, const WeightRule &rule);
+/// How a weight lies in its tensor; sizes are flat, one for each name of its dimensions. It is elements [first, first +
+/// shape[0]) of dimension 0 of `view`, whose first `transposed` dimensions come last in the tensor.
+struct WeightLayout {
+  std::vector<int64_t> shape, view;
+  int64_t first = 0;
+  size_t transposed = 0;
+};
+WeightLayout weightLayout(const ModelSource &source, const WeightRule &rule);
 
 } // namespace distc::import

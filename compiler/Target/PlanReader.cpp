@@ -95,7 +95,7 @@ private:
         }
         sources.push_back(llm::SourceAttr::get(builder_.getContext(),
                                                symbol(text(plan_.tensors()->Get(source->tensor())->name())),
-                                               signedOf(source->view()), slices));
+                                               signedOf(source->view()), slices, source->transposed()));
       }
       planir::WeightOp::create(builder_, loc_, text(weight->name()), signedOf(weight->shape()),
                                as<llm::DType>(weight->dtype()), as<planir::Placement>(weight->placement()),

@@ -171,6 +171,7 @@ private:
       auto &part = entry.sources.emplace_back(std::make_unique<plan::WeightSourceT>());
       part->tensor = *tensor;
       part->view = unsignedOf(source.getView());
+      part->transposed = source.getTransposed();
       for (DenseI64ArrayAttr slice : source.getSlices()) {
         auto &dim = part->dims.emplace_back(std::make_unique<plan::DimSliceT>());
         for (int64_t i = 0; i < slice.size(); i += 2)

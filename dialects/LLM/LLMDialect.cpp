@@ -76,10 +76,13 @@ LogicalResult KvCacheType::verify(function_ref<InFlightDiagnostic()> emitError, 
 }
 
 LogicalResult SourceAttr::verify(function_ref<InFlightDiagnostic()> emitError, FlatSymbolRefAttr tensor,
-                                 ArrayRef<int64_t> view, ArrayRef<DenseI64ArrayAttr> slices) {
+                                 ArrayRef<int64_t> view, ArrayRef<DenseI64ArrayAttr> slices, int64_t transposed) {
   if (view.size() != slices.size())
     return emitError() << "slices of " << tensor << ": expected one for each of " << view.size()
                        << " dimensions of the view, got " << slices.size();
+  if (transposed < 0 || (transposed > 0 && static_cast<size_t>(transposed) >= view.size()))
+    return emitError() << "slices of " << tensor << ": " << transposed << " dimensions of the view come last, expected "
+                       << "fewer than its " << view.size();
   for (auto [dim, slice] : llvm::enumerate(slices)) {
     if (slice.empty() || slice.size() % 2 != 0)
       return emitError() << "slice " << dim << " of " << tensor << ": expected pairs of begin and count";

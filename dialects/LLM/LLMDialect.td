@@ -91,13 +91,14 @@ def LLM_SourceAttr : AttrDef<LLM_Dialect, "Source"> {
   let description = [{
     The elements of `tensor`, read as a row-major array of shape `view`, of which each dimension takes a list of segments
     in order. A segment is `begin:count`, or `zero:count` for zeros that no file holds. Repeating a segment repeats its
-    elements: this is how a KV head is replicated.
+    elements: this is how a KV head is replicated. `transposed n`: the first n dimensions of the view come last in the tensor.
 
     Example: 9 heads of 64 rows, padded to 10: `#llm.source<@"blk.0.attn_q.weight"[9, 64, 576] [0:9, zero:1] [0:64] [0:576]>`
   }];
   let parameters = (ins "::mlir::FlatSymbolRefAttr":$tensor, ArrayRefParameter<"int64_t">:$view,
-                        ArrayRefParameter<"::mlir::DenseI64ArrayAttr">:$slices);
-  let assemblyFormat = "`<` $tensor `[` $view `]` custom<Slices>($slices) `>`";
+                        ArrayRefParameter<"::mlir::DenseI64ArrayAttr">:$slices,
+                        DefaultValuedParameter<"int64_t", "0">:$transposed);
+  let assemblyFormat = "`<` $tensor `[` $view `]` (`transposed` $transposed^)? custom<Slices>($slices) `>`";
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
     /// `begin` of a segment of zeros.

@@ -20,8 +20,13 @@ Result<SliceRuns> SliceRuns::create(const plan::WeightSource &source, uint64_t t
   if (view.size() == 0 || view.size() != slices.size())
     return dataLoss("a view of " + std::to_string(view.size()) + " dimensions with slices of " +
                     std::to_string(slices.size()));
+  const uint32_t transposed = source.transposed();
+  if (transposed >= view.size())
+    return dataLoss("a view of " + std::to_string(view.size()) + " dimensions, " + std::to_string(transposed) +
+                    " of which come last in the tensor");
   uint64_t viewElements = 1;
-  for (uint32_t d = 0; d < view.size(); ++d) {
+  for (uint32_t i = 0; i < view.size(); ++i) {
+    const uint32_t d = (i + transposed) % view.size();
     Dim dim;
     dim.view = view.Get(d);
     viewElements = multiply(viewElements, dim.view);
@@ -36,8 +41,11 @@ Result<SliceRuns> SliceRuns::create(const plan::WeightSource &source, uint64_t t
       dim.count = std::min(kTooMany, dim.count + count);
     }
     result.elements_ = multiply(result.elements_, dim.count);
+    if (transposed != 0)
+      (d < transposed ? result.rows_ : result.columns_) =
+          multiply(d < transposed ? result.rows_ : result.columns_, dim.count);
     // A dimension taken whole makes one with the one before, so that runs are as long as they can be.
-    const bool whole = d > 0 && dim.segments.size() == 1 && dim.segments[0].begin == 0 && dim.count == dim.view;
+    const bool whole = i > 0 && dim.segments.size() == 1 && dim.segments[0].begin == 0 && dim.count == dim.view;
     if (!whole) {
       result.dims_.push_back(std::move(dim));
       continue;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 namespace distc {
@@ -19,9 +20,33 @@ public:
   /// Elements of the part.
   uint64_t elements() const { return elements_; }
 
-  /// run(from, at, count) for consecutive elements [at, at + count) of the part that cover [begin, end), in order: they
-  /// are elements [from, from + count) of the tensor, or zeros where `from` is kZeroFill.
+  /// run(from, at, count) for elements of the part that cover [begin, end): `count` of them from `at`, stride() apart,
+  /// are elements [from, from + count) of the tensor, or zeros where `from` is kZeroFill. In order where stride() is 1;
+  /// else at most kRows at a time.
   template <typename Run> void forEachRun(uint64_t begin, uint64_t end, Run &&run) const {
+    if (columns_ == 1 || begin == end)
+      return forEachInTensor(begin, end, run);
+    // So many rows of the part are, in each row of the tensor, a line of its memory.
+    for (uint64_t row = begin / columns_; row * columns_ < end; row += kRows)
+      for (uint64_t c = 0; c < columns_; ++c) {
+        const uint64_t first = std::max(row, rowsBefore(begin, c)), last = std::min(row + kRows, rowsBefore(end, c));
+        if (first < last)
+          forEachInTensor(c * rows_ + first, c * rows_ + last, [&](uint64_t from, uint64_t at, uint64_t count) {
+            run(from, at % rows_ * columns_ + c, count);
+          });
+      }
+  }
+  static constexpr uint64_t kRows = 16;
+
+  /// 1, or the columns of a part that the tensor holds transposed.
+  uint64_t stride() const { return columns_; }
+
+private:
+  /// Rows r of column c with r · columns + c < end.
+  uint64_t rowsBefore(uint64_t end, uint64_t c) const { return end > c ? (end - c - 1) / columns_ + 1 : 0; }
+
+  /// As forEachRun, of the part in the order of the tensor.
+  template <typename Run> void forEachInTensor(uint64_t begin, uint64_t end, Run &&run) const {
     const Dim &last = dims_.back();
     for (uint64_t at = begin; at < end;) {
       const uint64_t row = at / last.count, column = at % last.count;
@@ -38,7 +63,6 @@ public:
     }
   }
 
-private:
   struct Segment {
     uint64_t begin, count; // begin: in the view's dimension, or kZeroFill
     uint64_t first;        // where it starts in the part's dimension
@@ -50,8 +74,26 @@ private:
 
   uint64_t rowBase(uint64_t row) const;
 
-  std::vector<Dim> dims_;
+  std::vector<Dim> dims_; // in the order of the tensor
   uint64_t elements_ = 1;
+  uint64_t rows_ = 1, columns_ = 1; // of a transposed part, which is [columns, rows] in the tensor
 };
+
+/// Elements [begin, end) of a part, of `size` bytes each, to `out`: zeros, or what make(from, count, place) makes of
+/// consecutive elements of the tensor.
+template <typename Make>
+void makeElements(const SliceRuns &runs, uint64_t begin, uint64_t end, uint64_t size, std::byte *out, Make &&make) {
+  const uint64_t stride = runs.stride() * size;
+  runs.forEachRun(begin, end, [&](uint64_t from, uint64_t at, uint64_t count) {
+    std::byte *place = out + (at - begin) * size, strip[SliceRuns::kRows * sizeof(float)];
+    std::byte *made = stride == size ? place : strip;
+    if (from == kZeroFill)
+      std::memset(made, 0, count * size);
+    else
+      make(from, count, made);
+    for (uint64_t i = 0; made == strip && i < count; ++i)
+      std::memcpy(place + i * stride, strip + i * size, size);
+  });
+}
 
 } // namespace distc

@@ -4,8 +4,6 @@
 #include "runtime/plan/RandomWeights.h"
 #include "runtime/plan/WeightParts.h"
 
-#include <cstring>
-
 namespace distc {
 
 namespace {
@@ -61,7 +59,7 @@ private:
     const uint64_t row = elementsOf(*weight.shape(), 1), stride = weight.row_stride(),
                    size = dtypeBytes(weight.dtype());
     uint64_t first = 0, last = 0;
-    bool regular = stride >= row;
+    bool regular = stride >= row && runs.stride() == 1;
     runs.forEachRun(0, runs.elements(), [&](uint64_t from, uint64_t at, uint64_t count) {
       if (at == 0)
         first = from;
@@ -102,11 +100,8 @@ private:
     pool_.parallelFor(static_cast<int64_t>(runs.elements()), 1024, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end && interrupted().ok(); piece += kPiece) {
         const int64_t pieceEnd = std::min(end, piece + kPiece);
-        runs.forEachRun(piece, pieceEnd, [&](uint64_t from, uint64_t at, uint64_t n) {
-          std::byte *place = out + at * size;
-          if (from == kZeroFill)
-            std::memset(place, 0, n * size);
-          else if (options_.randomSeed)
+        makeElements(runs, piece, pieceEnd, size, out + piece * size, [&](uint64_t from, uint64_t n, std::byte *place) {
+          if (options_.randomSeed)
             fillRandom(place, to, weight.init(), weight.init_scale(), key, from, n);
           else
             convert(bytes.data(), tensor.dtype(), from, n, place, to);

@@ -117,7 +117,8 @@ private:
                            : cat(plan_.files()->Get(static_cast<uint32_t>(tensor.file()))->path()->string_view(),
                                  " at ", tensor.offset());
     return cat("  from    ", tensor.name()->string_view(), " ", plan::EnumNameDType(tensor.dtype()), " ",
-               listText(*tensor.shape()), " as ", listText(*source.view()), " [", dims, "] in ", file);
+               listText(*tensor.shape()), " as ", listText(*source.view()),
+               source.transposed() == 0 ? "" : cat(" transposed ", source.transposed()), " [", dims, "] in ", file);
   }
 
   void caches() {

@@ -125,6 +125,9 @@ private:
                                  " of shape ", listText(*tensor.shape()), ", expected as many elements and slices"));
         return false;
       }
+      if (source->transposed() >= source->view()->size())
+        fail("weight-slice", cat(from, ": ", source->transposed(), " dimensions of the view ",
+                                 listText(*source->view()), " come last in the tensor, expected fewer"));
       uint64_t part = 1;
       for (flatbuffers::uoffset_t d = 0; d < source->dims()->size(); ++d) {
         const plan::DimSlice &dim = *source->dims()->Get(d);
@@ -162,6 +165,9 @@ private:
     if (tensor.dtype() != weight.dtype())
       return fail("weight-map", cat(name, ": dtype ", plan::EnumNameDType(weight.dtype()), ", but its tensor '",
                                     tensor.name()->string_view(), "' is ", plan::EnumNameDType(tensor.dtype())));
+    if (source.transposed() != 0)
+      return fail("weight-map", cat(name, ": its tensor '", tensor.name()->string_view(),
+                                    "' is transposed, expected that it is loaded"));
     if (tensor.offset() % dtypeBytes(tensor.dtype()) != 0)
       return fail("weight-map", cat(name, ": its tensor starts at byte ", tensor.offset(), ", not at a multiple of ",
                                     dtypeBytes(tensor.dtype())));

@@ -41,9 +41,11 @@ public:
   /// Counts; false if something is held another number of times than declared, 0 excepted.
   bool run() {
     for (const Part &part : use_.parts)
-      if (!std::equal(view_.begin(), view_.end(), part.source->view()->begin(), part.source->view()->end())) {
-        fail(cat("rank ", part.rank, " reads it as ", listText(*part.source->view()), ", rank ", use_.parts[0].rank,
-                 " as ", listText(view_)));
+      if (part.source->transposed() != transposed() ||
+          !std::equal(view_.begin(), view_.end(), part.source->view()->begin(), part.source->view()->end())) {
+        fail(cat("rank ", part.rank, " reads it as ", listText(*part.source->view()), ", ",
+                 part.source->transposed(), " dimensions last in the tensor, rank ", use_.parts[0].rank, " as ",
+                 listText(view_), ", ", transposed()));
         return false;
       }
     cells_ = 1;
@@ -73,7 +75,15 @@ public:
     report(static_cast<uint64_t>(std::find(counts_.begin(), counts_.end(), 0u) - counts_.begin()));
   }
 
-  /// What is held, as ranges of the tensor's elements; false if there are too many.
+  /// Rows of the matrix that the tensor holds transposed; 0 if it does not.
+  uint64_t transposedRows() const {
+    uint64_t rows = transposed() == 0 ? 0 : 1;
+    for (uint32_t d = 0; d < transposed(); ++d)
+      rows = saturatingMul(rows, view_.Get(d));
+    return rows;
+  }
+
+  /// What is held, as ranges of the view's elements; false if there are too many.
   bool flatten(std::vector<Interval> &out) const {
     // Cells of the last dimension are ranges; each stands for as many as there are indices in the dimensions before it.
     for (uint64_t cell = 0; cell < cells_; ++cell) {
@@ -188,6 +198,8 @@ private:
     fail(cat("elements [", where, "] of ", listText(view_), " are held ", counts_[cell], " times (",
              holders.empty() ? "by no rank" : "by ranks " + holders, "), expected ", use_.copies));
   }
+
+  uint32_t transposed() const { return use_.parts[0].source->transposed(); }
 
   const Use &use_;
   const flatbuffers::Vector<uint64_t> &view_;
@@ -319,7 +331,10 @@ private:
     }
     std::vector<Interval> ranges;
     for (const UseCheck &check : checks)
-      if (!check.flatten(ranges))
+      if (check.transposedRows() != checks[0].transposedRows())
+        return reporter_.add("weight-coverage", cat(uses[0].text(), ": divided among several weights, of which one "
+                                                    "reads it transposed in another way"));
+      else if (!check.flatten(ranges))
         return reporter_.add("weight-coverage", cat(uses[0].text(), ": divided among several weights in more than ",
                                                     kMaxCells, " pieces"));
     std::sort(ranges.begin(), ranges.end(), [](const Interval &a, const Interval &b) { return a.begin < b.begin; });

@@ -2,6 +2,8 @@
 #include "compiler/Import/Family.h"
 #include "test/import/Support.h"
 
+#include <filesystem>
+
 namespace distc::import {
 namespace {
 
@@ -119,12 +121,44 @@ TEST(Statements, HaveOptions) {
   expectFailure(family(R"("w": {"default": 1})", R"x(["a = f(g(b)=c)"])x").status(), {"cannot read"});
 }
 
-// What is built into the program can be read, all of it.
-TEST(Families, AreAllRead) {
-  size_t files = 0;
-  for ([[maybe_unused]] const auto &entry : std::filesystem::directory_iterator(DISTC_SOURCE_DIR "/models/families"))
-    ++files;
-  EXPECT_EQ(families().size(), files);
+TEST(Families, EveryDescriptionIsRead) {
+  std::set<std::string> names;
+  for (const auto &entry : std::filesystem::directory_iterator(DISTC_SOURCE_DIR "/models/families"))
+    names.insert(entry.path().stem());
+  for (const Family &family : families())
+    EXPECT_EQ(names.erase(family.name), 1u) << family.name;
+  EXPECT_TRUE(names.empty()) << "cannot be read: " << *names.begin();
+}
+
+TEST(Families, LikeAnotherWithChanges) {
+  auto family = parseFamily(R"({"family": "mine", "like": "qwen2", "hf": ["Mine"],
+                                "config": {"tied": null, "eps": {"default": 0.5}},
+                                "layer": ["x = add(x, x)"]})",
+                            "mine.json");
+  ASSERT_TRUE(family.ok()) << family.status().message();
+  EXPECT_EQ(family->name, "mine");
+  EXPECT_EQ(family->hf, std::vector<std::string>{"Mine"});
+  EXPECT_EQ(family->gguf, std::vector<std::string>{"qwen2"});
+  EXPECT_EQ(family->config.count("tied"), 0u);
+  EXPECT_EQ(family->config.at("eps").fallback, Json(0.5));
+  EXPECT_EQ(family->config.at("eps").hf, std::vector<std::string>{"rms_norm_eps"});
+  EXPECT_EQ(family->ggufRope, "half") << "Qwen2's change of Llama";
+  EXPECT_EQ(family->layer.size(), 1u);
+  EXPECT_EQ(family->end.size(), 2u);
+}
+
+TEST(Families, WrongDescriptionsAreErrors) {
+  expectFailure(parseFamily(R"({"like": "nobody"})", "x.json").status(),
+                {"x.json: like: expected the name of another family, got \"nobody\""});
+  expectFailure(parseFamily(R"({"like": 3})", "x.json").status(), {"x.json: like", "got 3"});
+  auto weight = [](const std::string &rule) {
+    return parseFamily(R"({"like": "llama", "layer_weights": {"k": )" + rule + "}}", "x.json").status();
+  };
+  expectFailure(weight(R"({"of": ["heads", "kv_heads"], "part": 0})"), {"x.json: k.part"});
+  expectFailure(weight(R"({"of": ["heads", "kv_heads"], "part": 2})"), {"x.json: k.part"});
+  expectFailure(weight(R"({"of": ["heads", "kv_heads"], "part": -1})"), {"x.json: k.part"});
+  expectFailure(weight(R"({"shape": ["hidden"], "hf_transposed": true})"), {"x.json: k.hf_transposed"});
+  EXPECT_TRUE(weight(R"({"of": ["heads", "kv_heads"], "part": 1, "hf_transposed": true})").ok());
 }
 
 } // namespace

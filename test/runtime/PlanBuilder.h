@@ -88,9 +88,11 @@ public:
     return index;
   }
 
-  static void addSource(plan::WeightT &weight, uint32_t tensor, const Slices &slices, std::vector<uint64_t> view) {
+  static void addSource(plan::WeightT &weight, uint32_t tensor, const Slices &slices, std::vector<uint64_t> view,
+                        uint8_t transposed = 0) {
     auto source = std::make_unique<plan::WeightSourceT>();
     source->tensor = tensor;
+    source->transposed = transposed;
     source->view = std::move(view);
     for (const auto &dim : slices) {
       auto out = std::make_unique<plan::DimSliceT>();

@@ -36,10 +36,10 @@ struct Piece {
   uint64_t elements() const { return end - begin; }
   std::byte *out() const { return part->out + begin * dtypeBytes(part->to()); }
   template <typename Run> void forEachRun(Run &&run) const { part->source.runs.forEachRun(begin, end, run); }
-  /// Whether the device can convert it: quantized elements in whole blocks.
+  /// Whether the device can convert it: quantized elements in whole blocks, in the order of the file.
   bool inBlocks() const {
     const uint64_t block = dtypeBlock(part->from());
-    bool whole = elements() % block == 0;
+    bool whole = elements() % block == 0 && part->source.runs.stride() == 1;
     if (block > 1)
       forEachRun([&](uint64_t from, uint64_t at, uint64_t n) {
         whole = whole && n % block == 0 && (at - begin) % block == 0 && (from == kZeroFill || from % block == 0);
@@ -122,13 +122,10 @@ private:
   static void convertHere(const Piece &piece, std::byte *out) {
     const Part &part = *piece.part;
     const uint64_t size = dtypeBytes(part.to());
-    piece.forEachRun([&](uint64_t from, uint64_t at, uint64_t n) {
-      std::byte *place = out + (at - piece.begin) * size;
-      if (from == kZeroFill)
-        std::memset(place, 0, n * size);
-      else
-        distc::convert(part.source.bytes().data(), part.from(), from, n, place, part.to());
-    });
+    makeElements(part.source.runs, piece.begin, piece.end, size, out,
+                 [&](uint64_t from, uint64_t n, std::byte *place) {
+                   distc::convert(part.source.bytes().data(), part.from(), from, n, place, part.to());
+                 });
   }
 
   Status copy(std::byte *out, const std::byte *in, size_t bytes) {
@@ -244,12 +241,15 @@ private:
                           static_cast<int64_t>(rows.rows), static_cast<int64_t>(rows.count),
                           {part.out + rows.at * size, typeOf(part.to())}, static_cast<int64_t>(rows.atStride), stream);
     };
-    part.source.runs.forEachRun(0, part.source.runs.elements(), [&](uint64_t from, uint64_t at, uint64_t n) {
-      if (from == kZeroFill || rows.add(from, at, n))
-        return;
-      launch();
-      rows = {from, at, n, 1};
-    });
+    const SliceRuns &runs = part.source.runs;
+    const uint64_t step = runs.stride() == 1 ? runs.elements() : runs.stride(); // rows of a transposed part one by one
+    for (uint64_t begin = 0; begin < runs.elements(); begin += step)
+      runs.forEachRun(begin, begin + step, [&](uint64_t from, uint64_t at, uint64_t n) {
+        if (from == kZeroFill || rows.add(from, at, n))
+          return;
+        launch();
+        rows = {from, at, n, 1};
+      });
     launch();
     return check(error, "make random weights");
   }

@@ -83,6 +83,11 @@ llm.param @q : tensor<3x8xbf16> dims ["heads", "hidden"] from [#llm.source<@w[3,
 
 // -----
 
+// expected-error @+1 {{slices of @w: 2 dimensions of the view come last, expected fewer than its 2}}
+llm.param @q : tensor<3x8xbf16> dims ["heads", "hidden"] from [#llm.source<@w[3, 8] transposed 2 [0:3] [0:8]>]
+
+// -----
+
 // expected-error @+1 {{expected at least one head and one element, got 0 and 4}}
 llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 0, dim 4, f32>
 

@@ -17,6 +17,8 @@ llm.rope_table @rope [1.0, 0.1] magnitude 1.5
 // CHECK-SAME: from [#llm.source<@w[3, 4, 8] [0:3, zero:1] [0:4] [0:8]>]
 // CHECK-NOT: init
 llm.param @q : tensor<4x4x8xbf16> dims ["heads", "head_dim", "hidden"] from [#llm.source<@w[3, 4, 8] [0:3, zero:1] [0:4] [0:8]>]
+// CHECK: llm.param @down : tensor<8x12xbf16> dims ["hidden", "intermediate"] from [#llm.source<@w[8, 12] transposed 1 [0:8] [0:12]>]
+llm.param @down : tensor<8x12xbf16> dims ["hidden", "intermediate"] from [#llm.source<@w[8, 12] transposed 1 [0:8] [0:12]>]
 // CHECK: llm.param @norm : tensor<8xf32> dims ["hidden"] from [#llm.source<@n[8] [0:8]>] {init = #llm<init ones>}
 llm.param @norm : tensor<8xf32> dims ["hidden"] from [#llm.source<@n[8] [0:8]>] {init = #llm<init ones>}
 // The sources are those of all ranks together, the type is one rank's; two are stacked.

@@ -100,6 +100,37 @@ TEST_F(Loader, ViewsAndStackedSources) {
   }
 }
 
+// A matrix that the file holds as [in, out], with padding: in every type, and with random weights the values of the places
+// in the file.
+TEST_F(Loader, TransposesWhatIsStoredSo) {
+  for (plan::DType dtype : {plan::DType::F32, plan::DType::BF16, plan::DType::F16, plan::DType::Q8_0}) {
+    SCOPED_TRACE(EnumNameDType(dtype));
+    const uint32_t t = checkpoint.add(EnumNameDType(dtype), dtype, {50, 64});
+    PlanBuilder plan = builder();
+    const uint32_t part = plan.weight(t, plan::DType::F32, {{{20, 37}, {kZeroFill, 2}}, {{3, 40}}},
+                                      plan::Placement::Load, {64, 50}),
+                   half = plan.weight(t, plan::DType::BF16, {{{20, 37}, {kZeroFill, 2}}, {{3, 40}}},
+                                      plan::Placement::Load, {64, 50}),
+                   plain = plan.weight(t, plan::DType::F32);
+    for (uint32_t w : {part, half})
+      plan.plan.weights[w]->sources[0]->transposed = 1;
+    plan.finish();
+    for (bool random : {false, true}) {
+      LoadOptions options;
+      if (random)
+        options.randomSeed = 3;
+      auto weights = load(plan.plan, options);
+      ASSERT_TRUE(weights.ok()) << weights.status().message();
+      for (uint64_t r = 0; r < 39; ++r)
+        for (uint64_t c = 0; c < 40; ++c) {
+          const float expected = r < 37 ? at((*weights)[plain], c + 3, r + 20) : 0;
+          ASSERT_EQ(at((*weights)[part], r, c), expected);
+          ASSERT_NEAR(at((*weights)[half], r, c), expected, std::abs(expected) / 256);
+        }
+    }
+  }
+}
+
 TEST_F(Loader, MapsWhereTheElementsLie) {
   checkpoint.add("before", plan::DType::BF16, {3, 5});
   const uint32_t t = checkpoint.add("t", plan::DType::BF16, {6, 40});

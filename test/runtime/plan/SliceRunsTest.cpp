@@ -42,7 +42,16 @@ TEST(SliceRuns, EveryElementOfRandomSlices) {
       expected = std::move(next);
     }
 
-    PlanBuilder::addSource(weight, 0, slices, view);
+    // Where the first dimensions come last in the tensor.
+    const auto transposed = static_cast<uint8_t>(upTo(1) == 0 ? 0 : upTo(view.size() - 1));
+    uint64_t rows = 1;
+    for (size_t d = 0; d < transposed; ++d)
+      rows *= view[d];
+    for (uint64_t &i : expected)
+      if (i != kZeroFill && transposed != 0)
+        i = i % (elements / rows) * rows + i / (elements / rows);
+
+    PlanBuilder::addSource(weight, 0, slices, view, transposed);
     flatbuffers::FlatBufferBuilder fbb;
     fbb.Finish(plan::WeightSource::Pack(fbb, weight.sources[0].get()));
     auto runs = SliceRuns::create(*flatbuffers::GetRoot<plan::WeightSource>(fbb.GetBufferPointer()), elements);
@@ -50,15 +59,32 @@ TEST(SliceRuns, EveryElementOfRandomSlices) {
     ASSERT_EQ(runs->elements(), expected.size());
     const uint64_t begin = upTo(expected.size()), end = begin + upTo(expected.size() - begin);
     uint64_t next = begin;
+    std::vector<int> seen(expected.size());
+    const uint64_t stride = runs->stride();
     runs->forEachRun(begin, end, [&](uint64_t from, uint64_t at, uint64_t count) {
-      ASSERT_EQ(at, next);
+      ASSERT_TRUE(at == next || stride > 1);
       ASSERT_GT(count, 0u);
-      for (uint64_t i = 0; i < count; ++i)
-        ASSERT_EQ(expected[at + i], from == kZeroFill ? kZeroFill : from + i);
+      for (uint64_t i = 0; i < count; ++i) {
+        ASSERT_LT(at + i * stride, expected.size());
+        ASSERT_EQ(expected[at + i * stride], from == kZeroFill ? kZeroFill : from + i);
+        ++seen[at + i * stride];
+      }
       next += count;
     });
     ASSERT_EQ(next, end);
+    for (uint64_t i = 0; i < expected.size(); ++i)
+      ASSERT_EQ(seen[i], i >= begin && i < end);
   }
+}
+
+TEST(SliceRuns, NotAllDimensionsComeLast) {
+  plan::WeightT weight;
+  PlanBuilder::addSource(weight, 0, {{{0, 4}}, {{0, 5}}}, {4, 5}, 2);
+  flatbuffers::FlatBufferBuilder fbb;
+  fbb.Finish(plan::WeightSource::Pack(fbb, weight.sources[0].get()));
+  auto runs = SliceRuns::create(*flatbuffers::GetRoot<plan::WeightSource>(fbb.GetBufferPointer()), 20);
+  ASSERT_FALSE(runs.ok());
+  EXPECT_THAT(runs.status().message(), ::testing::HasSubstr("2 of which come last"));
 }
 
 TEST(SliceRuns, WholeTrailingDimensionsMakeOneRun) {

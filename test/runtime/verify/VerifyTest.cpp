@@ -205,6 +205,20 @@ std::vector<Mutant> mutants() {
        "weight-memory",
        {"'q'", "overlap"},
        [](ValidSet &s) { s.weight(0, "q").offset = s.weight(0, "norm1").offset; }},
+      {"MoreDimensionsLastThanThereAre",
+       "weight-slice",
+       {"'gate'", "2 dimensions of the view [10, 16] come last"},
+       [](ValidSet &s) { s.weight(0, "gate").sources[0]->transposed = 2; }},
+      {"MappedTransposed",
+       "weight-map",
+       {"'final'", "transposed"},
+       [](ValidSet &s) {
+         auto &source = *s.weight(3, "final").sources[0];
+         source.view = {16, 1};
+         source.dims.push_back(std::make_unique<plan::DimSliceT>());
+         source.dims[1]->segments = {{0, 1}};
+         source.transposed = 1;
+       }},
       {"MappedWithPadding",
        "weight-map",
        {"'final'", "not one range"},
@@ -371,6 +385,17 @@ std::vector<Mutant> mutants() {
        "weight-coverage",
        {"norm1", "1 times", "expected 2"},
        [](ValidSet &s) { s.weight(1, "norm1").sources[0]->dims[0]->segments = {{kZeroFill, 16}}; }},
+      {"TransposedOnOneRank",
+       "weight-coverage",
+       {"'layers.0.gate'", "rank 1 reads it as [10, 16], 1 dimensions last in the tensor"},
+       [](ValidSet &s) { s.weight(1, "gate").sources[0]->transposed = 1; }},
+      {"FusedPartTransposed",
+       "weight-coverage",
+       {"reads it transposed in another way"},
+       [](ValidSet &s) {
+         for (uint32_t r : {0u, 1u})
+           s.weight(r, "v").sources[0]->transposed = 1;
+       }},
       {"FusedPartTakenTwice",
        "weight-coverage",
        {"'layers.0.kv'", "two weights"},
