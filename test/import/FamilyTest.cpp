@@ -131,9 +131,9 @@ TEST(Families, EveryDescriptionIsRead) {
 }
 
 TEST(Families, LikeAnotherWithChanges) {
-  auto family = parseFamily(R"({"family": "mine", "like": "qwen2", "hf": ["Mine"],
+  auto family = parseFamily(R"json({"family": "mine", "like": "qwen2", "hf": ["Mine"],
                                 "config": {"tied": null, "eps": {"default": 0.5}},
-                                "layer": ["x = add(x, x)"]})",
+                                "layer": ["x = add(x, x)"]})json",
                             "mine.json");
   ASSERT_TRUE(family.ok()) << family.status().message();
   EXPECT_EQ(family->name, "mine");
