@@ -7,6 +7,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral qwen2 qwen2-window qwen3 smollm3 granite gemma gemma2 olmo2)
+readonly families=(llama-bias mistral-window phi3 phi4 gpt2 rope-linear rope-yarn rope-yarn-mscale rope-dynamic)
 readonly meshes=(1x1 2x1 4x1 8x1 1x2 2x2 4x2 8x2 1x3 2x3 4x3 8x3)
 readonly long=(llama-gqa qwen2 mistral) # also with prompts so long that prefill is fused
 source scripts/gpu_lib.sh
@@ -17,7 +18,10 @@ end_to_end() { # NAME COMMAND...
   for fixture in "${fixtures[@]}"; do
     "$@" "golden-$fixture" check_golden.py "$data/fixtures/$fixture" "${meshes[@]}"
   done
-  for fixture in "${fixtures[@]}"; do
+  for fixture in "${families[@]}"; do
+    "$@" "golden-$fixture" check_golden.py "$data/fixtures/$fixture" 1x1 2x1 4x1 2x2 4x3
+  done
+  for fixture in "${fixtures[@]}" phi3 gpt2; do
     "$@" "scattered-$fixture" check_golden.py --with=--sequence-parallel "$data/fixtures/$fixture" 2x1 4x1 2x2 4x3
   done
   for fixture in llama-gqa qwen2; do
@@ -31,6 +35,7 @@ end_to_end() { # NAME COMMAND...
   "$@" uneven-14-2 check_uneven.py $data/uneven-14-2 2x1 4x1 8x1 4x2
   "$@" gguf check_gguf.py $data/fixtures/llama3-rope
   "$@" gguf-families check_gguf_family.py $data/fixtures/{qwen3,smollm3,granite,gemma,gemma2,olmo2}
+  "$@" gguf-more check_gguf_families.py $data/fixtures
   "$@" smollm2 check_smollm2.py build/models/SmolLM2-135M-Instruct.Q4_1.gguf 1x1 3x1 # where scripts/quickstart.sh puts it
 }
 

@@ -67,7 +67,8 @@ Work workOf(const plan::Plan &plan, const plan::Program &program, const plan::In
     if (op == plan::Op::Linear && !operand.write)
       work.flops = 2 * elements; // times the weight's rows, below
   }
-  if (op == plan::Op::Embedding || op == plan::Op::KvAppend) // rows of the table, of the cache
+  if (op == plan::Op::Embedding || op == plan::Op::PositionEmbedding ||
+      op == plan::Op::KvAppend) // rows of the table, of the cache
     work.activationBytes *= 2;
   if (op == plan::Op::Linear) {
     const plan::Weight &weight = *plan.weights()->Get(static_cast<uint32_t>(operands.weight));

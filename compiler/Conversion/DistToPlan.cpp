@@ -188,6 +188,21 @@ private:
           emit<planir::SoftCapOp>(x, in, x.getCapAttr(), like(x, x.getInput()));
           return success();
         })
+        .Case([&](llm::LayerNormOp x) {
+          Value in = buffers_[x.getInput()];
+          emit<planir::LayerNormOp>(x, in, x.getWeightAttr(), x.getBiasAttr(), x.getEpsAttr(), like(x, x.getInput()));
+          return success();
+        })
+        .Case([&](llm::PositionEmbeddingOp x) {
+          Value in = buffers_[x.getInput()];
+          emit<planir::PositionEmbeddingOp>(x, in, x.getWeightAttr(), like(x, x.getInput()));
+          return success();
+        })
+        .Case([&](llm::ActivateOp x) {
+          Value in = buffers_[x.getInput()];
+          emit<planir::ActivateOp>(x, x.getActivationAttr(), in, like(x, x.getInput()));
+          return success();
+        })
         .Case([&](llm::LinearOp x) { return convertLinear(x); })
         .Case([&](llm::RopeOp x) {
           ArrayRef<int64_t> shape = cast<RankedTensorType>(x.getInput().getType()).getShape();
@@ -449,7 +464,7 @@ struct DistToPlanPass : distc::impl::DistToPlanBase<DistToPlanPass> {
         kvBytes = offset + bytes;
       } else if (auto table = dyn_cast<llm::RopeTableOp>(symbol)) {
         planir::RopeTableOp::create(builder, table.getLoc(), table.getSymName(), table.getInvFreq(),
-                                    table.getMagnitude());
+                                    table.getMagnitude(), table.getOver());
         tables += sequence * table.getInvFreq().size() * 2 * sizeof(float);
       }
     }

@@ -189,12 +189,13 @@ private:
       DISTC_TRY(names(Json{{"shape", dim}}, "shape", out.shape.emplace_back()));
     DISTC_TRY(names(rule, "of", out.of));
     const Json part = rule.value("part", Json(0)), transposed = rule.value("hf_transposed", Json(false));
-    if (!part.is_number_unsigned() || part.get<uint64_t>() >= std::max<size_t>(out.of.size(), 1) ||
-        (!out.of.empty() && (out.shape.empty() || out.shape[0].empty() || out.of[part] != out.shape[0][0])))
+    const int64_t number = part.is_number_integer() ? part.get<int64_t>() : -1;
+    if (number < 0 || number >= std::max<int64_t>(static_cast<int64_t>(out.of.size()), 1) ||
+        (!out.of.empty() && (out.shape.empty() || out.shape[0].empty() || out.of[number] != out.shape[0][0])))
       return bad(key + ".part", "the number of the entry of 'of' that its shape begins with", part);
     if (!transposed.is_boolean() || (transposed && out.shape.size() != 2))
       return bad(key + ".hf_transposed", "true or false, of two dimensions", transposed);
-    out.part = part.get<size_t>();
+    out.part = static_cast<size_t>(number);
     out.hfTransposed = transposed.get<bool>();
     return {};
   }
@@ -219,8 +220,8 @@ Result<Json> readDescription(std::string_view text, const std::string &name, siz
     return root;
   for (const EmbeddedFile &file : kEmbeddedFamilies)
     if (root["like"] == file.name && depth < std::size(kEmbeddedFamilies)) {
-      DISTC_ASSIGN(Json base, readDescription(file.text, "models/families/" + std::string(file.name) + ".json",
-                                              depth + 1));
+      DISTC_ASSIGN(Json base,
+                   readDescription(file.text, "models/families/" + std::string(file.name) + ".json", depth + 1));
       base.erase("like");
       root.erase("like");
       base.merge_patch(root);

@@ -171,7 +171,17 @@ private:
     return {};
   }
 
+  // The name of another integer, "a / b", or "a * 4".
   Status derived(const std::string &name, const std::string &formula) {
+    if (size_t star = formula.find(" * "); star != std::string::npos) {
+      const std::string base = formula.substr(0, star);
+      if (values_.integers.count(base)) {
+        DISTC_TRY(check(base, values_.integers[base]));
+        values_.integers[name] = values_.integers[base] * std::stoll(formula.substr(star + 3));
+        values_.origin[name] = values_.origin[base] + formula.substr(star);
+      }
+      return {};
+    }
     size_t slash = formula.find(" / ");
     std::string left = formula.substr(0, slash), right = slash == std::string::npos ? "" : formula.substr(slash + 3);
     if (!values_.integers.count(left) || (!right.empty() && !values_.integers.count(right)))

@@ -86,8 +86,9 @@ private:
     for (auto [index, file] : llvm::enumerate(source_.index.files))
       llm::FileOp::create(symbols_, fileLocation_, "file" + std::to_string(index), file.path, file.size,
                           file.headerBytes, static_cast<int64_t>(file.headerHash));
-    llm::RopeTableOp::create(symbols_, fileLocation_, "rope", symbols_.getF64ArrayAttr(source_.rope.invFreq),
-                             llvm::APFloat(source_.rope.magnitude));
+    const import::RopeFrequencies rope = source_.rope.upTo(limits_.maxSequence);
+    llm::RopeTableOp::create(symbols_, fileLocation_, "rope", symbols_.getF64ArrayAttr(rope.invFreq),
+                             llvm::APFloat(rope.magnitude), symbols_.getDenseI64ArrayAttr(rope.over));
   }
 
   DictionaryAttr modelInfo() {
@@ -162,6 +163,12 @@ private:
       return embedding(expression, name);
     if (op == "rms_norm")
       return rmsNorm(expression, name);
+    if (op == "layer_norm")
+      return layerNorm(expression, name);
+    if (op == "position_embedding")
+      return positionEmbedding(expression, name);
+    if (op == "activate")
+      return activate(expression, name);
     if (op == "linear")
       return linear(expression, name);
     if (op == "rope")
@@ -175,7 +182,8 @@ private:
     if (op == "scale" || op == "soft_cap")
       return scaleOrCap(expression, name);
     return bad("unknown op '" + op +
-               "'; known are embedding, rms_norm, linear, rope, attention, add, glu, scale, soft_cap");
+               "'; known are embedding, position_embedding, rms_norm, layer_norm, linear, rope, attention, add, "
+               "activate, glu, scale, soft_cap");
   }
 
   // A call may depend on a value, `if=` or `unless=`, of the layer.
@@ -223,14 +231,44 @@ private:
                                         body_.getI64IntegerAttr(0), body_.getI64IntegerAttr(0)));
   }
 
+  Result<Value> layerNorm(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value x, operand(call, 0, name));
+    DISTC_ASSIGN(llm::ParamOp scale, weight(call, 1));
+    DISTC_ASSIGN(FlatSymbolRefAttr shift, bias(call, 2));
+    DISTC_ASSIGN(double eps, number(call, 3));
+    return Value(llm::LayerNormOp::create(body_, named(name), x.getType(), x,
+                                          FlatSymbolRefAttr::get(scale.getSymNameAttr()), shift,
+                                          body_.getF32FloatAttr(static_cast<float>(eps))));
+  }
+
+  Result<Value> positionEmbedding(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value x, operand(call, 0, name));
+    DISTC_ASSIGN(llm::ParamOp table, weight(call, 1));
+    if (const int64_t positions = table.getTensorType().getShape()[0]; limits_.maxSequence > positions)
+      return invalidArgument(source_.path + ": the model has learned " + std::to_string(positions) +
+                             " positions, and sequences are to have " + std::to_string(limits_.maxSequence) +
+                             "; use --max-seq " + std::to_string(positions) + " or less");
+    return Value(llm::PositionEmbeddingOp::create(body_, named(name), x.getType(), x, batch_, table.getSymName()));
+  }
+
+  Result<Value> activate(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(const std::string function, activation(call));
+    DISTC_ASSIGN(Value x, operand(call, 1, name));
+    return Value(llm::ActivateOp::create(body_, named(name), x.getType(), *llm::symbolizeActivation(function), x));
+  }
+
+  /// An argument that may be left out, and is left out where the weight does not exist.
+  Result<FlatSymbolRefAttr> bias(const Expression &call, size_t index) {
+    if (index >= call.arguments.size() || !exists(call.arguments[index].name))
+      return FlatSymbolRefAttr();
+    DISTC_ASSIGN(llm::ParamOp vector, weight(call, index));
+    return FlatSymbolRefAttr::get(vector.getSymNameAttr());
+  }
+
   Result<Value> linear(const Expression &call, const std::string &name) {
     DISTC_ASSIGN(Value x, operand(call, 0, name));
     DISTC_ASSIGN(llm::ParamOp matrix, weight(call, 1));
-    FlatSymbolRefAttr bias;
-    if (call.arguments.size() > 2 && exists(call.arguments[2].name)) {
-      DISTC_ASSIGN(llm::ParamOp vector, weight(call, 2));
-      bias = FlatSymbolRefAttr::get(vector.getSymNameAttr());
-    }
+    DISTC_ASSIGN(FlatSymbolRefAttr bias, this->bias(call, 2));
     size_t inRank = cast<RankedTensorType>(x.getType()).getRank() - 1;
     if (static_cast<size_t>(matrix.getTensorType().getRank()) <= inRank)
       return bad("linear: weight '" + call.arguments[1].name + "' has too few dimensions");
@@ -281,13 +319,17 @@ private:
   }
 
   Result<Value> glu(const Expression &call, const std::string &name) {
-    auto it = call.arguments.empty() ? values_.activations.end() : values_.activations.find(call.arguments[0].name);
-    if (it == values_.activations.end())
-      return bad("'glu' takes an activation first");
+    DISTC_ASSIGN(const std::string function, activation(call));
     DISTC_ASSIGN(Value gate, operand(call, 1, name));
     DISTC_ASSIGN(Value up, operand(call, 2, name));
-    return Value(
-        llm::GluOp::create(body_, named(name), gate.getType(), *llm::symbolizeActivation(it->second), gate, up));
+    return Value(llm::GluOp::create(body_, named(name), gate.getType(), *llm::symbolizeActivation(function), gate, up));
+  }
+
+  Result<std::string> activation(const Expression &call) {
+    auto it = call.arguments.empty() ? values_.activations.end() : values_.activations.find(call.arguments[0].name);
+    if (it == values_.activations.end())
+      return bad("'" + call.name + "' takes an activation first");
+    return it->second;
   }
 
   // A factor of 1 and a cap of 0 change nothing.

@@ -3,6 +3,7 @@
 #include "compiler/Import/Layout.h"
 #include "runtime/schema/PlanFile.h"
 
+#include <algorithm>
 #include <filesystem>
 
 namespace distc::import {
@@ -219,8 +220,16 @@ Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool we
     DISTC_TRY(checkTensors(*source));
   else
     DISTC_TRY(readDtype(*source));
-  DISTC_ASSIGN(source->rope, ropeFrequencies(source->format, *source->config, source->index, values.at("head_dim")));
+  DISTC_ASSIGN(source->rope, ropeFrequencies(source->format, *source->config, source->index, values.at("head_dim"),
+                                             values.at("context")));
   return source;
+}
+
+bool hasLearnedPositions(const ModelSource &source) {
+  return std::any_of(source.family->weights.begin(), source.family->weights.end(), [](const auto &weight) {
+    const auto &shape = weight.second.shape;
+    return !shape.empty() && shape[0] == std::vector<std::string>{"context"};
+  });
 }
 
 WeightLayout weightLayout(const ModelSource &source, const WeightRule &rule) {
@@ -268,8 +277,7 @@ Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule
   for (size_t dim = 0; dim < expected.size(); ++dim)
     if (tensor->shape[dim] != expected[dim])
       return dataLoss(file + ": tensor '" + name + "' has shape " + showShape(tensor->shape) + ", expected " +
-                      showShape(expected) + ": dimension " + std::to_string(dim) + " contradicts " +
-                      dims[dim].origin);
+                      showShape(expected) + ": dimension " + std::to_string(dim) + " contradicts " + dims[dim].origin);
   if (!tensor->dtype || *tensor->dtype == plan::DType::I32)
     return dataLoss(file + ": tensor '" + name + "' is " + tensor->dtypeName +
                     ", which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_1");

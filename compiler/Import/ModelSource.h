@@ -36,6 +36,9 @@ Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool we
 /// Without weights it is made up.
 Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule, int64_t layer);
 
+/// Whether the model has no more positions than it says: it has learned each.
+bool hasLearnedPositions(const ModelSource &source);
+
 /// How a weight lies in its tensor; sizes are flat, one for each name of its dimensions. It is elements [first, first +
 /// shape[0]) of dimension 0 of `view`, whose first `transposed` dimensions come last in the tensor.
 struct WeightLayout {

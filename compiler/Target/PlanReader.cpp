@@ -115,7 +115,10 @@ private:
       planir::RopeTableOp::create(
           builder_, loc_, tableName(index),
           builder_.getF64ArrayAttr(SmallVector<double>(table->inv_freq()->begin(), table->inv_freq()->end())),
-          llvm::APFloat(table->magnitude()));
+          llvm::APFloat(table->magnitude()),
+          builder_.getDenseI64ArrayAttr(table->over()
+                                            ? SmallVector<int64_t>(table->over()->begin(), table->over()->end())
+                                            : SmallVector<int64_t>()));
   }
 
   void readProgram(const plan::Program &program) {
@@ -172,6 +175,20 @@ private:
       return emit<planir::RmsNormOp>(b(x.input()), weight(x.weight()), f32(x.eps()), f32(x.weight_offset()),
                                      x.squares() < 0 ? Value() : b(static_cast<uint32_t>(x.squares())), i64(x.column()),
                                      i64(x.elements()), b(x.out()));
+    }
+    case plan::Op::LayerNorm: {
+      auto &x = *instruction.op_as_LayerNorm();
+      return emit<planir::LayerNormOp>(b(x.input()), weight(x.weight()),
+                                       x.bias() < 0 ? FlatSymbolRefAttr() : weight(x.bias()), f32(x.eps()), b(x.out()));
+    }
+    case plan::Op::PositionEmbedding: {
+      auto &x = *instruction.op_as_PositionEmbedding();
+      return emit<planir::PositionEmbeddingOp>(b(x.input()), weight(x.weight()), b(x.out()));
+    }
+    case plan::Op::Activate: {
+      auto &x = *instruction.op_as_Activate();
+      return emit<planir::ActivateOp>(llm::ActivationAttr::get(context, as<llm::Activation>(x.activation())),
+                                      b(x.input()), b(x.out()));
     }
     case plan::Op::Linear: {
       auto &x = *instruction.op_as_Linear();

@@ -129,6 +129,7 @@ private:
           for (auto frequency : table.getInvFreq().getAsRange<FloatAttr>())
             entry.inv_freq.push_back(frequency.getValueAsDouble());
           entry.magnitude = table.getMagnitude().convertToDouble();
+          entry.over.assign(table.getOver().begin(), table.getOver().end());
           return success();
         })
         .Case([&](planir::ProgramOp program) { return writeProgram(program); })
@@ -288,6 +289,29 @@ private:
               t.a = buffer(x.getA());
               t.b = x.getB() ? static_cast<int32_t>(buffer(x.getB())) : -1;
               t.out = buffer(x.getOut());
+              return set(out, t);
+            })
+            .Case([&](planir::LayerNormOp x) {
+              plan::LayerNormT t;
+              t.input = buffer(x.getInput());
+              t.weight = symbol(weights_, x.getWeight());
+              t.bias = x.getBias() ? static_cast<int32_t>(symbol(weights_, *x.getBias())) : -1;
+              t.out = buffer(x.getOut());
+              t.eps = x.getEps().convertToFloat();
+              return set(out, t);
+            })
+            .Case([&](planir::PositionEmbeddingOp x) {
+              plan::PositionEmbeddingT t;
+              t.input = buffer(x.getInput());
+              t.weight = symbol(weights_, x.getWeight());
+              t.out = buffer(x.getOut());
+              return set(out, t);
+            })
+            .Case([&](planir::ActivateOp x) {
+              plan::ActivateT t;
+              t.input = buffer(x.getInput());
+              t.out = buffer(x.getOut());
+              t.activation = as<plan::Activation>(x.getActivation());
               return set(out, t);
             })
             .Case([&](planir::LinearOp x) {

@@ -16,8 +16,9 @@ namespace {
 bool isRowwise(Operation &op) {
   if (auto wait = dyn_cast<dist::WaitOp>(op))
     return isa_and_nonnull<dist::AllReduceStartOp>(wait.getToken().getDefiningOp());
-  return isa<llm::RmsNormOp, llm::LinearOp, llm::RopeOp, llm::KvAppendOp, llm::AttentionOp, llm::AddOp, llm::GluOp,
-             llm::ScaleOp, llm::SoftCapOp, llm::SquareSumOp, dist::AllReduceStartOp>(op);
+  return isa<llm::RmsNormOp, llm::LayerNormOp, llm::PositionEmbeddingOp, llm::ActivateOp, llm::LinearOp, llm::RopeOp,
+             llm::KvAppendOp, llm::AttentionOp, llm::AddOp, llm::GluOp, llm::ScaleOp, llm::SoftCapOp, llm::SquareSumOp,
+             dist::AllReduceStartOp>(op);
 }
 
 // Cuts one program into chunks. A run is a stretch of ops that can be cut; a segment of it ends where something is

@@ -110,6 +110,9 @@ private:
         rotatedQ.getHeadDim() != rotatedK.getHeadDim() || rotatedQ.getHeadDim() % 4 != 0)
       return {};
     auto cache = symbols_.lookup<planir::KvCacheOp>(append.getCache());
+    auto table = symbols_.lookup<planir::RopeTableOp>(rotatedQ.getTable()); // one set of angles, for whole heads
+    if (!table.getOver().empty() || 2 * int64_t(table.getInvFreq().size()) != rotatedQ.getHeadDim())
+      return {};
     if (cache.getDtype() != bufferOf(q.getInput()).getDtype() || cache.getHeadDim() != rotatedQ.getHeadDim() ||
         bufferOf(rotatedQ.getOut()).getDtype() != cache.getDtype() || !readOnce(q.getOut()) || !readOnce(k.getOut()) ||
         !readOnce(v.getOut()) || !readOnce(rotatedK.getOut()))

@@ -35,7 +35,7 @@ LogicalResult distc::llm::verifyInferredType(Operation *op, SymbolTableCollectio
   if (failed(expected))
     return failure();
   // The partition gives whole rows to all but these.
-  if (!isa<RmsNormOp, AddOp, GluOp, LayerOp, ScaleOp, SoftCapOp>(op))
+  if (!isa<RmsNormOp, LayerNormOp, AddOp, GluOp, ActivateOp, LayerOp, ScaleOp, SoftCapOp>(op))
     for (Type operand : op->getOperandTypes())
       if (isScattered(operand))
         return op->emitOpError() << "expected whole rows, got " << operand;
@@ -177,6 +177,30 @@ FailureOr<Type> SoftCapOp::inferType(ParamScope &) {
   return getInput().getType();
 }
 
+FailureOr<Type> LayerNormOp::inferType(ParamScope &scope) {
+  for (FlatSymbolRefAttr name : {getWeightAttr(), getBiasAttr()}) {
+    if (!name)
+      continue;
+    FailureOr<ParamOp> vector = scope.param(*this, name);
+    if (failed(vector))
+      return failure();
+    if (vector->getTensorType().getShape() != rowDims(getInput()).take_back())
+      return emitOpError() << "expected " << name << " of " << rowDims(getInput()).back() << " elements, got "
+                           << vector->getTensorType();
+  }
+  return getInput().getType();
+}
+
+FailureOr<Type> PositionEmbeddingOp::inferType(ParamScope &scope) {
+  FailureOr<ParamOp> weight = scope.param(*this, getWeightAttr());
+  if (failed(weight))
+    return failure();
+  RankedTensorType type = weight->getTensorType();
+  if (type.getRank() != 2 || type.getShape().drop_front() != rowDims(getInput()))
+    return emitOpError() << "expected a table of rows like " << getInput().getType() << ", got " << type;
+  return getInput().getType();
+}
+
 FailureOr<Type> LinearOp::inferType(ParamScope &scope) {
   FailureOr<ParamOp> weight = scope.param(*this, getWeightAttr());
   if (failed(weight))
@@ -203,8 +227,8 @@ FailureOr<Type> RopeOp::inferType(ParamScope &scope) {
   if (failed(table))
     return failure();
   ArrayRef<int64_t> dims = rowDims(getInput());
-  if (dims.size() != 2 || dims[1] != 2 * static_cast<int64_t>(table->getInvFreq().size()))
-    return emitOpError() << "expected heads of " << 2 * table->getInvFreq().size() << " elements, got "
+  if (dims.size() != 2 || dims[1] < 2 * table->getPairs())
+    return emitOpError() << "expected heads of at least " << 2 * table->getPairs() << " elements, got "
                          << getInput().getType();
   return getInput().getType();
 }
@@ -246,6 +270,7 @@ FailureOr<Type> GluOp::inferType(ParamScope &) {
   return getGate().getType();
 }
 
+FailureOr<Type> ActivateOp::inferType(ParamScope &) { return getInput().getType(); }
 FailureOr<Type> LayerOp::inferType(ParamScope &) { return getInput().getType(); }
 FailureOr<Type> SelectOutputsOp::inferType(ParamScope &) { return getInput().getType(); }
 

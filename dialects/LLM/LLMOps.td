@@ -89,15 +89,22 @@ def LLM_KvCacheOp : LLM_Op<"kv_cache", [Symbol]> {
 def LLM_RopeTableOp : LLM_Op<"rope_table", [Symbol]> {
   let summary = "the frequencies of a rotary position embedding";
   let description = [{
-    Position p turns pair i by p · inv_freq[i]; cos and sin are multiplied by `magnitude`. Every kind of rope scaling that
-    does not depend on the sequence's length is a table like this.
+    Position p turns pair i by p · inv_freq[i]; cos and sin are multiplied by `magnitude`. Scaling that depends on the
+    length of the sequence is several sets of frequencies, one after the other: the first for sequences of up to over[0]
+    tokens, set i for those of more than over[i-1].
 
     ```mlir
     llm.rope_table @rope [1.0, 0.1] magnitude 1.0
+    llm.rope_table @long [1.0, 0.1, 0.5, 0.05] magnitude 1.19 over [4096]
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, F64ArrayAttr:$inv_freq, F64Attr:$magnitude);
-  let assemblyFormat = "$sym_name $inv_freq `magnitude` $magnitude attr-dict";
+  let arguments = (ins SymbolNameAttr:$sym_name, F64ArrayAttr:$inv_freq, F64Attr:$magnitude,
+                       DefaultValuedAttr<DenseI64ArrayAttr, "::llvm::ArrayRef<int64_t>()">:$over);
+  let assemblyFormat = "$sym_name $inv_freq `magnitude` $magnitude (`over` $over^)? attr-dict";
+  let extraClassDeclaration = [{
+    /// How many pairs of elements its angles are for.
+    int64_t getPairs() { return getInvFreq().size() / (1 + getOver().size()); }
+  }];
 }
 
 // ------------------------------------------------------------------------------------------------------------- program
@@ -194,6 +201,34 @@ def LLM_SoftCapOp : LLM_ComputeOp<"soft_cap", [Pure, AllTypesMatch<["input", "re
   let assemblyFormat = "$input `at` $cap attr-dict `:` type($result)";
 }
 
+def LLM_LayerNormOp : LLM_ComputeOp<"layer_norm", [Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "(x - mean(x)) / sqrt(mean((x - mean(x))²) + eps) · weight + bias, over the last dimension";
+  let description = [{
+    Source: Ba, Kiros, Hinton, Layer Normalization, arXiv:1607.06450.
+
+    ```mlir
+    %n = llm.layer_norm %x, @layers.0.attention_norm bias @layers.0.attention_norm_bias eps 1.0e-5 : tensor<?x768xf32>
+    ```
+  }];
+  let arguments = (ins LLM_Rows:$input, FlatSymbolRefAttr:$weight, OptionalAttr<FlatSymbolRefAttr>:$bias, F32Attr:$eps);
+  let results = (outs LLM_Rows:$result);
+  let assemblyFormat = "$input `,` $weight (`bias` $bias^)? `eps` $eps attr-dict `:` type($result)";
+}
+
+def LLM_PositionEmbeddingOp : LLM_ComputeOp<"position_embedding", [Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "adds the row of a table at each token's position";
+  let description = [{
+    Of a partial sum one rank adds the rows, and the result is a partial sum.
+
+    ```mlir
+    %y = llm.position_embedding %x, %batch, @positions : tensor<?x768xf32>
+    ```
+  }];
+  let arguments = (ins LLM_Rows:$input, LLM_BatchType:$batch, FlatSymbolRefAttr:$weight);
+  let results = (outs LLM_Rows:$result);
+  let assemblyFormat = "$input `,` $batch `,` $weight attr-dict `:` type($result)";
+}
+
 def LLM_LinearOp : LLM_ComputeOp<"linear", [Pure]> {
   let summary = "contraction of each row with a weight";
   let description = [{
@@ -216,7 +251,8 @@ def LLM_LinearOp : LLM_ComputeOp<"linear", [Pure]> {
 def LLM_RopeOp : LLM_ComputeOp<"rope", [Pure, AllTypesMatch<["input", "result"]>]> {
   let summary = "rotary position embedding of each head";
   let description = [{
-    Source: Su et al., RoFormer, arXiv:2104.09864. `half` pairs element i with i + d/2, `interleaved` 2i with 2i + 1.
+    Source: Su et al., RoFormer, arXiv:2104.09864. `half` pairs element i with i + d/2, `interleaved` 2i with 2i + 1, where
+    d is twice the pairs of the table; elements of the head from d on stay as they are.
 
     ```mlir
     %r = llm.rope %q, %batch, @rope half : tensor<?x9x64xf32>
@@ -278,6 +314,18 @@ def LLM_GluOp : LLM_ComputeOp<"glu", [Pure, AllTypesMatch<["gate", "up", "result
   let arguments = (ins LLM_ActivationAttr:$activation, LLM_Rows:$gate, LLM_Rows:$up);
   let results = (outs LLM_Rows:$result);
   let assemblyFormat = "$activation $gate `,` $up attr-dict `:` type($result)";
+}
+
+def LLM_ActivateOp : LLM_ComputeOp<"activate", [Pure, AllTypesMatch<["input", "result"]>]> {
+  let summary = "an activation function, element by element";
+  let description = [{
+    ```mlir
+    %h = llm.activate gelu_tanh %u : tensor<?x3072xf32>
+    ```
+  }];
+  let arguments = (ins LLM_ActivationAttr:$activation, LLM_Rows:$input);
+  let results = (outs LLM_Rows:$result);
+  let assemblyFormat = "$activation $input attr-dict `:` type($result)";
 }
 
 def LLM_LayerOp : LLM_ComputeOp<"layer", [Pure, AllTypesMatch<["input", "result"]>]> {

@@ -207,6 +207,26 @@ FailureOr<Layout> SoftCapOp::partition(PartitionContext &context) {
                                                           : allTheSame(context, *this);
 }
 
+FailureOr<Layout> LayerNormOp::partition(PartitionContext &context) {
+  if (context.layout(getInput()).kind == Layout::Split)
+    return context.noRule(*this);
+  return allTheSame(context, *this);
+}
+
+// One rank adds the rows to its share of a sum. Scattered rows are not at the positions of the batch's first ones.
+FailureOr<Layout> PositionEmbeddingOp::partition(PartitionContext &context) {
+  FailureOr<ParamOp> weight = context.scope.param(*this, getWeightAttr());
+  if (failed(weight))
+    return failure();
+  if (context.layout(getInput()).kind == Layout::Partial) {
+    weight->setFirstOnly(true);
+    return Layout::partial();
+  }
+  if (failed(context.requireReplicated(getInputMutable())))
+    return failure();
+  return Layout::replicated();
+}
+
 FailureOr<Layout> LinearOp::partition(PartitionContext &context) {
   FailureOr<ParamOp> weight = context.scope.param(*this, getWeightAttr());
   if (failed(weight))
@@ -260,6 +280,7 @@ FailureOr<Layout> AttentionOp::partition(PartitionContext &context) {
 
 FailureOr<Layout> AddOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
 FailureOr<Layout> GluOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
+FailureOr<Layout> ActivateOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
 FailureOr<Layout> LayerOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
 
 FailureOr<Layout> SelectOutputsOp::partition(PartitionContext &context) {

@@ -131,8 +131,9 @@ def Plan_KvCacheOp : Plan_RankMember<"kv_cache", [Symbol]> {
 def Plan_RopeTableOp : Plan_RankMember<"rope_table", [Symbol]> {
   let summary = "the frequencies of a rotary embedding (RopeTable)";
   let description = "Example: `plan.rope_table @rope [1.0, 0.1] magnitude 1.0`";
-  let arguments = (ins SymbolNameAttr:$sym_name, F64ArrayAttr:$inv_freq, F64Attr:$magnitude);
-  let assemblyFormat = "$sym_name $inv_freq `magnitude` $magnitude attr-dict";
+  let arguments = (ins SymbolNameAttr:$sym_name, F64ArrayAttr:$inv_freq, F64Attr:$magnitude,
+                       DefaultValuedAttr<DenseI64ArrayAttr, "::llvm::ArrayRef<int64_t>()">:$over);
+  let assemblyFormat = "$sym_name $inv_freq `magnitude` $magnitude (`over` $over^)? attr-dict";
 }
 
 def Plan_ProgramOp : Plan_RankMember<"program", [IsolatedFromAbove, NoTerminator, SingleBlock]> {
@@ -226,6 +227,17 @@ def Plan_RmsNormOp : Plan_Instr<"rms_norm", (ins Plan_BufferType:$input, FlatSym
   let summary = "root-mean-square norm of each row";
   let description = "Example: `plan.rms_norm 1 : %0, @layers.0.attention_norm eps 1.0e-5 -> %1 \"layers.0.n\"`";
 }
+def Plan_LayerNormOp : Plan_Instr<"layer_norm", (ins Plan_BufferType:$input, FlatSymbolRefAttr:$weight,
+    OptionalAttr<FlatSymbolRefAttr>:$bias, F32Attr:$eps, Plan_BufferType:$out),
+    "$input `,` $weight (`bias` $bias^)? `eps` $eps `->` $out", 1> {
+  let summary = "layer norm of each row";
+  let description = "Example: `plan.layer_norm 1 : %0, @layers.0.n bias @layers.0.b eps 1.0e-5 -> %1 \"layers.0.n\"`";
+}
+def Plan_PositionEmbeddingOp : Plan_Instr<"position_embedding", (ins Plan_BufferType:$input, FlatSymbolRefAttr:$weight,
+    Plan_BufferType:$out), "$input `,` $weight `->` $out", 1> {
+  let summary = "adds the row of a table at each token's position";
+  let description = "Example: `plan.position_embedding 1 : %0, @positions -> %1 \"x\"`";
+}
 def Plan_LinearOp : Plan_Instr<"linear", (ins Plan_BufferType:$input, FlatSymbolRefAttr:$weight,
     OptionalAttr<FlatSymbolRefAttr>:$bias, Plan_BufferType:$out), "$input `,` $weight (`bias` $bias^)? `->` $out"> {
   let summary = "rows times a weight";
@@ -258,6 +270,11 @@ def Plan_GluOp : Plan_Instr<"glu", (ins LLM_ActivationAttr:$activation, Plan_Buf
     Plan_BufferType:$out), "$activation $gate `,` $up `->` $out", 1> {
   let summary = "activation(gate) times up";
   let description = "Example: `plan.glu 12 : silu %9, %10 -> %11 \"layers.0.h\"`";
+}
+def Plan_ActivateOp : Plan_Instr<"activate", (ins LLM_ActivationAttr:$activation, Plan_BufferType:$input,
+    Plan_BufferType:$out), "$activation $input `->` $out", 1> {
+  let summary = "an activation function";
+  let description = "Example: `plan.activate 12 : gelu_tanh %9 -> %10 \"layers.0.h\"`";
 }
 def Plan_SelectRowsOp : Plan_Instr<"select_rows", (ins Plan_BufferType:$input, Plan_BufferType:$out),
     "$input `->` $out"> {

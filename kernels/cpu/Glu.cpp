@@ -1,5 +1,5 @@
-// out = activation(gate) * up. Gelu in doubles: near its negative tail the f32 value has no digits to spare, as x times
-// the relative error of exp's argument, or 1 + erf, would lose them.
+// out = activation(gate) * up, or activation(gate). Gelu in doubles: near its negative tail the f32 value has no digits
+// to spare, as x times the relative error of exp's argument, or 1 + erf, would lose them.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/Glu.cpp"
 #include "hwy/foreach_target.h" // IWYU pragma: keep
@@ -61,7 +61,8 @@ template <class F>
 HWY_INLINE void apply(const float *gate, const float *up, float *out, int64_t begin, int64_t end, F f) {
   const DF d;
   forVectors(begin, end, [&](int64_t i, size_t n) HWY_ATTR {
-    store(hn::Mul(f(d, load(d, gate + i, n)), load(d, up + i, n)), d, out + i, n);
+    const VF activated = f(d, load(d, gate + i, n));
+    store(up ? hn::Mul(activated, load(d, up + i, n)) : activated, d, out + i, n);
   });
 }
 

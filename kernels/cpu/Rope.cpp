@@ -26,11 +26,11 @@ HWY_INLINE void storePairs(VF first, VF second, DF d, float *p, size_t n) {
 }
 
 void rope(const float *x, const int32_t *positions, const float *cosSin, int64_t heads, int64_t headDim,
-          RopeStyle style, float *y, int64_t rowBegin, int64_t rowEnd) {
+          int64_t rotated, RopeStyle style, float *y, int64_t rowBegin, int64_t rowEnd) {
   const DF d;
-  const int64_t half = headDim / 2;
+  const int64_t half = rotated / 2;
   for (int64_t t = rowBegin; t < rowEnd; ++t) {
-    const float *angles = cosSin + positions[t] * headDim;
+    const float *angles = cosSin + positions[t] * rotated;
     for (int64_t h = 0; h < heads; ++h) {
       const float *in = x + (t * heads + h) * headDim;
       float *out = y + (t * heads + h) * headDim;
@@ -52,6 +52,8 @@ void rope(const float *x, const int32_t *positions, const float *cosSin, int64_t
           storePairs(rotatedA, rotatedB, d, out + 2 * i, n);
         }
       });
+      if (out != in)
+        std::memcpy(out + rotated, in + rotated, (headDim - rotated) * sizeof(float));
     }
   }
 }
@@ -65,8 +67,8 @@ namespace distc::cpu {
 HWY_EXPORT(rope);
 
 void rope(const float *x, const int32_t *positions, const float *cosSin, int64_t heads, int64_t headDim,
-          RopeStyle style, float *y, int64_t rowBegin, int64_t rowEnd) {
-  HWY_DYNAMIC_DISPATCH(rope)(x, positions, cosSin, heads, headDim, style, y, rowBegin, rowEnd);
+          int64_t rotated, RopeStyle style, float *y, int64_t rowBegin, int64_t rowEnd) {
+  HWY_DYNAMIC_DISPATCH(rope)(x, positions, cosSin, heads, headDim, rotated, style, y, rowBegin, rowEnd);
 }
 } // namespace distc::cpu
 #endif

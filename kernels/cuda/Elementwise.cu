@@ -76,10 +76,11 @@ template <class T, Activation Kind, bool Aligned> struct GluOp {
   __device__ void operator()(int64_t i, int64_t n, float (&v)[packElements]) const {
     float w[packElements];
     load8<Aligned>(gate + i, n, v);
-    load8<Aligned>(up + i, n, w);
+    if (up)
+      load8<Aligned>(up + i, n, w);
 #pragma unroll
     for (int j = 0; j < packElements; ++j)
-      v[j] = activate<Kind>(v[j]) * w[j];
+      v[j] = up ? activate<Kind>(v[j]) * w[j] : activate<Kind>(v[j]);
   }
 };
 
@@ -142,7 +143,7 @@ cudaError_t softCap(In input, float cap, int64_t n, Out out, cudaStream_t stream
 }
 
 cudaError_t glu(In gate, In up, Activation activation, int64_t n, Out out, cudaStream_t stream) {
-  if (gate.type != out.type || up.type != out.type)
+  if (gate.type != out.type || (up.data && up.type != out.type))
     return cudaErrorInvalidValue;
   switch (activation) {
   case Activation::Silu:

@@ -16,6 +16,7 @@ struct Sequence {
   size_t cached = 0;           // tokens whose keys and values are in the cache
   uint32_t produced = 0;
   std::vector<int32_t> blocks;
+  int32_t length = 0; // tokens that it may grow to
   std::unique_ptr<TextDecoder> decoder;
   StopFilter filter;
   size_t scheduled = 0; // tokens in the step under way
@@ -26,6 +27,10 @@ struct Sequence {
 
 uint64_t blocksFor(const PlanSetInfo &info, uint64_t tokens) {
   return (std::min<uint64_t>(tokens, info.maxSequence) + info.kvBlockTokens - 1) / info.kvBlockTokens;
+}
+
+int32_t growsTo(const PlanSetInfo &info, uint64_t tokens) {
+  return static_cast<int32_t>(std::min<uint64_t>(tokens, info.maxSequence));
 }
 
 Status checkTokens(const PlanSetInfo &info, const std::vector<int32_t> &tokens) {
@@ -106,6 +111,7 @@ std::vector<Batch> schedule(const PlanSetInfo &info, std::vector<std::unique_ptr
         batch.positions.push_back(static_cast<int32_t>(i));
       }
       batch.sequenceStarts.push_back(static_cast<int32_t>(batch.tokens.size()));
+      batch.lengths.push_back(s->length);
       batch.blockTable.insert(batch.blockTable.end(), s->blocks.begin(), s->blocks.end());
       batch.blockTable.resize((batch.sequenceStarts.size() - 1) * info.blocksPerSequence, -1);
       if (next == end && s->samples) {
@@ -200,9 +206,9 @@ Status Engine::generate(const std::vector<Request> &requests, const std::functio
       const uint64_t count = blocksFor(info, need(requests[next]));
       if (count > blocks.available())
         break;
-      active.push_back(std::unique_ptr<Sequence>(new Sequence{next, requests[next].tokens, 0, 0, blocks.take(count),
-                                                              hooks_.makeDecoder ? hooks_.makeDecoder() : nullptr,
-                                                              StopFilter(requests[next].stops)}));
+      active.push_back(std::unique_ptr<Sequence>(
+          new Sequence{next, requests[next].tokens, 0, 0, blocks.take(count), growsTo(info, need(requests[next])),
+                       hooks_.makeDecoder ? hooks_.makeDecoder() : nullptr, StopFilter(requests[next].stops)}));
     }
     DISTC_ASSIGN(const auto results, timedStep(model_, schedule(info, active, requests), stats_));
     std::vector<int32_t> ids; // in the order of the sequences
@@ -246,6 +252,7 @@ Result<std::vector<float>> Engine::logits(const std::vector<int32_t> &tokens) {
         batch.outputs.push_back(static_cast<int32_t>(i));
       }
       batch.sequenceStarts = {0, static_cast<int32_t>(count)};
+      batch.lengths = {growsTo(info, tokens.size())};
       batch.blockTable = blocks;
       batch.blockTable.resize(info.blocksPerSequence, -1);
       batch.sampling.resize(count);

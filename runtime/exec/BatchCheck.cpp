@@ -26,6 +26,8 @@ Status checkSequences(const plan::Plan &plan, const Batch &batch) {
   if (batch.blockTable.size() != sequences * row)
     return wrong("the block table has " + std::to_string(batch.blockTable.size()) + " entries, expected " +
                  std::to_string(sequences) + " sequences x " + std::to_string(row));
+  if (!batch.lengths.empty() && batch.lengths.size() != sequences)
+    return wrong(std::to_string(batch.lengths.size()) + " lengths for " + std::to_string(sequences) + " sequences");
   for (uint64_t s = 0; s < sequences; ++s) {
     // Each start is compared with the last, and the last is the number of tokens: all are in range.
     if (starts[s] < 0 || starts[s + 1] <= starts[s] || starts[s + 1] > static_cast<int64_t>(tokens))
@@ -36,6 +38,10 @@ Status checkSequences(const plan::Plan &plan, const Batch &batch) {
         return wrong("positions of sequence " + std::to_string(s) + " are not consecutive at token " +
                      std::to_string(t));
     const uint64_t last = static_cast<uint64_t>(batch.positions[starts[s + 1] - 1]);
+    if (!batch.lengths.empty() && (batch.lengths[s] <= static_cast<int64_t>(last) ||
+                                   batch.lengths[s] > static_cast<int64_t>(plan.limits()->max_sequence())))
+      return wrong("lengths[" + std::to_string(s) + "] is " + std::to_string(batch.lengths[s]) + ", expected " +
+                   std::to_string(last + 1) + " to " + std::to_string(plan.limits()->max_sequence()));
     const uint64_t blocks = kv.block_tokens() == 0 ? 0 : last / kv.block_tokens() + 1;
     for (uint64_t b = 0; b < blocks; ++b) {
       if (b >= row)

@@ -18,6 +18,7 @@ std::vector<std::byte> packStep(uint64_t step, uint32_t program, std::span<const
         .put(batch.positions)
         .put(batch.sequenceStarts)
         .put(batch.blockTable)
+        .put(batch.lengths)
         .put(batch.outputs)
         .put(batch.sampling);
   return writer.take();
@@ -37,6 +38,7 @@ Result<StepMessage> unpackStep(std::span<const std::byte> bytes) {
         .get(batch.positions)
         .get(batch.sequenceStarts)
         .get(batch.blockTable)
+        .get(batch.lengths)
         .get(batch.outputs)
         .get(batch.sampling);
     batch.decode = decode;

@@ -72,7 +72,8 @@ private:
     for (const plan::RopeTable *table : *plan_.rope_tables())
       line(cat("rope      ", table->inv_freq()->size(), " frequencies, ", numberText(table->inv_freq()->Get(0)), " to ",
                numberText(table->inv_freq()->Get(table->inv_freq()->size() - 1)), ", magnitude ",
-               numberText(table->magnitude())));
+               numberText(table->magnitude()),
+               table->over() ? cat(", in sets for sequences of more than ", listText(*table->over()), " tokens") : ""));
     std::string passes;
     if (plan_.passes())
       for (const flatbuffers::String *pass : *plan_.passes())
@@ -222,6 +223,10 @@ private:
                  op->window() ? cat(", window ", op->window()) : "",
                  op->soft_cap() != 0 ? cat(", soft_cap ", numberText(op->soft_cap())) : "");
     if (const auto *op = it.op_as_Glu())
+      return cat(", ", plan::EnumNameActivation(op->activation()));
+    if (const auto *op = it.op_as_LayerNorm())
+      return cat(", eps ", numberText(op->eps()));
+    if (const auto *op = it.op_as_Activate())
       return cat(", ", plan::EnumNameActivation(op->activation()));
     if (const auto *op = it.op_as_TopCandidates())
       return cat(", ids ", op->first_id(), ":", uint64_t(op->first_id()) + op->valid(), ", count ", op->count());

@@ -26,7 +26,9 @@ bool isKnownOp(plan::Op op) { return op > plan::Op::NONE && op <= plan::Op::MAX;
 
 bool isInPlaceOp(plan::Op op) {
   return op == plan::Op::Add || op == plan::Op::Glu || op == plan::Op::Rope || op == plan::Op::RmsNorm ||
-         op == plan::Op::AllReduce || op == plan::Op::Scale || op == plan::Op::SoftCap;
+         op == plan::Op::AllReduce || op == plan::Op::Scale || op == plan::Op::SoftCap ||
+         op == plan::Op::LayerNorm || op == plan::Op::Activate ||
+         op == plan::Op::PositionEmbedding;
 }
 
 bool isCollective(plan::Op op) {
@@ -128,6 +130,24 @@ Operands operandsOf(const plan::Instruction &instruction) {
     const auto &op = *instruction.op_as_Recv();
     c.operands.peer = op.peer();
     c.collective(op).out(op.out());
+    break;
+  }
+  case plan::Op::LayerNorm: {
+    const auto &op = *instruction.op_as_LayerNorm();
+    c.operands.weight = op.weight();
+    c.operands.bias = op.bias();
+    c.in("input", op.input()).out(op.out());
+    break;
+  }
+  case plan::Op::Activate: {
+    const auto &op = *instruction.op_as_Activate();
+    c.in("input", op.input()).out(op.out());
+    break;
+  }
+  case plan::Op::PositionEmbedding: {
+    const auto &op = *instruction.op_as_PositionEmbedding();
+    c.operands.weight = op.weight();
+    c.in("input", op.input()).out(op.out());
     break;
   }
   case plan::Op::EmitIds:

@@ -68,6 +68,14 @@ public:
       return elementwise(it.op_as_SoftCap()->out(), {it.op_as_SoftCap()->input()});
     case plan::Op::SquareSum:
       return check(*it.op_as_SquareSum());
+    case plan::Op::LayerNorm:
+      return check(*it.op_as_LayerNorm());
+    case plan::Op::Activate:
+      if (it.op_as_Activate()->activation() > plan::Activation::MAX)
+        fail("shape-mismatch", "unknown activation");
+      return elementwise(it.op_as_Activate()->out(), {it.op_as_Activate()->input()});
+    case plan::Op::PositionEmbedding:
+      return check(*it.op_as_PositionEmbedding());
     }
   }
 
@@ -185,6 +193,26 @@ private:
     width(op.out(), op.b() == -1 ? 1 : 2, "one for each input");
   }
 
+  void check(const plan::LayerNorm &op) {
+    elementwise(op.out(), {op.input()});
+    width(op.input(), elements(weight(op.weight())), "the elements of the weight");
+    if (op.bias() >= 0)
+      width(op.input(), elements(weight(op.bias())), "the elements of the bias");
+    if (!(op.eps() >= 0) || !std::isfinite(op.eps()))
+      fail("shape-mismatch", "eps is not a number of at least 0");
+  }
+
+  void check(const plan::PositionEmbedding &op) {
+    const plan::Weight &w = weight(op.weight());
+    tokenRows(op.input());
+    elementwise(op.out(), {op.input()});
+    if (w.shape()->size() != 2 || w.shape()->Get(0) < ref_.plan.limits()->max_sequence())
+      return fail("shape-mismatch",
+                  cat("weight '", w.name()->string_view(), "' ", listText(*w.shape()), ", expected a row for each of ",
+                      ref_.plan.limits()->max_sequence(), " positions (max_sequence)"));
+    width(op.out(), w.shape()->Get(1), "the width of the weight");
+  }
+
   void check(const plan::Linear &op) {
     const plan::Weight &w = weight(op.weight());
     std::string name = cat("weight '", w.name()->string_view(), "' ", listText(*w.shape()));
@@ -210,8 +238,9 @@ private:
     tokenRows(op.input());
     elementwise(op.out(), {op.input()});
     width(op.input(), uint64_t(op.heads()) * op.head_dim(), "heads x head_dim");
-    uint64_t rotated = 2ull * ref_.plan.rope_tables()->Get(op.table())->inv_freq()->size();
-    if (rotated != op.head_dim() || op.style() > plan::RopeStyle::MAX)
+    const plan::RopeTable &table = *ref_.plan.rope_tables()->Get(op.table());
+    const uint64_t rotated = 2ull * table.inv_freq()->size() / (1 + (table.over() ? table.over()->size() : 0));
+    if (rotated > op.head_dim() || op.style() > plan::RopeStyle::MAX)
       fail("shape-mismatch", cat("the rope table rotates ", rotated, " elements, head_dim is ", op.head_dim()));
   }
 

@@ -137,6 +137,18 @@ private:
       expectSame(op.gate(), gate, op.up(), complete(op.up()));
       return set(op.out(), gate);
     }
+    case plan::Op::LayerNorm: {
+      const plan::LayerNorm &op = *it.op_as_LayerNorm();
+      Label label = wholeColumns(op.input());
+      for (int64_t weight : {int64_t(op.weight()), int64_t(op.bias())})
+        if (weight >= 0)
+          vector(static_cast<uint32_t>(weight), label);
+      return set(op.out(), label);
+    }
+    case plan::Op::Activate:
+      return set(it.op_as_Activate()->out(), complete(it.op_as_Activate()->input()));
+    case plan::Op::PositionEmbedding:
+      return positionEmbedding(*it.op_as_PositionEmbedding());
     case plan::Op::SelectRows:
       return set(it.op_as_SelectRows()->out(), get(it.op_as_SelectRows()->input()));
     case plan::Op::TopCandidates: {
@@ -189,6 +201,33 @@ private:
     std::shared_ptr<const Coords> columns(all[0], &all[0]->columns);
     const bool alone = held == rows.extent && ref_.plan.weights()->Get(op.weight())->copies() == 1;
     set(op.out(), {columns, held != rows.extent, alone});
+  }
+
+  /// Where the ranks' shares are summed later, only one of them may add the rows.
+  void positionEmbedding(const plan::PositionEmbedding &op) {
+    Label label = get(op.input());
+    auto all = matrices(op.weight(), ref_.buffer(op.out()).row_elements());
+    if (all.empty())
+      return;
+    const uint32_t copies = ref_.plan.weights()->Get(op.weight())->copies();
+    const Coords &rows = all[0]->rows;
+    if (!rows.whole() && !(label.partial && rows.held() == 0))
+      fail("slice-alignment", cat(weightText(op.weight()), " holds rows ", rows.text(), ", expected all of them"));
+    if (label.columns && rows.held() != 0 && !(*label.columns == all[0]->columns))
+      fail("slice-alignment", cat(ref_.value(op.input()), " holds columns ", columnsText(label), ", ",
+                                  weightText(op.weight()), " ", all[0]->columns.text(), ": expected the same"));
+    if (label.partial && copies != 1)
+      fail("partial-value",
+           cat(weightText(op.weight()), " is held by ", copies, " ranks, whose shares are summed: expected one"));
+    set(op.out(), label);
+  }
+
+  /// A vector that is multiplied with, or added to, columns.
+  void vector(uint32_t index, const Label &label) {
+    auto weight = matrices(index, 1);
+    if (!weight.empty() && label.columns && !(*label.columns == weight[0]->rows))
+      fail("slice-alignment",
+           cat(weightText(index), " holds elements ", weight[0]->rows.text(), ", expected ", columnsText(label)));
   }
 
   void rmsNorm(const plan::RmsNorm &op) {

@@ -170,9 +170,11 @@ private:
     const plan::Rope &q = *stage_.ropes[0], &k = *stage_.ropes[1];
     stage_.outputs.push_back(q.out());
     const plan::KvCache &cache = *plan_.kv()->caches()->Get(stage_.append->cache());
-    return q.input() == stage_.linears[0]->out() && k.input() == stage_.linears[1]->out() &&
-           stage_.append->k() == k.out() && stage_.append->v() == stage_.linears[2]->out() && q.table() == k.table() &&
-           q.style() == k.style() && q.head_dim() == k.head_dim() && q.head_dim() % 4 == 0 &&
+    const plan::RopeTable &table = *plan_.rope_tables()->Get(q.table());
+    return !table.over() && table.inv_freq()->size() * 2 == q.head_dim() && q.input() == stage_.linears[0]->out() &&
+           k.input() == stage_.linears[1]->out() && stage_.append->k() == k.out() &&
+           stage_.append->v() == stage_.linears[2]->out() && q.table() == k.table() && q.style() == k.style() &&
+           q.head_dim() == k.head_dim() && q.head_dim() % 4 == 0 &&
            cache.dtype() == program_.buffers()->Get(product_)->dtype() && cache.head_dim() == q.head_dim() &&
            cache.dtype() == program_.buffers()->Get(q.out())->dtype();
   }

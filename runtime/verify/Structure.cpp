@@ -140,6 +140,16 @@ private:
         finite = finite && std::isfinite(frequency);
       if (!finite)
         fail("rope", "a rope table is empty or holds a frequency that is not finite");
+      const uint64_t sets = 1 + (table->over() ? table->over()->size() : 0);
+      if (table->inv_freq()->size() % sets != 0 || saturatingMul(sets, plan_.limits()->max_sequence()) > INT32_MAX)
+        fail("rope",
+             cat("a rope table has ", table->inv_freq()->size(), " frequencies in ", sets, " sets for ",
+                 plan_.limits()->max_sequence(), " positions, expected sets of one size, fewer than 2^31 rows"));
+      for (uint32_t i = 1; i < sets; ++i)
+        if (table->over()->Get(i - 1) >= (i + 1 < sets ? table->over()->Get(i) : plan_.limits()->max_sequence()))
+          fail("rope",
+               cat("a rope table's sets are for sequences of more than ", listText(*table->over()),
+                   " tokens, expected increasing numbers below max_sequence, ", plan_.limits()->max_sequence()));
       bytes = saturatingAdd(bytes, saturatingMul(plan_.limits()->max_sequence(), table->inv_freq()->size() * 8ull));
     }
     expect("ledger", "ledger.tables", plan_.ledger()->tables(), bytes, "max_sequence x frequencies x 2 f32");

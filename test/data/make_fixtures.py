@@ -36,8 +36,22 @@ SMALL = {
     "pad_token_id": None,
 }
 
+
+def rope(kind, **values):
+    return {"rope_parameters": {"rope_type": kind, "rope_theta": 10000.0, **values}}
+
+
+def longrope(pairs, original):
+    """Factors that grow with the wavelength, as those of Phi-3 do."""
+    return {
+        "original_max_position_embeddings": original,
+        **rope("longrope", short_factor=[1 + 0.1 * i for i in range(pairs)], long_factor=[1.5 + i for i in range(pairs)]),
+    }
+
+
 # name: model type, type of the weights, configuration; "shards" splits the file, "dialect": "old" writes config.json as
-# transformers 4 did.
+# transformers 4 did, "oldest" with the kind of rope scaling as `type`; "without" leaves out what SMALL has, "greedy":
+# False the continuation, where transformers changes the angles of a sequence while it grows.
 FAMILIES = {
     "qwen3": ("qwen3", "bfloat16", {}),
     # A window that 32 tokens exceed, in the last two of three layers.
@@ -60,6 +74,23 @@ FAMILIES = {
     # Three heads for keys: on two and four ranks they are repeated, on eight repeated and padded.
     "olmo2": ("olmo2", "bfloat16", {
         "hidden_size": 96, "num_attention_heads": 12, "num_key_value_heads": 3, "head_dim": 8}),
+    "llama-bias": ("llama", "bfloat16", {"attention_bias": True, "mlp_bias": True}),
+    "mistral-window": ("mistral", "bfloat16", {"sliding_window": 8}),
+    "rope-linear": ("llama", "bfloat16", {**rope("linear", factor=4.0), "dialect": "oldest"}),
+    "rope-dynamic": ("llama", "bfloat16", {**rope("dynamic", factor=2.0), "max_position_embeddings": 16, "greedy": False}),
+    "rope-yarn": ("llama", "bfloat16", rope("yarn", factor=4.0, original_max_position_embeddings=128)),
+    "rope-yarn-mscale": ("qwen2", "bfloat16", {
+        **rope("yarn", factor=8.0, original_max_position_embeddings=64, beta_fast=24.0, beta_slow=2.0, mscale=0.7,
+               mscale_all_dim=0.3, truncate=False), "dialect": "old"}),
+    "phi3": ("phi3", "bfloat16", {
+        **longrope(8, 15), "sliding_window": 8, "num_attention_heads": 4, "without": ["head_dim"]}),
+    "phi4": ("phi3", "bfloat16", {
+        **longrope(6, 256), "partial_rotary_factor": 0.75, "tie_word_embeddings": True, "num_attention_heads": 4,
+        "without": ["head_dim"]}),
+    "gpt2": ("gpt2", "float32", {
+        "vocab_size": 251, "n_positions": 48, "activation_function": "gelu_new",
+        "without": ["intermediate_size", "num_key_value_heads", "head_dim", "max_position_embeddings",
+                    "tie_word_embeddings"]}),
 }
 
 
@@ -78,52 +109,55 @@ def randomize(model, name):
             parameter.copy_(value)
 
 
-def to_old_dialect(path):
+def to_old_dialect(path, oldest):
     config = json.loads(path.read_text())
     rope = config.pop("rope_parameters", None) or {}
     if "rope_theta" in rope:
         config["rope_theta"] = rope.pop("rope_theta")
-    config["rope_scaling"] = rope if rope.get("rope_type", "default") != "default" else None
+    if oldest and "rope_type" in rope:
+        rope["type"] = rope.pop("rope_type")
+    if "partial_rotary_factor" in rope:
+        config["partial_rotary_factor"] = rope.pop("partial_rotary_factor")
+    config["rope_scaling"] = rope if rope.get("rope_type", rope.get("type", "default")) != "default" else None
     config["torch_dtype"] = config.pop("dtype")
     config["transformers_version"] = "4.40.0"
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
-def golden(folder, name):
+def golden(folder, name, greedy):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
     random = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 1)
     ids = torch.randint(3, model.config.vocab_size, (ROWS, LENGTH), generator=random)
     with torch.no_grad():
         logits = model(ids, use_cache=False).logits
         sequence, margins = ids[:, :PROMPT], []
-        for _ in range(NEW):
+        for _ in range(NEW if greedy else 0):
             best = model(sequence, use_cache=False).logits[:, -1].topk(2)
             margins.append(best.values[:, 0] - best.values[:, 1])
             sequence = torch.cat([sequence, best.indices[:, :1]], dim=1)
-    save_file(
-        {
-            "input_ids": ids,
-            "logits": logits.float().contiguous(),
-            "generated": sequence[:, PROMPT:].contiguous(),
-            "margin": torch.stack(margins, dim=1).float().contiguous(),
-        },
-        folder / "golden.safetensors",
-    )
-    print(f"{name}: logits of size {logits.std():.2f}, smallest margin {min(m.min() for m in margins):.1e}")
+    tensors = {"input_ids": ids, "logits": logits.float().contiguous()}
+    if greedy:
+        tensors["generated"] = sequence[:, PROMPT:].contiguous()
+        tensors["margin"] = torch.stack(margins, dim=1).float().contiguous()
+    save_file(tensors, folder / "golden.safetensors")
+    margin = f", smallest margin {min(m.min() for m in margins):.1e}" if greedy else ""
+    print(f"{name}: logits of size {logits.std():.2f}{margin}")
 
 
 def make(name):
     kind, dtype, changes = FAMILIES[name]
     changes = dict(changes)
     shards, dialect = changes.pop("shards", None), changes.pop("dialect", "new")
-    config = AutoConfig.for_model(kind, **{**SMALL, **changes})
+    greedy, without = changes.pop("greedy", True), changes.pop("without", [])
+    small = {key: value for key, value in SMALL.items() if key not in without}
+    config = AutoConfig.for_model(kind, **{**small, **changes})
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     randomize(model, name)
     folder = FIXTURES / name
     model.to(getattr(torch, dtype)).save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
-    if dialect == "old":
-        to_old_dialect(folder / "config.json")
-    golden(folder, name)
+    if dialect != "new":
+        to_old_dialect(folder / "config.json", dialect == "oldest")
+    golden(folder, name, greedy)
 
 
 for wanted in sys.argv[1:] or [name for name in FAMILIES if not (FIXTURES / name).exists()]:

@@ -12,7 +12,8 @@ check = Check(__doc__, ("fixture", False), ("meshes", True))
 fixture = Path(check.options.fixture)
 golden = read(fixture / "golden.safetensors")
 (rows, length), ids = golden["input_ids"]
-vocabulary, new = golden["logits"][0][2], golden["generated"][0][1]
+vocabulary = golden["logits"][0][2]
+new = golden["generated"][0][1] if "generated" in golden else 0
 
 for mesh in check.options.meshes:
     plans = check.plans(fixture.name, fixture, mesh)
@@ -24,6 +25,8 @@ for mesh in check.options.meshes:
         shape, logits = check.logits(plans, tokens)
         assert shape == [length, vocabulary], shape
         actual.extend(logits)
+        if new == 0:
+            continue
         prompt = ",".join(map(str, tokens[:PROMPT]))
         text = check.distrun("generate", plans, "--tokens", prompt, "--print-ids", "--ignore-eos", "--max-new-tokens", new)
         expected = list(golden["generated"][1][row * new : (row + 1) * new])

@@ -109,6 +109,36 @@ inline std::vector<double> rope(const std::vector<float> &x, const std::vector<i
   return result;
 }
 
+/// Of the first `rotated` elements of each head; the others stay.
+inline std::vector<double> ropeOfPart(const std::vector<float> &x, const std::vector<int32_t> &positions,
+                                      const std::vector<float> &cosSin, int64_t heads, int64_t dim, int64_t rotated,
+                                      bool interleaved) {
+  std::vector<double> result(x.begin(), x.end());
+  std::vector<float> part;
+  for (size_t head = 0; head < x.size() / dim; ++head)
+    part.insert(part.end(), x.begin() + head * dim, x.begin() + head * dim + rotated);
+  const std::vector<double> turned = rope(part, positions, cosSin, heads, rotated, interleaved);
+  for (size_t i = 0; i < turned.size(); ++i)
+    result[i / rotated * dim + i % rotated] = turned[i];
+  return result;
+}
+
+inline std::vector<double> layerNorm(const std::vector<float> &x, const std::vector<float> &weight,
+                                     const std::vector<float> &bias, double eps) {
+  const size_t width = weight.size();
+  std::vector<double> result;
+  for (size_t t = 0; t < x.size() / width; ++t) {
+    double mean = 0, squares = 0;
+    for (size_t i = 0; i < width; ++i)
+      mean += double(x[t * width + i]) / double(width);
+    for (size_t i = 0; i < width; ++i)
+      squares += (x[t * width + i] - mean) * (x[t * width + i] - mean);
+    for (size_t i = 0; i < width; ++i)
+      result.push_back((x[t * width + i] - mean) / std::sqrt(squares / double(width) + eps) * weight[i] + bias[i]);
+  }
+  return result;
+}
+
 /// By the number of an Activation: Silu, Gelu, GeluTanh, Relu.
 inline double activation(int kind, double x) {
   switch (kind) {

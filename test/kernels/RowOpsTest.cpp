@@ -92,13 +92,70 @@ TEST_P(RowOpsTest, Rope) {
       const std::vector<double> expected =
           reference::rope(x, positions, cosSin, heads, dim, style == RopeStyle::Interleaved);
       Guarded y(x.size()), inPlace(x), parts(x.size());
-      rope(x.data(), positions.data(), cosSin.data(), heads, dim, style, y.data(), 0, rows);
+      rope(x.data(), positions.data(), cosSin.data(), heads, dim, dim, style, y.data(), 0, rows);
       EXPECT_LE(relativeError(y.data(), expected), 2e-7) << dim;
-      rope(inPlace.data(), positions.data(), cosSin.data(), heads, dim, style, inPlace.data(), 0, rows);
+      rope(inPlace.data(), positions.data(), cosSin.data(), heads, dim, dim, style, inPlace.data(), 0, rows);
       EXPECT_TRUE(sameBits(y.data(), inPlace.data(), y.size()));
       for (int64_t t = rows; t-- > 0;)
-        rope(x.data(), positions.data(), cosSin.data(), heads, dim, style, parts.data(), t, t + 1);
+        rope(x.data(), positions.data(), cosSin.data(), heads, dim, dim, style, parts.data(), t, t + 1);
       EXPECT_TRUE(sameBits(y.data(), parts.data(), y.size()));
+    }
+}
+
+TEST_P(RowOpsTest, RopeOfAPartOfAHead) {
+  for (RopeStyle style : {RopeStyle::Half, RopeStyle::Interleaved})
+    for (auto [dim, rotated] : {std::pair<int64_t, int64_t>{16, 12}, {16, 2}, {128, 96}, {90, 22}}) {
+      const int64_t rows = 4, heads = 3;
+      const std::vector<int32_t> positions{7, 0, 3, 9};
+      const std::vector<float> cosSin = reference::ropeTable(10, rotated), x = normal(rows * heads * dim);
+      const std::vector<double> expected =
+          reference::ropeOfPart(x, positions, cosSin, heads, dim, rotated, style == RopeStyle::Interleaved);
+      Guarded y(x.size()), inPlace(x);
+      rope(x.data(), positions.data(), cosSin.data(), heads, dim, rotated, style, y.data(), 0, rows);
+      EXPECT_LE(relativeError(y.data(), expected), 2e-7) << dim;
+      rope(inPlace.data(), positions.data(), cosSin.data(), heads, dim, rotated, style, inPlace.data(), 0, rows);
+      EXPECT_TRUE(sameBits(y.data(), inPlace.data(), y.size()));
+    }
+}
+
+TEST_P(RowOpsTest, LayerNorm) {
+  for (int64_t width : {1, 2, 7, 16, 64, 129, 768, 4096})
+    for (bool biased : {false, true}) {
+      const int64_t rows = 5;
+      std::vector<float> x = normal(rows * width, 3.0f);
+      for (float &v : x)
+        v += 5; // a mean that is not 0
+      const std::vector<float> weight = normal(width), bias = normal(width);
+      const float *shift = biased ? bias.data() : nullptr;
+      const std::vector<double> expected =
+          reference::layerNorm(x, weight, biased ? bias : std::vector<float>(width), 1e-5);
+      Guarded y(rows * width), inPlace(x), parts(rows * width);
+      layerNorm(x.data(), weight.data(), shift, 1e-5f, width, y.data(), 0, rows);
+      EXPECT_LE(relativeError(y.data(), expected), 2e-6) << width;
+      layerNorm(inPlace.data(), weight.data(), shift, 1e-5f, width, inPlace.data(), 0, rows);
+      EXPECT_TRUE(sameBits(y.data(), inPlace.data(), y.size()));
+      for (int64_t t = rows; t-- > 0;)
+        layerNorm(x.data(), weight.data(), shift, 1e-5f, width, parts.data(), t, t + 1);
+      EXPECT_TRUE(sameBits(y.data(), parts.data(), y.size()));
+    }
+}
+
+TEST_P(RowOpsTest, PositionEmbedding) {
+  for (WeightType type : {WeightType::F32, WeightType::F16, WeightType::BF16})
+    for (int64_t cols : {37, 600}) {
+      const int64_t rows = 11, stride = cols + 3;
+      const std::vector<int32_t> positions{10, 0, 3, 9};
+      const StoredWeight table(normal(rows * stride), type);
+      const std::vector<float> x = normal(4 * cols);
+      const Matrix matrix{table.data(), type, rows, cols, stride};
+      Guarded y(x.size()), inPlace(x);
+      positionEmbedding(x.data(), positions.data(), matrix, y.data(), 0, 1);
+      positionEmbedding(x.data(), positions.data(), matrix, y.data(), 1, 4);
+      for (size_t t = 0; t < positions.size(); ++t)
+        for (int64_t i = 0; i < cols; ++i)
+          EXPECT_EQ(y[t * cols + i], x[t * cols + i] + static_cast<float>(table.exact[positions[t] * stride + i]));
+      positionEmbedding(inPlace.data(), positions.data(), matrix, inPlace.data(), 0, 4);
+      EXPECT_TRUE(sameBits(y.data(), inPlace.data(), y.size()));
     }
 }
 
@@ -171,6 +228,11 @@ TEST_P(RowOpsTest, Glu) {
     glu(gate.data(), up.data(), activation, parts.data(), 13, gate.size());
     glu(gate.data(), up.data(), activation, parts.data(), 0, 13);
     EXPECT_TRUE(sameBits(out.data(), parts.data(), out.size()));
+    glu(gate.data(), nullptr, activation, out.data(), 0, gate.size());
+    for (size_t i = 0; i < gate.size(); ++i) {
+      const double expected = reference::activation(int(activation), gate[i]);
+      EXPECT_NEAR(out[i], expected, 1e-6 * std::fabs(expected) + 1e-37) << int(activation) << " of " << gate[i];
+    }
   }
 }
 

@@ -166,7 +166,8 @@ Result<std::vector<std::vector<uint8_t>>> compileInMemory(const CompileOptions &
 }
 
 int64_t defaultSequence(const import::ModelSource &source) {
-  return std::clamp<int64_t>(source.values.integers.at("context"), 512, 4096);
+  const int64_t context = source.values.integers.at("context");
+  return std::clamp<int64_t>(context, import::hasLearnedPositions(source) ? 1 : 512, 4096);
 }
 
 void warnBeyond(const char *flag, int64_t tokens, const import::ModelSource &source) {

@@ -46,7 +46,8 @@ CpuBackend::CpuBackend(const plan::Plan &plan, const Communicators &communicator
                      .weights = weights_,
                      .ropeTables = ropeTables_,
                      .kv = kv_,
-                     .sampling = {}});
+                     .sampling = {},
+                     .ropeRows = std::vector<std::vector<int32_t>>(plan.rope_tables()->size())});
 }
 
 Status CpuBackend::load(const SourceFiles &files, const LoadOptions &options) {
@@ -70,6 +71,10 @@ Status CpuBackend::begin(uint32_t slot, uint32_t program, const StepInput &input
   run.sampling.resize(batch.outputs.size());
   for (size_t r = 0; r < batch.outputs.size(); ++r)
     run.sampling[r] = samplingOf(batch, r);
+  for (uint32_t t = 0; t < run.ropeRows.size(); ++t) {
+    run.ropeRows[t].resize(batch.tokens.size());
+    findRopeRows(*plan_.rope_tables()->Get(t), plan_.limits()->max_sequence(), batch, run.ropeRows[t].data());
+  }
   return {};
 }
 
@@ -100,7 +105,8 @@ uint64_t CpuBackend::bytesOf(uint32_t slot, const Instruction &instruction) cons
       bytes += 2 * size;
   }
   for (int64_t weight : {operands.weight, operands.bias})
-    if (weight >= 0 && instruction.op != plan::Op::Embedding) // which reads as many rows as it writes
+    if (weight >= 0 && instruction.op != plan::Op::Embedding &&
+        instruction.op != plan::Op::PositionEmbedding) // which reads as many rows as it writes
       bytes += plan_.weights()->Get(static_cast<uint32_t>(weight))->bytes();
   if (instruction.op == plan::Op::Attention) {
     const auto &o = instruction.as<plan::Attention>();

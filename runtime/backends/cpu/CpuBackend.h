@@ -34,7 +34,8 @@ struct CpuRun {
   std::byte *slot = nullptr; // where the program's arena offsets count from
   const StepInput *input = nullptr;
   StepOutput *output = nullptr;
-  std::vector<cpu::SamplingRow> sampling; // [R]
+  std::vector<cpu::SamplingRow> sampling;     // [R]
+  std::vector<std::vector<int32_t>> ropeRows; // by rope table [T]: the row of each token's angles
 
   BufferView buffer(uint32_t index) const;
   /// A weight as a matrix of `columns`; docs/plan-format.md, Linear.

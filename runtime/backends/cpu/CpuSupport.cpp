@@ -35,6 +35,13 @@ private:
     Status status;
     if (const auto *norm = instruction.op_as_RmsNorm())
       status = vector(norm->weight());
+    if (const auto *norm = instruction.op_as_LayerNorm()) {
+      status = vector(norm->weight());
+      if (status.ok() && norm->bias() >= 0)
+        status = vector(static_cast<uint32_t>(norm->bias()));
+    }
+    if (const auto *positions = instruction.op_as_PositionEmbedding())
+      status = matrix(positions->weight(), program.buffers()->Get(positions->out())->row_elements());
     if (const auto *linear = instruction.op_as_Linear()) {
       status = matrix(linear->weight(), program.buffers()->Get(linear->input())->row_elements());
       if (status.ok() && linear->bias() >= 0)

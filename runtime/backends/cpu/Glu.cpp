@@ -2,8 +2,6 @@
 
 namespace distc::cpuHandlers {
 
-namespace {
-
 cpu::Activation activationOf(plan::Activation activation) {
   switch (activation) {
   case plan::Activation::Silu:
@@ -17,8 +15,6 @@ cpu::Activation activationOf(plan::Activation activation) {
   }
   return cpu::Activation::Relu;
 }
-
-} // namespace
 
 Status glu(CpuRun &run, const Instruction &instruction) {
   const auto &o = instruction.as<plan::Glu>();

@@ -40,6 +40,9 @@ constexpr Table makeTable() {
   set(plan::Op::Scale, scale);
   set(plan::Op::SoftCap, softCap);
   set(plan::Op::SquareSum, squareSum);
+  set(plan::Op::LayerNorm, layerNorm);
+  set(plan::Op::Activate, activate);
+  set(plan::Op::PositionEmbedding, positionEmbedding);
   return table;
 }
 

@@ -28,9 +28,14 @@ Status scale(CpuRun &run, const Instruction &instruction);
 Status softCap(CpuRun &run, const Instruction &instruction);
 Status squareSum(CpuRun &run, const Instruction &instruction);
 Status emitLogits(CpuRun &run, const Instruction &instruction);
+Status layerNorm(CpuRun &run, const Instruction &instruction);
+Status activate(CpuRun &run, const Instruction &instruction);
+Status positionEmbedding(CpuRun &run, const Instruction &instruction);
 
 /// The handler of an instruction; the file's structure is verified, so every op of the schema has one.
 Handler handlerOf(plan::Op op);
+
+cpu::Activation activationOf(plan::Activation activation);
 
 /// Which call of the communicator a collective, send or recv is.
 template <typename Operands> CommCall commCall(const CpuRun &run, const Instruction &instruction) {

@@ -126,6 +126,7 @@ CudaBackend::BatchArrays CudaBackend::layBatch(const plan::Program &program, std
   place(batch.tokens, program.max_tokens());
   place(batch.positions, program.max_tokens());
   place(batch.sequenceOf, program.max_tokens());
+  place(batch.ropeRows, size_t(program.max_tokens()) * plan_.rope_tables()->size());
   place(batch.blockTables, size_t(program.max_sequences()) * plan_.kv()->blocks_per_sequence());
   place(batch.outputs, program.max_outputs());
   place(batch.sampling, program.max_outputs());
@@ -147,6 +148,9 @@ Status CudaBackend::begin(uint32_t slot, uint32_t program, const StepInput &inpu
   copy(host.tokens, batch.tokens);
   copy(host.positions, batch.positions);
   copy(host.sequenceOf, input.sequenceOf);
+  for (uint32_t t = 0; t < plan_.rope_tables()->size(); ++t)
+    findRopeRows(*plan_.rope_tables()->Get(t), plan_.limits()->max_sequence(), batch,
+                 host.ropeRows + size_t(t) * mine.program->max_tokens());
   copy(host.blockTables, batch.blockTable);
   copy(host.outputs, batch.outputs);
   for (size_t r = 0; r < batch.outputs.size(); ++r)
@@ -275,6 +279,10 @@ const float *CudaBackend::bias(int32_t index) const {
 
 const float *CudaBackend::ropeTable(uint32_t index) const {
   return reinterpret_cast<const float *>(tables_.data() + tableOffsets_[index]);
+}
+
+const int32_t *CudaBackend::ropeRows(uint32_t table) const {
+  return now_->device.ropeRows + size_t(table) * now_->program->max_tokens();
 }
 
 cuda::Matrix CudaBackend::matrix(uint32_t index, int64_t columns) const {

@@ -70,7 +70,7 @@ private:
   };
   /// The batch of a step, as it lies in the device's memory and in the host's.
   struct BatchArrays {
-    int32_t *tokens, *positions, *sequenceOf, *blockTables, *outputs;
+    int32_t *tokens, *positions, *sequenceOf, *ropeRows, *blockTables, *outputs;
     SamplingRow *sampling;
     size_t bytes; // of all
   };
@@ -83,6 +83,8 @@ private:
   /// Null where there is none.
   const float *bias(int32_t index) const;
   const float *ropeTable(uint32_t index) const;
+  /// The row of each token's angles in a table.
+  const int32_t *ropeRows(uint32_t table) const;
   /// Whether the product is one for the tensor cores: it is possible, and the rows are so many that it is faster.
   static bool suitsProduct(const View &x, const cuda::Matrix &weight);
 

@@ -117,8 +117,29 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Rope: {
     const auto &o = instruction.as<plan::Rope>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    error = cuda::rope(in(x), now_->device.positions + x.first, ropeTable(o.table()), o.heads(), o.head_dim(),
+    const int64_t rotated = 2 * frequencies(*plan_.rope_tables()->Get(o.table()));
+    error = cuda::rope(in(x), ropeRows(o.table()) + x.first, ropeTable(o.table()), o.heads(), o.head_dim(), rotated,
                        ropeStyleOf(o.style()), x.rows, out(y), stream_);
+    break;
+  }
+  case plan::Op::LayerNorm: {
+    const auto &o = instruction.as<plan::LayerNorm>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    error = cuda::layerNorm(in(x), {weight(o.weight()), cuda::Type::F32}, {bias(o.bias()), cuda::Type::F32}, o.eps(),
+                            x.width, x.rows, out(y), stream_);
+    break;
+  }
+  case plan::Op::PositionEmbedding: {
+    const auto &o = instruction.as<plan::PositionEmbedding>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    error = cuda::positionEmbedding(in(x), now_->device.positions + x.first, x.rows, matrix(o.weight(), y.width), out(y),
+                                    stream_);
+    break;
+  }
+  case plan::Op::Activate: {
+    const auto &o = instruction.as<plan::Activate>();
+    const View x = buffer(o.input()), y = buffer(o.out());
+    error = cuda::glu(in(x), {nullptr, cuda::Type::F32}, activationOf(o.activation()), y.elements(), out(y), stream_);
     break;
   }
   case plan::Op::KvAppend: {

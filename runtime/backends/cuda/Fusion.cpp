@@ -84,13 +84,15 @@ private:
                &v = f.parts[4].as<plan::Linear>();
     const auto &ropeQ = f.parts[1].as<plan::Rope>(), &ropeK = f.parts[3].as<plan::Rope>();
     const auto &append = f.parts[5].as<plan::KvAppend>();
-    return k.input() == q.input() && v.input() == q.input() && adjacent(q.weight(), k.weight()) &&
-           adjacent(k.weight(), v.weight()) && ropeQ.input() == q.out() && ropeK.input() == k.out() &&
-           ropeQ.table() == ropeK.table() && ropeQ.head_dim() == ropeK.head_dim() && ropeQ.style() == ropeK.style() &&
-           append.k() == ropeK.out() && append.v() == v.out() && isPrivate(q.out()) && isPrivate(k.out()) &&
-           isPrivate(ropeK.out()) && !overlap(q.input(), q.out()) && !overlap(q.input(), k.out()) &&
-           !overlap(q.input(), v.out()) && !overlap(q.out(), k.out()) && !overlap(q.out(), v.out()) &&
-           !overlap(k.out(), v.out()) && !overlap(ropeQ.out(), k.out()) && !overlap(ropeQ.out(), v.out());
+    const plan::RopeTable &table = *plan_.rope_tables()->Get(ropeQ.table());
+    return !table.over() && table.inv_freq()->size() * 2 == ropeQ.head_dim() && k.input() == q.input() &&
+           v.input() == q.input() && adjacent(q.weight(), k.weight()) && adjacent(k.weight(), v.weight()) &&
+           ropeQ.input() == q.out() && ropeK.input() == k.out() && ropeQ.table() == ropeK.table() &&
+           ropeQ.head_dim() == ropeK.head_dim() && ropeQ.style() == ropeK.style() && append.k() == ropeK.out() &&
+           append.v() == v.out() && isPrivate(q.out()) && isPrivate(k.out()) && isPrivate(ropeK.out()) &&
+           !overlap(q.input(), q.out()) && !overlap(q.input(), k.out()) && !overlap(q.input(), v.out()) &&
+           !overlap(q.out(), k.out()) && !overlap(q.out(), v.out()) && !overlap(k.out(), v.out()) &&
+           !overlap(ropeQ.out(), k.out()) && !overlap(ropeQ.out(), v.out());
   }
 
   bool isGated(const Fusion &f) const {

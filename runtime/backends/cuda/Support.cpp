@@ -37,7 +37,9 @@ Status checkCudaSupport(const plan::Plan &plan) {
       };
       const auto *norm = instruction->op_as_RmsNorm();
       const auto *linear = instruction->op_as_Linear();
-      if ((norm && !isVector(norm->weight())) || (linear && !isVector(linear->bias())))
+      const auto *layerNorm = instruction->op_as_LayerNorm();
+      if ((layerNorm && !(isVector(layerNorm->weight()) && isVector(layerNorm->bias()))) ||
+          (norm && !isVector(norm->weight())) || (linear && !isVector(linear->bias())))
         return refuse(plan, "instruction " + std::to_string(instruction->id()) + " has a norm or bias that is not F32");
       if (const auto *top = instruction->op_as_TopCandidates(); top && top->count() > cuda::maxCandidates)
         return refuse(plan, "instruction " + std::to_string(instruction->id()) + " asks for " +

@@ -22,6 +22,7 @@ struct Batch {
   std::vector<int32_t> positions;      // [T]
   std::vector<int32_t> sequenceStarts; // [S+1]
   std::vector<int32_t> blockTable;     // [S, blocks_per_sequence]; entries of unused blocks are -1
+  std::vector<int32_t> lengths;        // [S]; tokens that each may grow to; empty: as many as the plan holds
   std::vector<int32_t> outputs;        // [R], increasing indices into tokens
   std::vector<Sampling> sampling;      // [R]
 };

@@ -125,10 +125,39 @@ func.func @wrong_kind(%batch: !llm.batch, %x: tensor<?x2x4xf32>) {
 // -----
 
 llm.rope_table @rope [1.0, 0.1] magnitude 1.0
-func.func @heads(%batch: !llm.batch, %x: tensor<?x2x8xf32>) -> tensor<?x2x8xf32> {
-  // expected-error @+1 {{expected heads of 4 elements, got 'tensor<?x2x8xf32>'}}
-  %y = llm.rope %x, %batch, @rope half : tensor<?x2x8xf32>
-  return %y : tensor<?x2x8xf32>
+func.func @heads(%batch: !llm.batch, %x: tensor<?x8x2xf32>) -> tensor<?x8x2xf32> {
+  // expected-error @+1 {{expected heads of at least 4 elements, got 'tensor<?x8x2xf32>'}}
+  %y = llm.rope %x, %batch, @rope half : tensor<?x8x2xf32>
+  return %y : tensor<?x8x2xf32>
+}
+
+// -----
+
+llm.tensor @n [8] f32 at 0 bytes 32
+llm.param @norm : tensor<8xf32> dims ["hidden"] from [#llm.source<@n[8] [0:8]>]
+llm.param @half : tensor<4xf32> dims ["hidden"] from [#llm.source<@n[8] [0:4]>]
+func.func @layer_norm_bias(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  // expected-error @+1 {{expected @half of 8 elements, got 'tensor<4xf32>'}}
+  %y = llm.layer_norm %x, @norm bias @half eps 1.0e-5 : tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// -----
+
+llm.tensor @n [8] f32 at 0 bytes 32
+llm.param @norm : tensor<8xf32> dims ["hidden"] from [#llm.source<@n[8] [0:8]>]
+func.func @positions(%batch: !llm.batch, %x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  // expected-error @+1 {{expected a table of rows like 'tensor<?x8xf32>', got 'tensor<8xf32>'}}
+  %y = llm.position_embedding %x, %batch, @norm : tensor<?x8xf32>
+  return %y : tensor<?x8xf32>
+}
+
+// -----
+
+func.func @activate(%x: tensor<?x3xf32>) {
+  // expected-error @+1 {{all of {input, result} have same type}}
+  %z = "llm.activate"(%x) {activation = #llm<activation silu>} : (tensor<?x3xf32>) -> tensor<?x4xf32>
+  return
 }
 
 // -----

@@ -11,6 +11,8 @@ llm.tensor @n [8] f32 at 0 bytes 32
 // CHECK: llm.tensor @"blk 0" [256] q4_1 at 0 bytes 160
 llm.tensor @"blk 0" [256] q4_1 at 0 bytes 160
 llm.tensor @table [6, 8] f16 at 0 bytes 96
+// CHECK: llm.rope_table @long [1.000000e+00, 5.000000e-01] magnitude 1.000000e+00 over [4096]
+llm.rope_table @long [1.0, 0.5] magnitude 1.0 over [4096]
 // CHECK: llm.rope_table @rope [1.000000e+00, 1.000000e-01] magnitude 1.500000e+00
 llm.rope_table @rope [1.0, 0.1] magnitude 1.5
 // CHECK: llm.param @q : tensor<4x4x8xbf16> dims ["heads", "head_dim", "hidden"]
@@ -76,6 +78,14 @@ func.func @ops(%batch: !llm.batch, %k: tensor<?x2x4xf32>) -> (tensor<?x4x4xf32>,
   %s = llm.add %a, %w : tensor<?x4x4xf32>
   // CHECK: llm.glu silu %{{.*}}, %{{.*}} : tensor<?x4x4xf32>
   %g0 = llm.glu silu %s, %p : tensor<?x4x4xf32>
+  // CHECK: llm.activate gelu_tanh %{{.*}} : tensor<?x4x4xf32>
+  %h = llm.activate gelu_tanh %s : tensor<?x4x4xf32>
+  // CHECK: %[[E:.*]] = llm.position_embedding %[[X]], %[[B]], @vocabulary : tensor<?x8xf32>
+  %pe = llm.position_embedding %e, %batch, @vocabulary : tensor<?x8xf32>
+  // CHECK: llm.layer_norm %[[E]], @norm eps 9.99999974E-6 : tensor<?x8xf32>
+  %ln = llm.layer_norm %pe, @norm eps 1.0e-5 : tensor<?x8xf32>
+  // CHECK: llm.layer_norm %[[E]], @norm bias @norm eps 9.99999974E-6 : tensor<?x8xf32>
+  %lb = llm.layer_norm %pe, @norm bias @norm eps 1.0e-5 : tensor<?x8xf32>
   // CHECK: llm.glu gelu_tanh
   %g1 = llm.glu gelu_tanh %g0, %p : tensor<?x4x4xf32>
   // CHECK: %[[O:.*]] = llm.select_outputs %[[N]], %[[B]] : tensor<?x8xf32>

@@ -33,6 +33,8 @@ plan.rank @rank3 producer "hand" target "cpu" passes ["a", "b"] {
   plan.kv_cache @layers.1.kv layer 1 heads 1 dim 4 f32 at 64 bytes 8192
   // CHECK-NEXT: plan.rope_table @rope [1.000000e+00, 1.000000e-01] magnitude 1.250000e+00
   plan.rope_table @rope [1.0, 0.1] magnitude 1.25
+  // CHECK-NEXT: plan.rope_table @rope1 [1.000000e+00, 5.000000e-01] magnitude 1.000000e+00 over [32]
+  plan.rope_table @rope1 [1.0, 0.5] magnitude 1.0 over [32]
   // CHECK-NEXT: plan.program decode attributes {arena_bytes = 1024 : i64, events = 2 : i64, max_outputs = 4 : i64, max_sequences = 3 : i64, max_tokens = 5 : i64, micro_batches = 2 : i64, queues = 2 : i64} {
   plan.program decode attributes {arena_bytes = 1024 : i64, events = 2 : i64, max_outputs = 4 : i64, max_sequences = 3 : i64, max_tokens = 5 : i64, micro_batches = 2 : i64, queues = 2 : i64} {
     // CHECK-NEXT: %[[X:.*]] = plan.buffer "x" tokens [2, 4] split 1 : f32, 4 elements, 64 bytes at 0
@@ -94,6 +96,14 @@ plan.rank @rank3 producer "hand" target "cpu" passes ["a", "b"] {
     plan.square_sum 23 : %x, %y -> %z "squares"
     // CHECK-NEXT: plan.rms_norm 24 : %[[X]], @norm eps 9.99999974E-6 offset 1.000000e+00 squares %[[Z]] column 1 of 64 -> %[[Y]] "part"
     plan.rms_norm 24 : %x, @norm eps 1.0e-5 offset 1.0 squares %z column 1 of 64 -> %y "part"
+    // CHECK-NEXT: plan.layer_norm 25 : %[[X]], @norm eps 9.99999974E-6 -> %[[X]] "ln"
+    plan.layer_norm 25 : %x, @norm eps 1.0e-5 -> %x "ln"
+    // CHECK-NEXT: plan.layer_norm 26 : %[[X]], @norm bias @norm eps 9.99999974E-6 -> %[[X]] "lb"
+    plan.layer_norm 26 : %x, @norm bias @norm eps 1.0e-5 -> %x "lb"
+    // CHECK-NEXT: plan.position_embedding 27 : %[[X]], @embedding -> %[[X]] "p"
+    plan.position_embedding 27 : %x, @embedding -> %x "p"
+    // CHECK-NEXT: plan.activate 28 : gelu_tanh %[[X]] -> %[[Y]] "h"
+    plan.activate 28 : gelu_tanh %x -> %y "h"
   }
   // CHECK: plan.program prefill
   plan.program prefill attributes {arena_bytes = 0 : i64, events = 0 : i64, max_outputs = 1 : i64, max_sequences = 1 : i64, max_tokens = 1 : i64, micro_batches = 1 : i64, queues = 1 : i64} {

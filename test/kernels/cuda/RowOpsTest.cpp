@@ -80,6 +80,69 @@ TEST_F(CudaRowOpsTest, RmsNormOfParts) {
   EXPECT_EQ(rmsNormOfParts(x, {}, x, 1e-5f, 8, 1, x, nullptr), cudaErrorInvalidValue);
 }
 
+TEST_F(CudaRowOpsTest, LayerNorm) {
+  for (Type type : types)
+    for (int64_t width : {1, 2, 7, 16, 64, 129, 768, 4096, 16384})
+      for (bool shifted : {false, true})
+        for (bool biased : {false, true}) {
+          const int64_t rows = 5;
+          auto x = rounded(normal(rows * width, 3.0f), type);
+          for (float &v : x)
+            v += 5; // a mean that is not 0
+          x = rounded(x, type);
+          const auto weight = normal(width), bias = normal(width);
+          const DeviceValues dx(x, type, shifted), dWeight(weight, Type::F32), dBias(bias, Type::F32),
+              y(x.size(), type, shifted), inPlace(x, type, shifted);
+          const In shift = biased ? In(dBias) : In{nullptr, Type::F32};
+          ASSERT_CUDA(layerNorm(dx, dWeight, shift, 1e-5f, width, rows, y, nullptr));
+          const auto expected = reference::layerNorm(x, weight, biased ? bias : std::vector<float>(width), 1e-5);
+          EXPECT_LE(relativeError(y.values().data(), expected), bound(type, 2e-6)) << width;
+          ASSERT_CUDA(layerNorm(inPlace, dWeight, shift, 1e-5f, width, rows, inPlace, nullptr));
+          EXPECT_EQ(y.bytes(), inPlace.bytes());
+        }
+}
+
+TEST_F(CudaRowOpsTest, PositionEmbedding) {
+  const std::vector<int32_t> positions{10, 0, 3, 9};
+  const DeviceArray<int32_t> dPositions(positions);
+  for (Type tableType : types)
+    for (Type type : types)
+      for (int64_t cols : {37, 64, 2560}) {
+        const int64_t rows = 11, stride = cols + 8;
+        const auto table = rounded(normal(rows * stride), tableType), x = rounded(normal(4 * cols), type);
+        const DeviceValues dTable(table, tableType), dx(x, type), y(x.size(), type), inPlace(x, type);
+        const Matrix matrix{dTable.data(), tableType, rows, cols, stride};
+        ASSERT_CUDA(positionEmbedding(dx, dPositions.data(), 4, matrix, y, nullptr));
+        std::vector<float> expected = x;
+        for (size_t t = 0; t < positions.size(); ++t)
+          for (int64_t i = 0; i < cols; ++i)
+            expected[t * cols + i] += table[positions[t] * stride + i];
+        EXPECT_EQ(y.values(), rounded(expected, type)) << int(tableType) << int(type) << " " << cols;
+        ASSERT_CUDA(positionEmbedding(inPlace, dPositions.data(), 4, matrix, inPlace, nullptr));
+        EXPECT_EQ(y.bytes(), inPlace.bytes());
+      }
+}
+
+TEST_F(CudaRowOpsTest, RopeOfAPartOfAHead) {
+  const std::vector<int32_t> positions{7, 0, 3, 9};
+  const DeviceArray<int32_t> dPositions(positions);
+  for (Type type : types)
+    for (RopeStyle style : {RopeStyle::Half, RopeStyle::Interleaved})
+      for (auto [dim, rotated] : {std::pair<int64_t, int64_t>{16, 12}, {16, 2}, {128, 96}, {80, 32}, {90, 22}}) {
+        const int64_t rows = 4, heads = 3;
+        const std::vector<float> cosSin = reference::ropeTable(10, rotated);
+        const auto x = rounded(normal(rows * heads * dim), type);
+        const DeviceValues table(cosSin, Type::F32), dx(x, type), y(x.size(), type), inPlace(x, type);
+        ASSERT_CUDA(rope(dx, dPositions.data(), table.floats(), heads, dim, rotated, style, rows, y, nullptr));
+        const auto expected =
+            reference::ropeOfPart(x, positions, cosSin, heads, dim, rotated, style == RopeStyle::Interleaved);
+        EXPECT_LE(relativeError(y.values().data(), expected), bound(type, 2e-7)) << dim << " " << rotated;
+        ASSERT_CUDA(
+            rope(inPlace, dPositions.data(), table.floats(), heads, dim, rotated, style, rows, inPlace, nullptr));
+        EXPECT_EQ(y.bytes(), inPlace.bytes()) << dim << " " << rotated;
+      }
+}
+
 TEST_F(CudaRowOpsTest, EmbeddingOfPartOfTheVocabulary) {
   const std::vector<int32_t> tokens{
       100, 99, 110, 111, 105, -1, std::numeric_limits<int32_t>::max(), 0, std::numeric_limits<int32_t>::min()};
@@ -112,15 +175,15 @@ TEST_F(CudaRowOpsTest, Rope) {
         const std::vector<float> cosSin = reference::ropeTable(10, dim);
         const auto x = rounded(normal(rows * heads * dim), type);
         const DeviceValues table(cosSin, Type::F32), dx(x, type), y(x.size(), type), inPlace(x, type, true);
-        ASSERT_CUDA(rope(dx, dPositions.data(), table.floats(), heads, dim, style, rows, y, nullptr));
+        ASSERT_CUDA(rope(dx, dPositions.data(), table.floats(), heads, dim, dim, style, rows, y, nullptr));
         const auto expected = reference::rope(x, positions, cosSin, heads, dim, style == RopeStyle::Interleaved);
         EXPECT_LE(relativeError(y.values().data(), expected), bound(type, 2e-7)) << dim;
-        ASSERT_CUDA(rope(inPlace, dPositions.data(), table.floats(), heads, dim, style, rows, inPlace, nullptr));
+        ASSERT_CUDA(rope(inPlace, dPositions.data(), table.floats(), heads, dim, dim, style, rows, inPlace, nullptr));
         EXPECT_EQ(y.bytes(), inPlace.bytes()) << dim;
         for (int64_t t = rows; t-- > 0;) { // row by row over the first result
           const size_t at = t * heads * dim * bytesOf(type);
           ASSERT_CUDA(rope({static_cast<char *>(dx.data()) + at, type}, dPositions.data() + t, table.floats(), heads,
-                           dim, style, 1, {static_cast<char *>(y.data()) + at, type}, nullptr));
+                           dim, dim, style, 1, {static_cast<char *>(y.data()) + at, type}, nullptr));
         }
         EXPECT_EQ(y.bytes(), inPlace.bytes()) << dim;
       }
@@ -165,8 +228,8 @@ TEST_F(CudaRowOpsTest, RopeAppendIsRopeAndKvAppend) {
         ASSERT_CUDA(ropeAppend(q, k, v, table.floats(), heads, style, rows, view, batch, y, nullptr));
         const DeviceValues yExpected(rows * heads * dim, type), kExpected(rows * kvHeads * dim, type),
             cacheExpected(before, type);
-        ASSERT_CUDA(rope(q, positions.data(), table.floats(), heads, dim, style, rows, yExpected, nullptr));
-        ASSERT_CUDA(rope(k, positions.data(), table.floats(), kvHeads, dim, style, rows, kExpected, nullptr));
+        ASSERT_CUDA(rope(q, positions.data(), table.floats(), heads, dim, dim, style, rows, yExpected, nullptr));
+        ASSERT_CUDA(rope(k, positions.data(), table.floats(), kvHeads, dim, dim, style, rows, kExpected, nullptr));
         ASSERT_CUDA(
             kvAppend(kExpected, v, rows, {cacheExpected.data(), type, kvHeads, blockTokens, dim}, batch, nullptr));
         EXPECT_EQ(y.bytes(), yExpected.bytes()) << dim;
@@ -247,6 +310,12 @@ TEST_F(CudaRowOpsTest, Glu) {
           ASSERT_NEAR(y[i], expected, bound(type, tail) * std::fabs(expected) + least)
               << int(type) << int(activation) << " of " << gate[i] << " times " << up[i];
         }
+        const DeviceValues alone(gate.size(), type, shifted),
+            ones(std::vector<float>(gate.size(), 1.0f), type, shifted);
+        ASSERT_CUDA(glu(dGate, ones, activation, int64_t(gate.size()), alone, nullptr));
+        const auto expected = alone.bytes();
+        ASSERT_CUDA(glu(dGate, {nullptr, Type::F32}, activation, int64_t(gate.size()), alone, nullptr));
+        EXPECT_EQ(alone.bytes(), expected) << "without what the activation is multiplied with";
         ASSERT_CUDA(glu(dGate, dUp, activation, int64_t(gate.size()), dGate, nullptr));
         EXPECT_EQ(out.bytes(), dGate.bytes());
       }

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <map>
 #include <random>
+#include <set>
 
 using namespace distc;
 
@@ -44,6 +45,8 @@ public:
     EXPECT_LE(b.tokens.size(), limits.maxTokens);
     EXPECT_LE(b.outputs.size(), limits.maxOutputs);
     EXPECT_EQ(b.sampling.size(), b.outputs.size());
+    EXPECT_EQ(b.lengths.size(), sequences);
+    lengths.insert(b.lengths.begin(), b.lengths.end());
     StepResult result;
     size_t output = 0;
     for (size_t s = 0; s < sequences; ++s)
@@ -69,6 +72,7 @@ public:
   }
   PlanSetInfo info_;
   int steps = 0, decodeSteps = 0, microBatches = 0;
+  std::set<int32_t> lengths; // that sequences were said to grow to
 
 private:
   std::map<int32_t, int32_t> cache_;
@@ -131,6 +135,17 @@ TEST(Engine, AnswersDoNotDependOnBatching) {
     EXPECT_EQ(answers[i].ids.size(), requests[i].maxNewTokens);
     EXPECT_EQ(answers[i].finish, Finish::MaxTokens);
   }
+}
+
+// What chooses a rope table stays the same for all steps of a sequence.
+TEST(Engine, SaysHowLongASequenceMayBecome) {
+  FakeModel model;
+  run(model, {request({1, 2, 3}, 4)});
+  EXPECT_EQ(model.lengths, std::set<int32_t>{7});
+  run(model, {request({1, 2, 3}, 100000)});
+  EXPECT_EQ(model.lengths, (std::set<int32_t>{7, int32_t(model.info().maxSequence)}));
+  ASSERT_TRUE(Engine(model).logits({4, 5}).ok());
+  EXPECT_TRUE(model.lengths.contains(2));
 }
 
 TEST(Engine, MicroBatchesChangeNoAnswer) {

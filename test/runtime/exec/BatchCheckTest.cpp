@@ -50,6 +50,9 @@ TEST_F(BatchCheck, GoodBatches) {
   none.outputs.clear();
   none.sampling.clear();
   EXPECT_TRUE(checkBatch(*plan, none).ok());
+  Batch lengths = prefill();
+  lengths.lengths = {5, 30};
+  EXPECT_TRUE(checkBatch(*plan, lengths).ok()) << checkBatch(*plan, lengths).message();
 }
 
 TEST_F(BatchCheck, BadOnes) {
@@ -70,6 +73,9 @@ TEST_F(BatchCheck, BadOnes) {
   expectRefused(prefill(), "block table has 15 entries", [](Batch &b) { b.blockTable.pop_back(); });
   expectRefused(prefill(), "needs block 1 of its table, which is -1", [](Batch &b) { b.blockTable[1] = -1; });
   expectRefused(prefill(), "needs block 2 of its table, which is 24", [](Batch &b) { b.blockTable[8 + 2] = 24; });
+  expectRefused(prefill(), "1 lengths for 2 sequences", [](Batch &b) { b.lengths = {30}; });
+  expectRefused(prefill(), "lengths[0] is 4, expected 5 to 30", [](Batch &b) { b.lengths = {4, 30}; });
+  expectRefused(prefill(), "lengths[1] is 31, expected 9 to 30", [](Batch &b) { b.lengths = {5, 31}; });
   expectRefused(prefill(), "1 sampling parameters for 2 outputs", [](Batch &b) { b.sampling.pop_back(); });
   expectRefused(prefill(), "outputs[1] is 14", [](Batch &b) { b.outputs[1] = 14; });
   expectRefused(prefill(), "outputs[0] is -1", [](Batch &b) { b.outputs[0] = -1; });

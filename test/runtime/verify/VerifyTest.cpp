@@ -56,6 +56,29 @@ TEST(Verifier, EveryValueHasTheTypeThatItsInstructionsTake) {
   EXPECT_GT(tried, 100);
 }
 
+/// `norm1` as a LayerNorm with the vector `bias`.
+void toLayerNorm(ValidSet &s, uint32_t rank, uint32_t program, const std::string &bias) {
+  const plan::RmsNormT norm = s.op<plan::RmsNormT>(rank, program, "norm1");
+  plan::LayerNormT op;
+  op.input = norm.input;
+  op.weight = norm.weight;
+  op.out = norm.out;
+  op.eps = norm.eps;
+  auto &weights = s.rank(rank).weights;
+  for (size_t w = 0; w < weights.size(); ++w)
+    if (weights[w].get() == &s.weight(rank, bias))
+      op.bias = static_cast<int32_t>(w);
+  s.instruction(rank, program, "norm1").op.Set(op);
+}
+
+TEST(Verifier, AcceptsALayerNorm) {
+  ValidSet set(freshSeed());
+  for (uint32_t rank = 0; rank < 4; ++rank)
+    for (uint32_t program : {0u, 1u})
+      toLayerNorm(set, rank, program, "norm2");
+  EXPECT_EQ(textOf(verifyPlanSet(set.pack())), "");
+}
+
 TEST(Verifier, TheKvCacheMayHaveAnotherFloatType) {
   ValidSet set(freshSeed());
   plan::KvCacheT &cache = *set.rank(1).kv->caches[0];
@@ -277,6 +300,47 @@ std::vector<Mutant> mutants() {
        "shape-mismatch",
        {"SoftCap, cap", "cap is not a positive number"},
        [](ValidSet &s) { s.op<plan::SoftCapT>(3, 0, "cap").cap = 0; }},
+      {"BiasOfALayerNorm",
+       "shape-mismatch",
+       {"LayerNorm, norm1", "expected 96 (the elements of the bias)"},
+       [](ValidSet &s) { toLayerNorm(s, 0, 0, "gate"); }},
+      {"UnknownActivation",
+       "shape-mismatch",
+       {"Activate, glu", "unknown activation"},
+       [](ValidSet &s) {
+         const plan::GluT glu = s.op<plan::GluT>(0, 0, "glu");
+         plan::ActivateT op;
+         op.input = glu.gate;
+         op.out = glu.out;
+         op.activation = static_cast<plan::Activation>(9);
+         s.instruction(0, 0, "glu").op.Set(op);
+       }},
+      {"FewerPositionsThanASequenceHas",
+       "shape-mismatch",
+       {"PositionEmbedding, add1", "expected a row for each of"},
+       [](ValidSet &s) {
+         const plan::AddT add = s.op<plan::AddT>(0, 0, "add1");
+         plan::PositionEmbeddingT op;
+         op.input = add.a;
+         op.out = add.out;
+         op.weight = s.op<plan::LinearT>(0, 0, "o").weight;
+         s.instruction(0, 0, "add1").op.Set(op);
+       }},
+      {"SetsOfARopeTableThatDoNotIncrease",
+       "rope",
+       {"more than [4, 3] tokens", "increasing"},
+       [](ValidSet &s) {
+         plan::RopeTableT &table = *s.rank(0).rope_tables[0];
+         const std::vector<double> set = table.inv_freq;
+         for (int i = 0; i < 2; ++i)
+           table.inv_freq.insert(table.inv_freq.end(), set.begin(), set.end());
+         table.over = {4, 3};
+         s.rank(0).ledger->tables *= 3;
+       }},
+      {"SetsOfARopeTableOfTwoSizes",
+       "rope",
+       {"expected sets of one size"},
+       [](ValidSet &s) { s.rank(0).rope_tables[0]->over = {2, 3}; }},
       {"HeadsOfARope", "shape-mismatch", {"q.rope"}, [](ValidSet &s) { s.op<plan::RopeT>(0, 0, "q.rope").heads = 1; }},
       {"RowsOfOutputsForTokens",
        "rows-mismatch",

@@ -63,16 +63,26 @@ config(f"{C}key 'hidden_size' is 127, which is not a multiple of 8 ({C}key 'num_
 
 # What is not supported says what is.
 families = "supported are …"
-config(f"{C}architecture 'GPT2LMHeadModel' is not supported; {families}", architectures=["GPT2LMHeadModel"])
+config(f"{C}architecture 'GPTJForCausalLM' is not supported; {families}", architectures=["GPTJForCausalLM"])
 config(f"{C}architecture 'bert' is not supported; {families}", architectures=None, model_type="bert")
 config(f"{C}key 'architectures': expected a list of one name, got []", architectures=[])
 config(f"{C}key 'architectures' is missing", architectures=None, model_type=None)
 config(f"{C}key 'hidden_act': activation 'mish' is not supported; supported are silu, gelu, gelu_pytorch_tanh, relu",
        hidden_act="mish")
-rope = "is not supported; supported are default, linear, llama3"
-config(f"{C}key 'rope_scaling.rope_type': rope type 'yarn' {rope}", rope_scaling={"rope_type": "yarn", "factor": 2})
-config(f"{C}key 'rope_scaling.type': rope type 'dynamic' {rope}", rope_scaling={"type": "dynamic", "factor": 2})
-config(f"{C}key 'rope_parameters.rope_type': rope type 'longrope' {rope}", rope_parameters={"rope_type": "longrope"})
+rope = "is not supported; supported are default, linear, dynamic, yarn, llama3, longrope"
+config(f"{C}key 'rope_scaling.rope_type': rope type 'xpos' {rope}", rope_scaling={"rope_type": "xpos", "factor": 2})
+config(f"{C}key 'rope_scaling.type': rope type 'axial' {rope}", rope_scaling={"type": "axial", "factor": 2})
+config(f"{C}key 'rope_parameters.rope_type': rope type 'xpos' {rope}", rope_parameters={"rope_type": "xpos"})
+config(f"{C}key 'rope_scaling.factor' is 0.500000, expected at least 1", rope_scaling={"type": "dynamic", "factor": 0.5})
+config(f"{C}key 'rope_parameters.beta_fast' is -1.000000, expected a positive number",
+       rope_parameters={"rope_type": "yarn", "factor": 2, "beta_fast": -1})
+config(f"{C}key 'rope_scaling.long_factor' is missing", rope_scaling={"type": "longrope", "short_factor": [1] * 8})
+config(f"{C}key 'rope_scaling.short_factor': expected a list of 8 positive numbers, got 3",
+       rope_scaling={"type": "longrope", "short_factor": [1, 1, 1]})
+config(f"{C}key 'partial_rotary_factor': rotates 24 of the 16 elements of a head, expected an even number from 2 to all",
+       partial_rotary_factor=1.5)
+config(f"{C}key 'partial_rotary_factor': rotates 0 of the 16 elements of a head, expected an even number from 2 to all",
+       partial_rotary_factor=0)
 config(f"{C}key 'quantization_config': quantized checkpoints are supported as GGUF (Q8_0, Q4_1); from Hugging Face "
        "folders F32, F16 and BF16 are", quantization_config={"quant_method": "gptq"})
 

@@ -51,10 +51,14 @@ made("key 'llama.attention.head_count': 18446744073709551615 is above the larges
 made(K + "attention.layer_norm_rms_epsilon' is null, expected a finite number",
      {"llama.attention.layer_norm_rms_epsilon": float("nan")})
 made(K + "rope.freq_base' is -1.000000, expected a positive number", {"llama.rope.freq_base": -1.0})
-made(K + "rope.dimension_count' is 8, expected the head size, 16: rotary embedding of a part of a head is not supported",
-     {"llama.rope.dimension_count": 8})
-made(K + "rope.scaling.type': rope type 'yarn' is not supported; supported are default, linear, llama3",
-     {"llama.rope.scaling.type": "yarn"})
+made(K + "rope.dimension_count': rotates 18 of the 16 elements of a head, expected an even number from 2 to all",
+     {"llama.rope.dimension_count": 18})
+made(K + "rope.scaling.type': rope type 'xpos' is not supported; supported are default, linear, dynamic, yarn, llama3, longrope",
+     {"llama.rope.scaling.type": "xpos"})
+made(K + "rope.scaling.yarn_ext_factor' is 0.500000: not supported",
+     {"llama.rope.scaling.type": "yarn", "llama.rope.scaling.yarn_ext_factor": 0.5})
+made(K + "rope.scaling.type' is \"longrope\", but the tensors 'rope_factors_long.weight' and 'rope_factors_short.weight' are missing",
+     {"llama.rope.scaling.type": "longrope"})
 made("has no key 'general.architecture'; not a model", {"general.architecture": None})
 made("architecture 'bert' is not supported; supported are …", {"general.architecture": "bert"})
 made("key 'general.alignment' is 3, expected a power of two, at most 16777216", {"general.alignment": 3})

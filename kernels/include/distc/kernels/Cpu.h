@@ -47,17 +47,27 @@ struct Squares {
 void rmsNormOfParts(const float *x, const Squares &squares, const float *weight, float eps, int64_t width, float *y,
                     int64_t rowBegin, int64_t rowEnd, float weightOffset = 0);
 
+/// y[t] = (x[t] - mean) * rsqrt(mean((x[t] - mean)^2) + eps) * weight + bias, mean over x[t]; bias may be null; t in
+/// [rowBegin, rowEnd). y may be x.
+void layerNorm(const float *x, const float *weight, const float *bias, float eps, int64_t width, float *y,
+               int64_t rowBegin, int64_t rowEnd);
+
 /// y[t, :] = table[tokens[t] - firstRow, :] as f32, zeros where that is not a row of the table; t in [rowBegin,
 /// rowEnd).
 void embedding(const int32_t *tokens, const Matrix &table, int64_t firstRow, float *y, int64_t rowBegin,
                int64_t rowEnd);
 
+/// y[t, :] = x[t, :] + table[positions[t], :], t in [rowBegin, rowEnd). y may be x.
+void positionEmbedding(const float *x, const int32_t *positions, const Matrix &table, float *y, int64_t rowBegin,
+                       int64_t rowEnd);
+
 enum class RopeStyle : uint8_t { Half, Interleaved };
 
-/// Rotates each of `heads` heads of row t by the angles of position positions[t]; cosSin is [positions, headDim/2]
-/// pairs, cos first: cosSin[(p * headDim/2 + i) * 2 + {0, 1}]. y may be x. t in [rowBegin, rowEnd).
+/// Rotates the first `rotated` elements of each of `heads` heads of row t by the angles of row positions[t] of cosSin,
+/// and copies the others; cosSin is [positions, rotated/2] pairs, cos first: cosSin[(p * rotated/2 + i) * 2 + {0, 1}].
+/// y may be x. t in [rowBegin, rowEnd).
 void rope(const float *x, const int32_t *positions, const float *cosSin, int64_t heads, int64_t headDim,
-          RopeStyle style, float *y, int64_t rowBegin, int64_t rowEnd);
+          int64_t rotated, RopeStyle style, float *y, int64_t rowBegin, int64_t rowEnd);
 
 /// One layer's cache: [blocks, 2, heads, blockTokens, headDim] f32.
 struct KvView {
@@ -98,8 +108,8 @@ void softCap(const float *input, float cap, float *out, int64_t begin, int64_t e
 
 enum class Activation : uint8_t { Silu, Gelu, GeluTanh, Relu };
 
-/// out[i] = activation(gate[i]) * up[i], i in [begin, end). out may be gate or up. Within 4 ulp-ish (1e-6 relative) of
-/// the double-precision value.
+/// out[i] = activation(gate[i]) * up[i], i in [begin, end); up null: activation(gate[i]). out may be gate or up. Within
+/// 4 ulp-ish (1e-6 relative) of the double-precision value.
 void glu(const float *gate, const float *up, Activation activation, float *out, int64_t begin, int64_t end);
 
 /// sum[i] += x[i], i in [begin, end): the step of an all-reduce.

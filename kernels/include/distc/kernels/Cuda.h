@@ -86,16 +86,24 @@ struct Squares {
 cudaError_t rmsNormOfParts(In x, const Squares &squares, In weight, float eps, int64_t width, int64_t rows, Out y,
                            cudaStream_t stream, float weightOffset = 0);
 
+/// y[t] = (x[t] - mean) * rsqrt(mean((x[t] - mean)^2) + eps) * weight + bias, mean over x[t]; bias may be null. weight
+/// and bias are of one type. y has the type of x and may be x.
+cudaError_t layerNorm(In x, In weight, In bias, float eps, int64_t width, int64_t rows, Out y, cudaStream_t stream);
+
 /// y[t, :] = table[tokens[t] - firstRow, :], zeros where that is not a row of the table.
 cudaError_t embedding(const int32_t *tokens, int64_t rows, const Matrix &table, int64_t firstRow, Out y,
                       cudaStream_t stream);
 
+/// y[t, :] = x[t, :] + table[positions[t], :]. y has the type of x and may be x.
+cudaError_t positionEmbedding(In x, const int32_t *positions, int64_t rows, const Matrix &table, Out y,
+                              cudaStream_t stream);
+
 enum class RopeStyle : uint8_t { Half, Interleaved };
 
-/// Rotates each of `heads` heads of row t by the angles of positions[t]; cosSin as in Cpu.h. y has the type of x and
-/// may be x.
-cudaError_t rope(In x, const int32_t *positions, const float *cosSin, int64_t heads, int64_t headDim, RopeStyle style,
-                 int64_t rows, Out y, cudaStream_t stream);
+/// Rotates the first `rotated` elements of each of `heads` heads of row t by the angles of row positions[t] of cosSin,
+/// which is as in Cpu.h, and copies the others. y has the type of x and may be x.
+cudaError_t rope(In x, const int32_t *positions, const float *cosSin, int64_t heads, int64_t headDim, int64_t rotated,
+                 RopeStyle style, int64_t rows, Out y, cudaStream_t stream);
 
 /// One layer's cache: [blocks, 2, heads, blockTokens, headDim].
 struct KvView {
@@ -154,7 +162,7 @@ cudaError_t add(In a, In b, int64_t n, Out out, cudaStream_t stream);
 cudaError_t scale(In input, float factor, int64_t n, Out out, cudaStream_t stream);
 cudaError_t softCap(In input, float cap, int64_t n, Out out, cudaStream_t stream);
 
-/// out[i] = activation(gate[i]) * up[i]; all of one type. out may be gate or up.
+/// out[i] = activation(gate[i]) * up[i]; all of one type; up null: activation(gate[i]). out may be gate or up.
 cudaError_t glu(In gate, In up, Activation activation, int64_t n, Out out, cudaStream_t stream);
 
 inline constexpr int maxPeers = 16;
