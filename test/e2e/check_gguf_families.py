@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Hugging Face folders rewritten as GGUF, with the names of llama.cpp's converter, give the same logits."""
+"""Hugging Face folders rewritten as GGUF, with the names of llama.cpp's converter, give the same logits; so does GPT-2
+with other names."""
 import json
 import math
 import re
 from array import array
 from pathlib import Path
 
-from checkpoints import encode, floats, llama_to_gguf, read_safetensors, write_gguf
+from checkpoints import (copy_checkpoint, encode, floats, llama_to_gguf, read_safetensors, write_gguf,
+                         write_safetensors)
 from end_to_end import Check, relative_error
 
 check = Check(__doc__, ("fixtures", False))
@@ -75,11 +77,20 @@ def yarn(folder, path):
         "llama.rope.scaling.original_context_length": rope["original_max_position_embeddings"]})
 
 
-for name, write, vocabulary in (("phi3", phi3, 256), ("phi4", phi3, 256), ("gpt2", gpt2, 251), ("rope-yarn", yarn, 256)):
-    folder, path = fixtures / name, work / f"{name}.gguf"
+def without_prefix(folder, path):
+    """Names as a checkpoint of the model without its head has them."""
+    copy_checkpoint(folder, path)
+    header, data = read_safetensors(path / "model.safetensors")
+    write_safetensors(path / "model.safetensors",
+                      {name.removeprefix("transformer."): entry for name, entry in header.items()}, data)
+
+
+for name, write, vocabulary in (("phi3", phi3, 256), ("phi4", phi3, 256), ("gpt2", gpt2, 251), ("rope-yarn", yarn, 256),
+                                ("gpt2", without_prefix, 251)):
+    folder, path = fixtures / name, work / (name + ("" if write == without_prefix else ".gguf"))
     if check.compiles:
         write(folder, path)
-    plans = [check.plans(f"{name}.hf", folder, "1x1"), check.plans(f"{name}.gguf", path, "2x1")]
+    plans = [check.plans(f"{name}.hf", folder, "1x1"), check.plans(path.name + ".rewritten", path, "2x1")]
     if check.runs:
         ids = [i * 37 % vocabulary for i in range(40)]
         reference, actual = (check.logits(p, ids)[1] for p in plans)

@@ -33,6 +33,7 @@ struct Side {
   std::string directory;
   StepRecorder recorder;
   std::unique_ptr<Runner> runner;
+  int32_t length = 0; // that the sequence grows to
 
   Status open(const Options &options) {
     RunnerOptions own = options.runner;
@@ -50,6 +51,7 @@ struct Side {
     for (size_t i = 0; i < tokens.size(); ++i)
       batch.positions.push_back(static_cast<int32_t>(position + i));
     batch.sequenceStarts = {0, static_cast<int32_t>(tokens.size())};
+    batch.lengths = {length};
     batch.blockTable = BlockAllocator(info.kvBlocks).take(std::min(info.kvBlocks, info.blocksPerSequence));
     batch.blockTable.resize(info.blocksPerSequence, -1);
     batch.outputs = {static_cast<int32_t>(tokens.size()) - 1};
@@ -158,7 +160,7 @@ private:
 } // namespace
 
 Status runDiff(const Options &options) {
-  Side a{"A", options.directory, {}, {}}, b{"B", options.other, {}, {}};
+  Side a{"A", options.directory, {}, {}, 0}, b{"B", options.other, {}, {}, 0};
   DISTC_TRY(a.open(options));
   DISTC_TRY(b.open(options));
   const uint32_t mine = a.runner->info().vocabulary, others = b.runner->info().vocabulary;
@@ -168,6 +170,7 @@ Status runDiff(const Options &options) {
   DISTC_ASSIGN(std::vector<int32_t> tokens, promptTokens(options, a.runner->info()));
   for (const Side *side : {&a, &b})
     DISTC_TRY(checkPrompt(*side, tokens.size(), options.newTokens));
+  a.length = b.length = static_cast<int32_t>(tokens.size() + options.newTokens);
 
   std::optional<Report> report;
   double tolerance = 0;

@@ -1,6 +1,7 @@
 // The instructions: from operands to a kernel or to the communicator, nothing else. What they are is in
 // docs/plan-format.md; the verifier has checked them.
 #include "runtime/backends/cuda/CudaBackend.h"
+#include "runtime/plan/RopeTables.h"
 #include "runtime/schema/PlanFile.h"
 
 #include <mutex>
