@@ -14,9 +14,9 @@ namespace {
 constexpr flatbuffers::uoffset_t kMaxDepth = 16;
 constexpr flatbuffers::uoffset_t kMaxTables = 100'000'000;
 
-uint64_t frameChecksum(uint64_t schemaHash, uint64_t setHash, std::span<const uint8_t> payload) {
-  // Hashing the payload's hash keeps this one pass over the payload without a copy.
-  uint64_t parts[3] = {schemaHash, setHash, hashBytes(std::as_bytes(payload))};
+// Hashing the payload's hash keeps this one pass over the payload without a copy.
+uint64_t frameChecksum(uint64_t schemaHash, uint64_t setHash, uint64_t payloadHash) {
+  uint64_t parts[3] = {schemaHash, setHash, payloadHash};
   return hashBytes(std::as_bytes(std::span(parts)));
 }
 
@@ -64,8 +64,8 @@ std::vector<uint8_t> framePayload(std::span<const uint8_t> payload, uint64_t set
   flatbuffers::FlatBufferBuilder builder(payload.size() + 256);
   builder.ForceVectorAlignment(payload.size(), 1, 16);
   auto bytes = builder.CreateVector(payload.data(), payload.size());
-  plan::FinishPlanFileBuffer(builder, plan::CreatePlanFile(builder, kSchemaHash, setHash,
-                                                           frameChecksum(kSchemaHash, setHash, payload), bytes));
+  uint64_t checksum = frameChecksum(kSchemaHash, setHash, hashBytes(std::as_bytes(payload)));
+  plan::FinishPlanFileBuffer(builder, plan::CreatePlanFile(builder, kSchemaHash, setHash, checksum, bytes));
   return {builder.GetBufferPointer(), builder.GetBufferPointer() + builder.GetSize()};
 }
 
@@ -85,7 +85,8 @@ Result<PlanFile> PlanFile::open(const std::string &path) {
     return failedPrecondition(path + ": plan of schema " + hex(frame->schema_hash()) + ", this program reads schema " +
                               hex(kSchemaHash) + "; compile the model again");
   std::span<const uint8_t> payload(frame->payload()->data(), frame->payload()->size());
-  uint64_t actual = frameChecksum(frame->schema_hash(), frame->set_hash(), payload);
+  result.payloadHash_ = hashBytes(std::as_bytes(payload));
+  uint64_t actual = frameChecksum(frame->schema_hash(), frame->set_hash(), result.payloadHash_);
   if (actual != frame->checksum())
     return dataLoss(path + ": damaged: checksum is " + hex(actual) + ", expected " + hex(frame->checksum()));
   // The checksum leaves out the frame itself, its padding, and what follows it.
@@ -114,6 +115,7 @@ Result<std::vector<PlanFile>> openPlanSet(const std::string &directory) {
     return failedPrecondition(directory + ": holds no " + planFileName(0) +
                               "; expected a plan set made by `distc compile`");
   std::vector<PlanFile> set;
+  std::vector<uint64_t> hashes;
   uint64_t ranks = 1;
   for (uint64_t rank = 0; rank < ranks; ++rank) {
     std::string path = pathOf(static_cast<uint32_t>(rank));
@@ -131,8 +133,12 @@ Result<std::vector<PlanFile>> openPlanSet(const std::string &directory) {
     if (rank > 0 && file.setHash() != set[0].setHash())
       return failedPrecondition(path + ": belongs to plan set " + hex(file.setHash()) + ", " + planFileName(0) +
                                 " to " + hex(set[0].setHash()) + "; compile the model again");
+    hashes.push_back(file.payloadHash());
     set.push_back(std::move(file));
   }
+  if (const uint64_t hash = hashBytes(std::as_bytes(std::span(hashes))); hash != set[0].setHash())
+    return dataLoss(directory + ": damaged: the set hash is " + hex(set[0].setHash()) + ", that of the plans is " +
+                    hex(hash) + "; compile the model again");
   for (const auto &entry : std::filesystem::directory_iterator(directory, ignored)) {
     const std::string name = entry.path().filename().string();
     if (!name.starts_with("rank") || !name.ends_with(".plan"))

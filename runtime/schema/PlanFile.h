@@ -36,15 +36,18 @@ public:
 
   const plan::Plan &plan() const { return *plan_; }
   uint64_t setHash() const { return setHash_; }
+  /// XXH3-64 of the payload.
+  uint64_t payloadHash() const { return payloadHash_; }
   const std::string &path() const { return file_.path(); }
 
 private:
   MappedFile file_;
   const plan::Plan *plan_ = nullptr;
-  uint64_t setHash_ = 0;
+  uint64_t setHash_ = 0, payloadHash_ = 0;
 };
 
-/// Opens every rank of the plan set in `directory`, in rank order: all there, of one mesh and one set hash.
+/// Opens every rank of the plan set in `directory`, in rank order: all there, of one mesh and one set hash, which is
+/// that of their payloads.
 Result<std::vector<PlanFile>> openPlanSet(const std::string &directory);
 
 /// The name of a rank's file in a plan set: "rank3.plan".

@@ -4,6 +4,7 @@
 #include "runtime/verify/Rows.h"
 #include "runtime/verify/Shapes.h"
 
+#include <unordered_map>
 #include <unordered_set>
 
 namespace distc::verify {
@@ -12,6 +13,8 @@ namespace {
 
 // More chunks than this are no use to anyone, and would make the pairwise proofs slow.
 constexpr unsigned kMaxChunks = 1024;
+// Chunks and reshapes of one buffer; each read looks at all of them.
+constexpr uint32_t kMaxParts = 4 * kMaxChunks;
 // A rank has threads for each.
 constexpr unsigned kMaxMicroBatches = 256;
 
@@ -104,6 +107,9 @@ private:
         ref_.buffer(b.parent()).parent() != -1)
       return fail("buffer-parent", cat(name, ": parent ", b.parent(), " of ", program_.buffers()->size(),
                                        " buffers, expected one that owns its memory"));
+    if (++parts_[b.parent()] > kMaxParts)
+      return fail("buffer-parent",
+                  cat(name, ": its parent ", ref_.value(b.parent()), " has more than ", kMaxParts, " parts"));
     const plan::Buffer &parent = ref_.buffer(b.parent());
     bool sameUnit = b.rows() == parent.rows() && b.shards() == parent.shards() && b.dtype() == parent.dtype();
     bool chunk = parent.chunks() == 1 && b.times() == parent.times() && b.row_elements() == parent.row_elements();
@@ -174,7 +180,8 @@ private:
   const plan::Program &program_;
   std::unordered_set<uint32_t> &ids_;
   Reporter &reporter_;
-  std::vector<uint32_t> events_; // who signals each
+  std::vector<uint32_t> events_;                // who signals each
+  std::unordered_map<int32_t, uint32_t> parts_; // by parent: how many
 };
 
 } // namespace

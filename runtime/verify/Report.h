@@ -86,6 +86,9 @@ inline uint64_t saturatingAdd(uint64_t a, uint64_t b) {
   return __builtin_add_overflow(a, b, &result) ? ~uint64_t(0) : result;
 }
 
+/// The layer of a weight by its name, "layers.3.attention_norm"; -1: it is of none.
+int64_t layerOf(std::string_view weight);
+
 // The proofs. Each assumes those above it: Structure makes every index safe to follow.
 void checkStructure(const plan::Plan &plan, Reporter &reporter);
 void checkWeightTables(const plan::Plan &plan, Reporter &reporter);
@@ -96,5 +99,6 @@ void checkSet(std::span<const plan::Plan *const> plans, Reporter &reporter);
 void checkCoverage(std::span<const plan::Plan *const> plans, Reporter &reporter);
 void checkCommunication(std::span<const plan::Plan *const> plans, Reporter &reporter);
 void checkSlices(std::span<const plan::Plan *const> plans, Reporter &reporter);
+void checkValues(std::span<const plan::Plan *const> plans, Reporter &reporter);
 
 } // namespace distc::verify

@@ -58,6 +58,7 @@ private:
     same(rank, "vocabulary", b.model()->vocabulary(), a.model()->vocabulary());
     same(rank, "hidden", b.model()->hidden(), a.model()->hidden());
     same(rank, "model layers", b.model()->layers(), a.model()->layers());
+    same(rank, "parameters", b.model()->parameters(), a.model()->parameters());
     same(rank, "max_batch", b.limits()->max_batch(), a.limits()->max_batch());
     same(rank, "max_tokens", b.limits()->max_tokens(), a.limits()->max_tokens());
     same(rank, "max_sequence", b.limits()->max_sequence(), a.limits()->max_sequence());

@@ -161,6 +161,7 @@ private:
       return fail("shape-mismatch",
                   cat("weight '", w.name()->string_view(), "' ", listText(*w.shape()), ", expected [rows, elements]"));
     width(op.out(), w.shape()->Get(1), "the width of the weight");
+    width(op.out(), ref_.plan.model()->hidden(), "hidden, of the model");
   }
 
   void check(const plan::RmsNorm &op) {

@@ -3,7 +3,7 @@
 // must be of the same columns; a value that is only a rank's share of a sum must be summed before anything else uses
 // it.
 #include "runtime/verify/Coords.h"
-#include "runtime/verify/Report.h"
+#include "runtime/verify/Labels.h"
 
 #include <algorithm>
 
@@ -21,17 +21,20 @@ struct Label {
   std::vector<uint32_t> squaresOf{}; // of sums of squares: of which value each column is one,
   int64_t squaresAt = -1;            // when they were made,
   bool summed = false;               // and whether the ranks have added theirs up
+
+  static bool sameColumns(const Label &a, const Label &b) {
+    return a.columns == b.columns || (a.columns && b.columns && *a.columns == *b.columns);
+  }
+  bool operator==(const Label &other) const {
+    return partial == other.partial && alone == other.alone && sameColumns(*this, other);
+  }
 };
 
 class SliceWalk {
 public:
   SliceWalk(const ProgramRef &ref, StageWeights &weights, Reporter &reporter)
-      : ref_(ref), program_(ref.program), weights_(weights), reporter_(reporter), labels_(program_.buffers()->size()),
-        stamps_(labels_.size(), -1), children_(labels_.size()), caches_(ref.plan.kv()->caches()->size()) {
-    for (uint32_t b = 0; b < labels_.size(); ++b)
-      if (ref.buffer(b).parent() >= 0)
-        children_[ref.root(b)].push_back(b);
-  }
+      : ref_(ref), program_(ref.program), weights_(weights), reporter_(reporter), labels_(ref),
+        caches_(ref.plan.kv()->caches()->size()) {}
 
   void run() {
     size_t before = reporter_.count();
@@ -44,31 +47,13 @@ private:
     reporter_.add(kind, cat(ref_.text(at_), ": ", message), {ref_.rank()}, {ref_.instruction(at_).id()});
   }
 
-  /// The newest label of the value itself, the whole it is part of, or its parts.
   Label get(uint32_t b) {
-    uint32_t root = ref_.root(b);
-    if (b != root && stamps_[b] > stamps_[root])
-      return labels_[b];
-    for (uint32_t child : children_[root])
-      if (b == root && stamps_[child] > stamps_[root]) {
-        for (uint32_t other : children_[root])
-          if (stamps_[other] > stamps_[root] && !sameLabel(labels_[child], labels_[other]))
-            fail("slice-alignment",
-                 cat("the parts of ", ref_.value(root), " differ in their columns or in being summed"));
-        return labels_[child];
-      }
-    return labels_[root];
+    return labels_.get(b, [&] {
+      fail("slice-alignment",
+           cat("the parts of ", ref_.value(ref_.root(b)), " differ in their columns or in being summed"));
+    });
   }
-  static bool sameColumns(const Label &a, const Label &b) {
-    return a.columns == b.columns || (a.columns && b.columns && *a.columns == *b.columns);
-  }
-  static bool sameLabel(const Label &a, const Label &b) {
-    return a.partial == b.partial && a.alone == b.alone && sameColumns(a, b);
-  }
-  void set(uint32_t b, Label label) {
-    labels_[b] = std::move(label);
-    stamps_[b] = static_cast<int64_t>(at_);
-  }
+  void set(uint32_t b, Label label) { labels_.set(b, std::move(label), at_); }
 
   static std::string columnsText(const Label &label) { return label.columns ? label.columns->text() : "no columns"; }
 
@@ -87,7 +72,7 @@ private:
     return label;
   }
   void expectSame(uint32_t a, const Label &la, uint32_t b, const Label &lb) {
-    if (!sameColumns(la, lb))
+    if (!Label::sameColumns(la, lb))
       fail("slice-alignment", cat(ref_.value(a), " holds columns ", columnsText(la), ", ", ref_.value(b), " ",
                                   columnsText(lb), ": expected the same"));
   }
@@ -175,7 +160,7 @@ private:
       return set(op.out(), reduced(op.group(), op.input(), op.op()));
     }
     case plan::Op::AllGather:
-      return set(it.op_as_AllGather()->out(), wholeColumns(it.op_as_AllGather()->input()));
+      return set(it.op_as_AllGather()->out(), gathered(it.op_as_AllGather()->group(), it.op_as_AllGather()->input()));
     case plan::Op::Send:
       wholeColumns(it.op_as_Send()->input());
       return;
@@ -258,7 +243,7 @@ private:
       fail("slice-alignment",
            cat(weightText(op.weight()), " holds elements ", scale.text(), ", expected ", columnsText(input)));
     if (op.column() >= sums.squaresOf.size() || sums.squaresOf[op.column()] != op.input() ||
-        stamps_[ref_.root(op.input())] > sums.squaresAt)
+        labels_.stamp(ref_.root(op.input())) > sums.squaresAt)
       fail("slice-alignment", cat("column ", op.column(), " of ", ref_.value(squares), " is not the sum of squares of ",
                                   ref_.value(op.input())));
     // Summed over the ranks, an element counts as often as they hold it.
@@ -387,19 +372,35 @@ private:
                                    ", but the first ", valid, " are said to be ids ", first, " to ", first + valid));
   }
 
+  /// A collective over others than the ranks of the stage, in their order, would mix values that do not belong
+  /// together; one over this rank alone leaves a value as it is.
+  bool isOverStage(uint32_t group) {
+    const auto &ranks = *ref_.plan.groups()->Get(group)->ranks();
+    const plan::Mesh &mesh = *ref_.plan.mesh();
+    bool stage = ranks.size() == mesh.tp();
+    for (uint32_t i = 0; i < ranks.size() && stage; ++i)
+      stage = ranks.Get(i) == mesh.stage() * mesh.tp() + i;
+    if (!stage && ranks.size() > 1)
+      fail("collective-mismatch",
+           cat("is over the ranks ", listText(ranks), ", expected the ", mesh.tp(), " of stage ", mesh.stage()));
+    return stage;
+  }
+
+  Label gathered(uint32_t group, uint32_t input) {
+    isOverStage(group);
+    return wholeColumns(input);
+  }
+
   Label reduced(uint32_t group, uint32_t input, plan::ReduceOp op) {
     Label label = get(input);
-    const plan::Group &g = *ref_.plan.groups()->Get(group);
-    const plan::Mesh &mesh = *ref_.plan.mesh();
-    bool tp = g.ranks()->size() == mesh.tp();
-    for (uint32_t i = 0; i < g.ranks()->size() && tp; ++i)
-      tp = g.ranks()->Get(i) == mesh.stage() * mesh.tp() + i;
+    if (!isOverStage(group))
+      return label;
     bool sum = op == plan::ReduceOp::Sum;
     const bool share = label.partial || (sum && label.alone);
-    if (g.ranks()->size() > 1 && (sum != share || (sum && !tp)))
-      fail("partial-value", cat(ref_.value(input), label.partial ? " is" : " is not",
-                                " a rank's share of a sum over the ranks of its stage, and is reduced by ",
-                                sum ? "sum" : "max", " over ", listText(*g.ranks())));
+    if (ref_.plan.mesh()->tp() > 1 && sum != share)
+      fail("partial-value",
+           cat(ref_.value(input), label.partial ? " is" : " is not",
+               " a rank's share of a sum over the ranks of its stage, and is reduced by ", sum ? "sum" : "max"));
     if (label.columns && !label.columns->whole())
       fail("slice-alignment", cat(ref_.value(input), " holds columns ", columnsText(label),
                                   ", which differ between the ranks that reduce it"));
@@ -412,9 +413,7 @@ private:
   const plan::Program &program_;
   StageWeights &weights_;
   Reporter &reporter_;
-  std::vector<Label> labels_;                   // by buffer
-  std::vector<int64_t> stamps_;                 // by buffer: the instruction that set the label
-  std::vector<std::vector<uint32_t>> children_; // by buffer
+  Labels<Label> labels_;
   std::vector<Label> caches_;
   size_t at_ = 0;
 };

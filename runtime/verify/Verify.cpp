@@ -2,6 +2,7 @@
 
 #include "runtime/verify/Report.h"
 
+#include <algorithm>
 #include <cstdint>
 
 namespace distc {
@@ -20,6 +21,18 @@ std::string ProgramRef::text(size_t i) const {
   if (program.labels() && i < program.labels()->size())
     out += cat(", ", program.labels()->Get(static_cast<flatbuffers::uoffset_t>(i))->string_view());
   return out + ")";
+}
+
+int64_t layerOf(std::string_view weight) {
+  constexpr std::string_view prefix = "layers.";
+  int64_t layer = -1;
+  if (weight.starts_with(prefix))
+    for (char c : weight.substr(prefix.size())) {
+      if (c < '0' || c > '9' || layer > INT32_MAX)
+        break;
+      layer = 10 * std::max<int64_t>(layer, 0) + (c - '0');
+    }
+  return layer;
 }
 
 std::string ProgramRef::value(size_t i) const {
@@ -100,6 +113,8 @@ std::vector<Violation> verifyPlanSet(std::span<const plan::Plan *const> plans, s
   verify::checkCoverage(plans, reporter);
   verify::checkCommunication(plans, reporter);
   verify::checkSlices(plans, reporter);
+  if (reporter.count() == 0)
+    verify::checkValues(plans, reporter);
   return reporter.take();
 }
 

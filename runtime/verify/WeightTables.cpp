@@ -32,6 +32,21 @@ uint64_t partCount(const plan::DimSlice &dim) {
   return count;
 }
 
+/// Is the number one of those in the text, "model.layers.12.mlp"?
+bool hasNumber(std::string_view text, int64_t number) {
+  int64_t current = -1;
+  for (char c : text) {
+    if (c >= '0' && c <= '9' && current <= INT32_MAX) {
+      current = 10 * std::max<int64_t>(current, 0) + (c - '0');
+      continue;
+    }
+    if (current == number)
+      return true;
+    current = -1;
+  }
+  return current == number;
+}
+
 class WeightTableCheck {
 public:
   WeightTableCheck(const plan::Plan &plan, Reporter &reporter) : plan_(plan), reporter_(reporter) {}
@@ -118,6 +133,10 @@ private:
         return false;
       }
       const plan::SourceTensor &tensor = *plan_.tensors()->Get(source->tensor());
+      if (const int64_t layer = layerOf(weight.name()->string_view());
+          layer >= 0 && !hasNumber(tensor.name()->string_view(), layer))
+        fail("layer-order", cat(name, " is of layer ", layer, ", but its tensor '", tensor.name()->string_view(),
+                                "' has no such number in its name"));
       std::string from = cat(name, " from tensor '", tensor.name()->string_view(), "'");
       if (!saneShape(*source->view()) || product(*source->view()) != product(*tensor.shape()) ||
           source->dims()->size() != source->view()->size()) {

@@ -220,6 +220,7 @@ public:
     for (std::string_view tensor : order_)
       if (!reporter_.full())
         checkTensor(byTensor_[tensor]);
+    checkFiles();
   }
 
 private:
@@ -255,6 +256,10 @@ private:
         what += cat("is ", plan::EnumNameDType(w->dtype()), " ", listText(*w->shape()), " with ", w->copies(),
                     " copies on rank ", ranks[i]->mesh()->rank(), ", but elsewhere ",
                     plan::EnumNameDType(first->dtype()), " ", listText(*first->shape()), " with ", first->copies());
+      else if (tensorsOf(*ranks[i], *w) != tensorsOf(*ranks[0], *first))
+        what +=
+            cat("is taken from the tensors ", listText(tensorsOf(*ranks[i], *w)), " on rank ", ranks[i]->mesh()->rank(),
+                ", but from ", listText(tensorsOf(*ranks[0], *first)), " on rank ", ranks[0]->mesh()->rank());
       else
         continue;
       reporter_.add("weight-declaration", what + ": expected the same on all ranks of a stage",
@@ -262,6 +267,13 @@ private:
       return false;
     }
     return true;
+  }
+
+  static std::vector<std::string_view> tensorsOf(const plan::Plan &plan, const plan::Weight &weight) {
+    std::vector<std::string_view> names;
+    for (const plan::WeightSource *source : *weight.sources())
+      names.push_back(plan.tensors()->Get(source->tensor())->name()->string_view());
+    return names;
   }
 
   void collect(std::span<const plan::Plan *const> ranks, const std::vector<const plan::Weight *> &list) {
@@ -313,8 +325,46 @@ private:
     return false;
   }
 
+  /// Tensors lie apart in their files, and are as many elements as the model has parameters: none was left out, none
+  /// taken for another.
+  void checkFiles() {
+    std::vector<std::pair<const plan::Plan *, const plan::SourceTensor *>> all;
+    uint64_t elements = 0;
+    for (const auto &[name, entry] : tensors_) {
+      uint64_t of = 1;
+      for (uint64_t extent : *entry.second->shape())
+        of *= extent;
+      elements = saturatingAdd(elements, of);
+      if (entry.second->file() >= 0)
+        all.push_back(entry);
+    }
+    const plan::Plan &first = *plans_[0];
+    if (elements != first.model()->parameters())
+      reporter_.add("weight-coverage", cat("the tensors that the ranks use have ", elements,
+                                           " elements, expected the model's ", first.model()->parameters()));
+    const auto place = [](const auto &entry) {
+      const auto &[plan, tensor] = entry;
+      return std::pair(plan->files()->Get(static_cast<uint32_t>(tensor->file()))->path()->string_view(),
+                       tensor->offset());
+    };
+    std::sort(all.begin(), all.end(), [&](const auto &a, const auto &b) { return place(a) < place(b); });
+    for (size_t i = 1; i < all.size(); ++i) {
+      const plan::SourceTensor &a = *all[i - 1].second, &b = *all[i].second;
+      if (place(all[i - 1]).first == place(all[i]).first && a.offset() + a.bytes() > b.offset())
+        reporter_.add("weight-file",
+                      cat("tensors '", a.name()->string_view(), "' and '", b.name()->string_view(), "' overlap in '",
+                          place(all[i]).first, "': the first ends at byte ", a.offset() + a.bytes(),
+                          ", the second starts at ", b.offset()),
+                      {all[i - 1].first->mesh()->rank(), all[i].first->mesh()->rank()});
+    }
+  }
+
   /// One weight takes all of a tensor, and so may others (tied); or several divide it among them (fused).
   void checkTensor(const std::vector<Use> &uses) {
+    for (const Use &use : uses)
+      if (layerOf(use.weight) != layerOf(uses[0].weight))
+        return reporter_.add("layer-order", cat("tensor '", use.tensor, "' is taken by the weights '", uses[0].weight,
+                                                "' and '", use.weight, "', expected weights of one layer"));
     std::vector<UseCheck> checks;
     for (const Use &use : uses) {
       checks.emplace_back(use, reporter_);

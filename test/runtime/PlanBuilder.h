@@ -49,8 +49,13 @@ public:
       group->ranks.push_back(s * tp + rank % tp);
     plan.groups.push_back(std::move(group));
     plan.files.push_back(std::make_unique<plan::SourceFileT>(checkpoint.file(file)));
-    for (const plan::SourceTensorT &tensor : checkpoint.tensors())
+    for (const plan::SourceTensorT &tensor : checkpoint.tensors()) {
       plan.tensors.push_back(std::make_unique<plan::SourceTensorT>(tensor));
+      uint64_t elements = 1;
+      for (uint64_t extent : tensor.shape)
+        elements *= extent;
+      plan.model->parameters += elements;
+    }
   }
 
   /// A weight of one source: `slices` of the tensor read as `view` (the tensor's shape where empty).

@@ -19,14 +19,9 @@ public:
     plan.model->hidden = kHidden;
     plan.model->layers = kLayers;
     plan.model->context = 64;
-    for (const auto &tensor : plan.tensors) {
-      uint64_t elements = 1;
-      for (uint64_t d : tensor->shape)
-        elements *= d;
-      plan.model->parameters += elements;
+    for (const auto &tensor : plan.tensors)
       if (o_.withoutFiles)
         tensor->file = -1;
-    }
     if (o_.withoutFiles)
       plan.files.clear();
     *plan.limits = {};

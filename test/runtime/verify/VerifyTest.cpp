@@ -606,6 +606,107 @@ std::vector<Mutant> mutants() {
          for (uint32_t r = 0; r < 4; ++r)
            removeOp(s, r, 0, "o.reduce");
        }},
+      {"RopeTableOfOneRank",
+       "value-mismatch",
+       {"Rope, q.rope", "ranks of a stage"},
+       [](ValidSet &s) { s.rank(3).rope_tables[0]->inv_freq[1] *= 1.0001; }},
+      {"RopeTableOfOneStage",
+       "rope",
+       {"rank 2", "queries of layer 1", "those of layer 0"},
+       [](ValidSet &s) {
+         for (uint32_t r : {2u, 3u})
+           s.rank(r).rope_tables[0]->inv_freq[1] *= 1.0001;
+       }},
+      {"KeysOfAnotherRopeTable",
+       "rope",
+       {"queries of layer 0", "its keys"},
+       [](ValidSet &s) {
+         for (uint32_t r : {0u, 1u}) {
+           plan::PlanT &plan = s.rank(r);
+           plan.rope_tables.push_back(std::make_unique<plan::RopeTableT>(*plan.rope_tables[0]));
+           plan.rope_tables[1]->inv_freq[1] = .5;
+           plan.ledger->tables *= 2;
+           for (uint32_t p : {0u, 1u})
+             s.op<plan::RopeT>(r, p, "k.rope").table = 1;
+         }
+       }},
+      {"ParametersOfTheModel",
+       "weight-coverage",
+       {"elements, expected the model's"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r)
+           ++s.rank(r).model->parameters;
+       }},
+      {"TensorsInOnePlace",
+       "weight-file",
+       {"'layers.0.gate'", "'layers.0.up'", "overlap"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r) {
+           auto &tensors = s.rank(r).tensors;
+           const auto named = [&](const std::string &name) -> plan::SourceTensorT & {
+             return **std::find_if(tensors.begin(), tensors.end(), [&](auto &tensor) { return tensor->name == name; });
+           };
+           named("layers.0.up").offset = named("layers.0.gate").offset;
+         }
+       }},
+      {"AttributeOfOneRank",
+       "value-mismatch",
+       {"rank 1, prefill program 0", "RmsNorm, norm1", "ranks of a stage"},
+       [](ValidSet &s) { s.op<plan::RmsNormT>(1, 0, "norm1").eps *= 2; }},
+      {"AttributeOfOneProgram",
+       "value-mismatch",
+       {"rank 0, decode program 1", "Attention, attention", "all programs"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r)
+           s.op<plan::AttentionT>(r, 1, "attention").scale = .25;
+       }},
+      {"GateAndUpSwappedInOneProgram",
+       "value-mismatch",
+       {"Glu, glu", "all programs"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r) {
+           auto &glu = s.op<plan::GluT>(r, 0, "glu");
+           std::swap(glu.gate, glu.up);
+         }
+       }},
+      {"WeightThatNothingUses",
+       "weight-unused",
+       {"weight 'up'"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r)
+           for (uint32_t p : {0u, 1u})
+             s.op<plan::LinearT>(r, p, "up").weight = s.op<plan::LinearT>(r, p, "gate").weight;
+       }},
+      {"SumOverAGroupOfOne",
+       "partial-value",
+       {"add1"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r) {
+           auto alone = std::make_unique<plan::GroupT>();
+           alone->name = "alone" + std::to_string(r);
+           alone->ranks = {r};
+           s.rank(r).groups.push_back(std::move(alone));
+           s.op<plan::AllReduceT>(r, 0, "o.reduce").group = 2;
+           s.op<plan::AllReduceT>(r, 0, "o.reduce").sequence = 0;
+           uint32_t sequence = 0;
+           for (auto &it : s.rank(r).programs[0]->instructions)
+             if (auto *reduce = it->op.AsAllReduce(); reduce && reduce->group == 0)
+               reduce->sequence = sequence++;
+             else if (auto *gather = it->op.AsAllGather())
+               gather->sequence = sequence++;
+         }
+       }},
+      {"WeightOfOtherTensorsOnOneRank",
+       "weight-declaration",
+       {"'gate'", "layers.0.up", "layers.0.gate"},
+       [](ValidSet &s) { std::swap(s.weight(1, "gate").sources[0]->tensor, s.weight(1, "up").sources[0]->tensor); }},
+      {"HiddenOfTheModel",
+       "shape-mismatch",
+       {"expected 17 (hidden, of the model)"},
+       [](ValidSet &s) {
+         for (uint32_t r = 0; r < 4; ++r)
+           ++s.rank(r).model->hidden;
+       }},
       {"BiasAddedByAllRanks",
        "partial-value",
        {"'o.bias'"},
@@ -723,6 +824,53 @@ TEST(Verifier, QueryHeadsReadTheirOwnKvHeads) {
   }
   EXPECT_THAT(verdict(model), AllOf(HasSubstr("attention-heads"),
                                     HasSubstr("query head 0 is head 0 of the model and reads KV head 1")));
+}
+
+// What all ranks and programs agree on may still be of the wrong layer.
+TEST(Verifier, LayersFollowEachOther) {
+  const auto change = [](const std::function<void(plan::PlanT &)> &seed) {
+    TinyModel model(freshSeed(), {.tp = 2});
+    EXPECT_EQ(verdict(model), "");
+    for (plan::PlanT *plan : model.plans())
+      seed(*plan);
+    return verdict(model);
+  };
+  const auto place = [](const plan::PlanT &plan, const std::string &weight) {
+    return static_cast<uint32_t>(
+        std::find_if(plan.weights.begin(), plan.weights.end(), [&](auto &w) { return w->name == weight; }) -
+        plan.weights.begin());
+  };
+  EXPECT_THAT(change([&](plan::PlanT &plan) {
+                const uint32_t a = place(plan, "layers.0.q"), b = place(plan, "layers.1.q");
+                for (auto &program : plan.programs)
+                  for (auto &it : program->instructions)
+                    if (auto *linear = it->op.AsLinear(); linear && (linear->weight == a || linear->weight == b))
+                      linear->weight = a + b - linear->weight;
+              }),
+              AllOf(HasSubstr("layer-order"), HasSubstr("weight 'layers.1.q' on a value that has come to layer -1")));
+  EXPECT_THAT(change([](plan::PlanT &plan) { std::swap(plan.kv->caches[0]->layer, plan.kv->caches[1]->layer); }),
+              AllOf(HasSubstr("layer-order"), HasSubstr("the cache of layer 1")));
+  EXPECT_THAT(change([&](plan::PlanT &plan) {
+                std::swap(plan.weights[place(plan, "layers.0.up")]->sources[0]->tensor,
+                          plan.weights[place(plan, "layers.1.up")]->sources[0]->tensor);
+              }),
+              AllOf(HasSubstr("layer-order"), HasSubstr("'layers.0.up' is of layer 0, but its tensor 'layers.1.up'")));
+  EXPECT_THAT(change([&](plan::PlanT &plan) {
+                plan.weights[place(plan, "norm")]->sources[0]->tensor =
+                    plan.weights[place(plan, "layers.1.norm1")]->sources[0]->tensor;
+              }),
+              AllOf(HasSubstr("layer-order"), HasSubstr("expected weights of one layer")));
+}
+
+TEST(Verifier, ChunksAreComputedAlike) {
+  TinyModel model(freshSeed(), {.tp = 2, .chunked = true});
+  for (plan::PlanT *plan : model.plans())
+    for (auto &it : plan->programs[0]->instructions)
+      if (auto *norm = it->op.AsRmsNorm()) {
+        norm->eps *= 2;
+        break;
+      }
+  EXPECT_THAT(verdict(model), HasSubstr("value-mismatch"));
 }
 
 // Whatever bytes are damaged: the verifier ends, and reads nothing that is not there.
