@@ -38,6 +38,7 @@ config.substitutions += [
     ("%fixtures", os.path.join(data, "fixtures")),
     ("%data", data),
     ("%target", lit_config.params.get("target", "cpu")),
+    ("%mutate", os.path.join(config.distc_build_dir, "test", "mutate", "plan-mutate")),
     ("%models", os.path.join(config.distc_source_dir, "models")),
     # `%exits 2 COMMAND`: `not` accepts any code but 0, a usage error is 2 and every other is 1.
     ("%exits", f"{sys.executable} -IS {os.path.join(config.test_source_root, 'exits.py')}"),

@@ -1,0 +1,73 @@
+#include "test/mutate/Canonical.h"
+
+#include <algorithm>
+
+namespace distc::mutate {
+
+namespace {
+
+std::vector<uint8_t> bytesOf(const plan::InstructionT &it) {
+  flatbuffers::FlatBufferBuilder builder;
+  builder.ForceDefaults(true);
+  builder.Finish(plan::Instruction::Pack(builder, &it));
+  return {builder.GetBufferPointer(), builder.GetBufferPointer() + builder.GetSize()};
+}
+
+/// a + b is b + a; the same instruction twice writes the same twice.
+void canonicalizeInstructions(plan::ProgramT &p) {
+  for (auto &it : p.instructions) {
+    it->id = 0;
+    it->waits.clear();
+    it->signal = -1;
+    if (plan::AddT *add = it->op.AsAdd(); add && add->b < add->a)
+      std::swap(add->a, add->b);
+  }
+  std::sort(p.instructions.begin(), p.instructions.end(),
+            [](const auto &a, const auto &b) { return bytesOf(*a) < bytesOf(*b); });
+  const auto same = [](const auto &a, const auto &b) { return bytesOf(*a) == bytesOf(*b); };
+  p.instructions.erase(std::unique(p.instructions.begin(), p.instructions.end(), same), p.instructions.end());
+}
+
+void canonicalize(plan::ProgramT &p) {
+  p.values.clear();
+  p.labels.clear();
+  p.schedule.reset();
+  p.events = 0;
+  p.arena_bytes = 0;
+  for (plan::Buffer &b : p.buffers) {
+    const bool tokens = p.regime == plan::Regime::Decode && b.rows() == plan::RowUnit::Outputs; // there are as many
+    b = plan::Buffer(0, b.parent() < 0 ? b.bytes() : 0, b.row_elements(), b.parent(), b.times(), b.shards(), b.chunk(),
+                     b.chunks(), tokens ? plan::RowUnit::Tokens : b.rows(), b.dtype());
+  }
+  canonicalizeInstructions(p);
+}
+
+} // namespace
+
+std::vector<uint8_t> canonicalForm(const std::vector<uint8_t> &payload) {
+  const std::unique_ptr<plan::PlanT> plan(planOf(payload).UnPack());
+  plan->producer.clear();
+  plan->passes.clear();
+  plan::ModelInfoT &model = *plan->model;
+  model.name.clear();
+  model.family.clear();
+  model.tokenizer.clear();
+  *plan->ledger = {};
+  for (auto &weight : plan->weights) {
+    weight->name.clear();
+    weight->offset = 0;
+    if (weight->placement == plan::Placement::Load) // dense: whoever uses it takes rows of its own width
+      weight->shape = {weight->bytes};
+    weight->init = plan::Init::Uniform;
+    weight->init_scale = 1;
+    if (weight->placement == plan::Placement::Load || weight->shape[0] == 1)
+      weight->row_stride = 0;
+  }
+  for (auto &cache : plan->kv->caches)
+    cache->offset = 0;
+  for (auto &program : plan->programs)
+    canonicalize(*program);
+  return packPayload(*plan);
+}
+
+} // namespace distc::mutate
