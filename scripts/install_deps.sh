@@ -16,11 +16,13 @@ build=(g++ cmake ninja-build ccache)
 runtime=(flatbuffers-compiler libflatbuffers-dev libhwy-dev libxxhash-dev libpcre2-dev libutf8proc-dev
   nlohmann-json3-dev)
 compiler=(libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools zlib1g-dev libzstd-dev libxml2-dev libcli11-dev)
-tests=(libgtest-dev libgmock-dev libbenchmark-dev liblzma-dev python3 python3-numpy clang-tidy-22 clang-format-22 git)
+tests=(libgtest-dev libgmock-dev libbenchmark-dev liblzma-dev python3 python3-numpy clang-tidy-22 clang-format-22
+  git)
+fuzzers=(clang-22 libclang-rt-22-dev)
 mpi=(libopenmpi-dev openmpi-bin) # ranks as processes of mpirun; the build does without where it is not there
 models=(python3-pip ca-certificates)
 
-packages=("${build[@]}" "${runtime[@]}" "${compiler[@]}" "${tests[@]}" "${mpi[@]}"
+packages=("${build[@]}" "${runtime[@]}" "${compiler[@]}" "${tests[@]}" "${fuzzers[@]}" "${mpi[@]}"
   "${models[@]}")
 case "${1:-}" in
 '') ;;
