@@ -607,8 +607,8 @@ std::vector<Mutant> mutants() {
            removeOp(s, r, 0, "o.reduce");
        }},
       {"RopeTableOfOneRank",
-       "value-mismatch",
-       {"Rope, q.rope", "ranks of a stage"},
+       "rope",
+       {"rank 3", "queries of layer 1", "those of layer 0"},
        [](ValidSet &s) { s.rank(3).rope_tables[0]->inv_freq[1] *= 1.0001; }},
       {"RopeTableOfOneStage",
        "rope",
@@ -847,7 +847,7 @@ TEST(Verifier, LayersFollowEachOther) {
                     if (auto *linear = it->op.AsLinear(); linear && (linear->weight == a || linear->weight == b))
                       linear->weight = a + b - linear->weight;
               }),
-              AllOf(HasSubstr("layer-order"), HasSubstr("weight 'layers.1.q' on a value that has come to layer -1")));
+              AllOf(HasSubstr("layer-order"), HasSubstr("the cache of layer 0 on a value that has come to layer 1")));
   EXPECT_THAT(change([](plan::PlanT &plan) { std::swap(plan.kv->caches[0]->layer, plan.kv->caches[1]->layer); }),
               AllOf(HasSubstr("layer-order"), HasSubstr("the cache of layer 1")));
   EXPECT_THAT(change([&](plan::PlanT &plan) {
