@@ -405,7 +405,7 @@ private:
       fail("slice-alignment", cat(ref_.value(input), " holds columns ", columnsText(label),
                                   ", which differ between the ranks that reduce it"));
     label.partial = label.alone = false;
-    label.summed = sum && g.ranks()->size() > 1;
+    label.summed = sum && ref_.plan.mesh()->tp() > 1;
     return label;
   }
 
