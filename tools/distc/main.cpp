@@ -1,7 +1,11 @@
-// distc: compiles models to plan sets, and shows, verifies and simulates plan sets; advises on meshes.
+// distc: compiles models to plan sets, and shows, explains, compares, verifies and simulates plan sets; advises on
+// meshes.
 #include "runtime/verify/Inspect.h"
 #include "runtime/verify/Verify.h"
 #include "tools/distc/Advise.h"
+#include "tools/distc/Diff.h"
+#include "tools/distc/Explain.h"
+#include "tools/distc/Report.h"
 #include "tools/distc/Simulate.h"
 
 #include <CLI/CLI.hpp>
@@ -18,7 +22,7 @@ using namespace distc;
 namespace {
 
 constexpr int kUsage = 2;
-const std::string kCommands = "compile, verify, inspect, simulate or advise";
+const std::string kCommands = "compile, verify, inspect, explain, diff, report, simulate or advise";
 
 int report(const Status &status) {
   if (status.ok())
@@ -28,12 +32,12 @@ int report(const Status &status) {
 }
 
 // Whatever was printed, and by whom: it arrived, or the run has failed.
-int checkOutput(int code) {
+int checkOutput(int code, int failed) {
   if (std::fflush(stdout) == 0 && !std::ferror(stdout))
     return code;
   if (errno != EPIPE) // whoever closed the pipe wants to hear no more
     std::fprintf(stderr, "distc: error: cannot write to stdout: %s\n", std::strerror(errno));
-  return 1;
+  return failed;
 }
 
 int usage(const std::string &message) {
@@ -80,7 +84,8 @@ void addCompile(CLI::App &app, CompileOptions &options) {
                     "Prefill: residuals and norms on each tensor-parallel rank's share of the rows");
   command->add_option("-o,--output", options.output, "Folder of the plan set, replaced whole (MODEL.tpNppM)");
   command->add_option("--target", options.target, "What the plans run on: cpu, or sm_90 (NVIDIA H100, H200)")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->each([&options](const std::string &) { options.targetGiven = true; });
   command->add_option("--sms", options.sms, "Multiprocessors of the GPU that the tile schedule is made for (132)");
   command->add_option("--weights", options.weights, "none: compile the shape alone, without a checkpoint");
   command->add_option("--max-batch", options.maxBatch, "Sequences at a time")->capture_default_str();
@@ -106,6 +111,35 @@ CLI::App *addSimulate(CLI::App &app, SimulateCommand &command) {
   simulate->add_flag("--json", command.json, "As one JSON object");
   simulate->add_option("--trace", command.trace, "Write a Chrome trace of prefill and the first decode step");
   return simulate;
+}
+
+CLI::App *addExplain(CLI::App &app, ExplainCommand &command) {
+  CLI::App *explain =
+      app.add_subcommand("explain", "Say how a plan set splits a model: weights, exchanges, memory, and why");
+  explain->add_option("DIR", command.directory, "Folder of the plan set")->required();
+  explain->add_option("NAME", command.name,
+                      "All about this alone: a weight, a tensor of the checkpoint, a label or id of instructions; * is "
+                      "any text");
+  explain->add_option("--memory", command.memory,
+                      "Tell the longest context that fits a device of this memory, e.g. 80GiB");
+  explain->add_option("--batch", command.batch, "With --memory: sequences at once (the plans' --max-batch)");
+  explain->add_flag("--json", command.json, "As one JSON object");
+  explain->footer("Example: distc explain llama-3-70b.tp8pp1 'layers.0.*'");
+  return explain;
+}
+
+CLI::App *addReport(CLI::App &app, ReportCommand &command) {
+  CLI::App *page = app.add_subcommand("report", "Write a plan set as one page of HTML: mesh, memory, timeline, tables");
+  page->add_option("DIR", command.directory, "Folder of the plan set")->required();
+  page->add_option("-o,--output", command.output, "The page")->required();
+  page->add_option("--machine", command.machine,
+                   "Simulate a step on this: a name from models/machines, or a file of that form");
+  page->add_option("--trace", command.trace, "The steps of a run instead: a file that distrun --trace has written");
+  page->add_option("--memory", command.memory, "Memory of a device, e.g. 80GiB (the machine's)");
+  page->add_option("--batch", command.batch, "With --machine: prompts at once")->capture_default_str();
+  page->add_option("--prompt-tokens", command.promptTokens, "With --machine: tokens of each prompt (512 at most)");
+  page->footer("Example: distc report llama-3-70b.tp8pp1 --machine h100-sxm -o 70b.html");
+  return page;
 }
 
 CLI::App *addAdvise(CLI::App &app, AdviseCommand &command) {
@@ -168,6 +202,16 @@ int run(int argc, char **argv) {
   inspect->add_option("--program", program, "One program alone: decode or prefill")
       ->check(CLI::IsMember({"decode", "prefill"}));
   inspect->add_option("--grep", inspectOptions.grep, "Lines that contain this text alone");
+  ExplainCommand explainOptions;
+  const CLI::App *explain = addExplain(app, explainOptions);
+  DiffCommand diffOptions;
+  CLI::App *diff = app.add_subcommand("diff", "Tell what differs between two plan sets, or two plans");
+  diff->add_option("A", diffOptions.a, "Folder of a plan set, or a .plan file")->required();
+  diff->add_option("B", diffOptions.b, "The other")->required();
+  diff->add_flag("--json", diffOptions.json, "As one JSON object");
+  diff->footer("Exit code: 0 they are the same, 1 they differ, 2 an error.");
+  ReportCommand reportOptions;
+  const CLI::App *page = addReport(app, reportOptions);
   SimulateCommand simulateOptions;
   const CLI::App *simulate = addSimulate(app, simulateOptions);
   AdviseCommand adviseOptions;
@@ -194,6 +238,18 @@ int run(int argc, char **argv) {
       return usage(status.message());
     return report(adviseCommand(adviseOptions));
   }
+  if (app.got_subcommand(explain)) {
+    if (Status status = checkOptions(explainOptions); !status.ok())
+      return usage(status.message());
+    return report(explainCommand(explainOptions));
+  }
+  if (app.got_subcommand(diff))
+    return diffCommand(diffOptions);
+  if (app.got_subcommand(page)) {
+    if (Status status = checkOptions(reportOptions); !status.ok())
+      return usage(status.message());
+    return report(reportCommand(reportOptions));
+  }
   if (app.got_subcommand(simulate)) {
     if (Status status = checkOptions(simulateOptions); !status.ok())
       return usage(status.message());
@@ -211,7 +267,8 @@ int run(int argc, char **argv) {
 int main(int argc, char **argv) {
   std::signal(SIGPIPE, SIG_IGN); // a closed pipe is an error of writing like others
   try {
-    return checkOutput(run(argc, argv));
+    const bool diff = argc > 1 && std::strcmp(argv[1], "diff") == 0; // where 1 says that something differs
+    return checkOutput(run(argc, argv), diff ? 2 : 1);
   } catch (const std::exception &error) { // of the libraries: above all, no memory
     return report(internal(error.what()));
   }

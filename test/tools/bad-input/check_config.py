@@ -145,7 +145,7 @@ check(f"Could not convert: --pp = x{see}", "--pp", "x", code=2)
 check(f"--target 'tpu' is not supported; supported are cpu, sm_90{see}", "--target", "tpu", code=2)
 check(f"--weights 'some': expected none{see}", "--weights", "some", code=2)
 check(f"--emit: nope not in {{llm,shard,dist,plan}}{see}", "--emit", "nope", code=2)
-refused(f"unknown command 'run', expected compile, verify, inspect, simulate or advise{see}", "distc", "run", code=2)
+refused(f"unknown command 'run', expected compile, verify, inspect, explain, diff, report, simulate or advise{see}", "distc", "run", code=2)
 refused(f"MODEL is required{see}", "distc", "compile", code=2)
 
 # Where the output cannot go.
@@ -153,7 +153,7 @@ place = work / "place"
 place.write_text("mine")
 output = lambda message, where: refused(message, "distc", "compile", model, "-o", where, within=work, places=[work])
 output("<0>/place: is not a folder; choose another with -o", place)
-output("<0>/place/below.tmp.…", place / "below")
+output("<0>/place/below: cannot create: Not a directory", place / "below")
 place.unlink()
 succeeds("distc", "compile", model, "-o", place)
 # The folder that one is in stays, and what is in it is replaced.
