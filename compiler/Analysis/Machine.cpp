@@ -78,7 +78,9 @@ public:
   /// The items of a list of at least one object.
   Result<std::vector<Section>> list(const char *key) {
     const Json *value = find(key);
-    if (!value || !value->is_array() || value->empty() || value->size() > 64)
+    if (value && value->is_array() && value->empty())
+      return badKey(key, "is an empty list, expected 1 to 64 objects");
+    if (!value || !value->is_array() || value->size() > 64)
       return bad(place(key), "a list of 1 to 64 objects", value);
     std::vector<Section> items;
     for (size_t i = 0; i < value->size(); ++i) {
@@ -236,6 +238,7 @@ Status readMachine(Section &root, Machine &m) {
   if (kind != "cpu" && kind != "gpu")
     return root.badKey("kind", "is " + import::inQuotes(kind) + ", expected cpu or gpu");
   m.cpu = kind == "cpu";
+  m.serial = !m.cpu; // how the CUDA backend runs a rank
   uint64_t cores = 0;
   DISTC_TRY(root.integer("cores", 1, 1 << 16, cores));
   m.cores = static_cast<uint32_t>(cores);

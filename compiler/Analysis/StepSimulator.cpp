@@ -120,11 +120,11 @@ namespace {
 class Simulation {
 public:
   Simulation(const std::vector<NodeProgram> &programs, const std::vector<Channel> &channels,
-             const std::vector<Node> &nodes, const CostModel &model, const std::vector<Runs> &batches,
+             const std::vector<Node> &nodes, const CostModel &model, bool serial, const std::vector<Runs> &batches,
              std::vector<TraceEvent> *trace)
-      : programs_(programs), channels_(channels), nodes_(nodes), model_(model), batches_(batches), trace_(trace),
-        count_(static_cast<uint32_t>(batches.size())), walks_(programs.size() * count_), states_(programs.size()),
-        calls_(channels.size() * count_) {
+      : programs_(programs), channels_(channels), nodes_(nodes), model_(model), serial_(serial), batches_(batches),
+        trace_(trace), count_(static_cast<uint32_t>(batches.size())), walks_(programs.size() * count_),
+        states_(programs.size()), calls_(channels.size() * count_) {
     for (uint32_t n = 0; n < programs_.size(); ++n) {
       for (uint32_t k = 0; k < count_; ++k) {
         walk(n, k).signalled.assign(programs_[n].program->events(), 0);
@@ -200,7 +200,10 @@ private:
   const plan::Instruction &instruction(uint32_t n, uint32_t index) const {
     return *programs_[n].program->instructions()->Get(index);
   }
-  bool mayStart(uint32_t n, const Walk &w, uint32_t index) const {
+  bool mayStart(uint32_t n, uint32_t k, uint32_t index) {
+    const Walk &w = walk(n, k);
+    if (serial_ && (w.done[0] + w.done[1] != index || (k > 0 && walk(n, k - 1).left > 0)))
+      return false;
     const auto *waits = instruction(n, index).waits();
     return !waits || std::all_of(waits->begin(), waits->end(), [&](uint32_t event) { return w.signalled[event] != 0; });
   }
@@ -225,6 +228,8 @@ private:
     else
       states_[event.node].computing = false;
     communicate(event.node, event.microBatch);
+    if (serial_ && w.left == 0 && event.microBatch + 1 < count_)
+      communicate(event.node, event.microBatch + 1);
   }
 
   // Begins what the compute queue of a node may do next.
@@ -249,7 +254,7 @@ private:
     const NodeProgram &program = programs_[n];
     const uint32_t place = w.done[0];
     if (place == program.queues[0].size() || (k > 0 && walk(n, k - 1).done[0] <= program.after[place]) ||
-        !mayStart(n, w, program.queues[0][place]))
+        !mayStart(n, k, program.queues[0][place]))
       return false;
     const uint32_t index = program.queues[0][place];
     const plan::Plan &plan = *nodes_[n].plan;
@@ -267,7 +272,7 @@ private:
   void communicate(uint32_t n, uint32_t k) {
     Walk &w = walk(n, k);
     const std::vector<uint32_t> &queue = programs_[n].queues[1];
-    if (w.communicating || w.done[1] == queue.size() || !mayStart(n, w, queue[w.done[1]]))
+    if (w.communicating || w.done[1] == queue.size() || !mayStart(n, k, queue[w.done[1]]))
       return;
     w.communicating = true;
     const uint32_t index = queue[w.done[1]], channel = programs_[n].channelOf[index];
@@ -344,6 +349,7 @@ private:
   const std::vector<Channel> &channels_;
   const std::vector<Node> &nodes_;
   const CostModel &model_;
+  const bool serial_;
   const std::vector<Runs> &batches_;
   std::vector<TraceEvent> *trace_;
   const uint32_t count_;
@@ -472,7 +478,8 @@ Result<StepTimes> StepSimulator::run(plan::Regime regime, const Runs &step, std:
   // Stages without a micro-batch of their own are idle.
   const CostModel model(*state.machine, state.tp * state.pp, state.tp * std::min<uint64_t>(state.pp, batches.size()),
                         chosen->footprint);
-  return Simulation(chosen->programs, chosen->channels, state.nodes, model, batches, trace).run();
+  return Simulation(chosen->programs, chosen->channels, state.nodes, model, state.machine->serial, batches, trace)
+      .run();
 }
 
 } // namespace distc

@@ -165,6 +165,34 @@ TEST(Simulate, RanksOfAGroupAreOneWhereThatIsExact) {
   EXPECT_GT(times.nodes[6].exposed, 9e-4);
 }
 
+// One stream: nothing hides anything, and a stage has a micro-batch when it has done with the one before.
+TEST(Simulate, ASerialMachineDoesOneThingAtATime) {
+  Ranks ranks = overlapping(true);
+  for (auto &rank : ranks)
+    rank->program().micro_batches = 2;
+  Machine machine = plainMachine();
+  machine.serial = true;
+  const double one = LittlePlan::linearBytes(4) * kNano;
+  machine.links[0].collective = one / 2;
+  std::vector<TraceEvent> trace;
+  const Packed packed(ranks);
+  const StepTimes times = timesOf(machine, packed, 8, &trace);
+  EXPECT_NEAR(times.seconds, 7 * one, 1e-12); // three linears and a reduction, twice
+  EXPECT_NEAR(times.nodes[0].exposed, one, 1e-12);
+  double until = 0;
+  for (const TraceEvent &event : trace)
+    if (event.node == 0) {
+      EXPECT_GE(event.begin, until - 1e-12);
+      until = event.end;
+    }
+  for (uint16_t m : {1, 4}) {
+    machine = plainMachine();
+    machine.serial = true;
+    const double linear = LittlePlan::linearBytes(64 / m) * kNano;
+    EXPECT_NEAR(timesOf(machine, Packed(pipeline(2, m)), 64).seconds, (m + 1) * linear, 1e-6 * linear);
+  }
+}
+
 // Four micro-batches of chunks: the rows of each instruction are those of its buffers.
 TEST(Simulate, ChunksHaveTheirOwnRows) {
   Ranks ranks;

@@ -1,7 +1,6 @@
 #include "tools/distc/Simulate.h"
 
 #include "runtime/base/File.h"
-#include "runtime/base/Log.h"
 #include "runtime/schema/PlanFile.h"
 #include "runtime/verify/Verify.h"
 
@@ -52,7 +51,7 @@ void printJson(const Simulation &s, const Machine &machine) {
                 1e3 * s.lastFirstToken, perSecond(s.prefill));
   text += numbers;
   if (s.decode.steps > 0) {
-    std::snprintf(numbers, sizeof numbers, ",\"decode_ms_per_token\":%.6g,\"decode_tok_s\":%.6g", stepMs(s.decode),
+    std::snprintf(numbers, sizeof numbers, ",\"decode_ms_per_step\":%.6g,\"decode_tok_s\":%.6g", stepMs(s.decode),
                   perSecond(s.decode));
     text += numbers;
   }
@@ -72,7 +71,7 @@ void printText(const Simulation &s, const plan::Plan &first, const Machine &mach
   std::printf("time to first token      %10.3f ms, the latest sequence's %.3f ms\n", 1e3 * s.firstToken,
               1e3 * s.lastFirstToken);
   if (s.decode.steps > 0)
-    std::printf("decode                   %10.3f ms/token, %.1f tok/s\n", stepMs(s.decode), perSecond(s.decode));
+    std::printf("decode                   %10.3f ms/step, %.1f tok/s\n", stepMs(s.decode), perSecond(s.decode));
   std::printf("bubble in prefill        %10.1f %%\n", 100 * s.prefill.idle());
   std::printf("exposed communication    %10.1f %% of prefill", 100 * s.prefill.exposedShare());
   std::printf(s.decode.steps > 0 ? ", %.1f %% of decode\n" : "\n", 100 * s.decode.exposedShare());
@@ -107,13 +106,6 @@ Status simulateCommand(const SimulateCommand &command) {
   DISTC_TRY(provePlanSet(plans, command.directory));
   const SimulateOptions options{uint64_t(command.batch), uint64_t(command.promptTokens), uint64_t(command.newTokens),
                                 !command.trace.empty()};
-  for (const plan::Program *program : *plans[0]->programs())
-    if (!machine.cpu && program->micro_batches() > 1) {
-      log(LogLevel::Warn, command.directory +
-                              ": simulated with its micro-batches in flight together; on a GPU the runtime "
-                              "runs those of a rank one after the other yet");
-      break;
-    }
   DISTC_ASSIGN(const Simulation simulation, simulate(machine, plans, command.directory, options));
   if (options.trace) {
     const std::string json = traceJson(simulation);
