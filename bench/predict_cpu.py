@@ -60,9 +60,9 @@ def compare(build, rounds, work):
         for case in CASES:
             run(distrun, "bench-machine", "--repeat", 1, "-o", machine)
             bench = json.loads(run(distrun, "bench", plans[case], "--random-weights", 1, "--repeat", 8, *tokens))
-            measured[case].append((bench["decode_ms_per_token"]["min"], bench["prefill_tok_s"]["max"]))
+            measured[case].append((bench["decode_ms_per_step"]["min"], bench["prefill_tok_s"]["max"]))
             model = json.loads(run(distc, "simulate", plans[case], "--machine", machine, *tokens))
-            predicted[case].append((model["decode_ms_per_token"], model["prefill_tok_s"]))
+            predicted[case].append((model["decode_ms_per_step"], model["prefill_tok_s"]))
     print(f"{PROMPT} prompt tokens, {NEW} new ones, batch 1, {rounds} rounds")
     print(f"{'model':10} {'tp':>2} {'pp':>2} {'decode ms':>10} {'predicted':>10} {'off':>6} {'prefill tok/s':>14} {'predicted':>10} {'off':>6}")
     worst = 0

@@ -121,9 +121,9 @@ def decode(b):
         real = {m: [] for m in plans}
         for _ in range(b.rounds):
             for m in plans:
-                real[m].append(b.bench(plans[m], batch, prompt, new)["decode_ms_per_token"]["median"])
+                real[m].append(b.bench(plans[m], batch, prompt, new)["decode_ms_per_step"]["median"])
         real = {m: median(times) for m, times in real.items()}
-        model = {m: b.simulate(plans[m], batch, prompt, new)["decode_ms_per_token"] for m in plans}
+        model = {m: b.simulate(plans[m], batch, prompt, new)["decode_ms_per_step"] for m in plans}
         best = lambda times: 1 if times[1] <= times[2] else 2
         print(f"{batch:5} {real[1]:9.3f} {real[2]:9.3f} {best(real):7} {model[1]:13.3f} {model[2]:13.3f} {best(model):7}")
 

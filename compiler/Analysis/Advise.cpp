@@ -4,6 +4,7 @@
 #include "runtime/schema/PlanFile.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace distc {
@@ -26,6 +27,18 @@ double fullest(const Machine &machine, const std::vector<const plan::Plan *> &pl
     need = machine.cpu ? need + mine : std::max(need, mine);
   }
   return need;
+}
+
+// Bytes of the weights that a decode step reads whole, of all ranks.
+double readWeights(const std::vector<const plan::Plan *> &plans) {
+  double bytes = 0;
+  for (const plan::Plan *plan : plans)
+    for (const plan::Program *program : *plan->programs())
+      for (const plan::Instruction *instruction : *program->instructions())
+        if (const plan::Linear *linear = instruction->op_as_Linear();
+            linear && program->regime() == plan::Regime::Decode)
+          bytes += double(plan->weights()->Get(linear->weight())->bytes());
+  return bytes;
 }
 
 std::vector<const plan::Plan *> plansOf(const std::vector<std::vector<uint8_t>> &files) {
@@ -72,6 +85,7 @@ Result<Candidate> evaluate(const Machine &machine, const AdviseOptions &options,
   c.batch = (options.batch + c.replicas - 1) / c.replicas;
   DISTC_ASSIGN(const auto files, compile(tp, pp, c.batch));
   const std::vector<const plan::Plan *> plans = plansOf(files);
+  c.weights = readWeights(plans);
   c.need = fullest(machine, plans) * (machine.cpu ? double(c.replicas) : 1);
   c.share = c.need / double(machine.memoryBytes);
   c.fits = c.share <= 1 - kKeptMemory;
@@ -79,6 +93,34 @@ Result<Candidate> evaluate(const Machine &machine, const AdviseOptions &options,
     DISTC_TRY(simulate(machine, plans, options, c));
   return c;
 }
+
+// What has been found, for the meshes that are still to be tried (kFewMeshes).
+class Bounds {
+public:
+  Bounds(const Machine &machine, bool active) : machine_(machine), active_(active) {}
+
+  void add(const Candidate &c) {
+    weights_ = std::min(weights_, c.weights);
+    if (!c.fits)
+      return;
+    fits_ = c.tp;
+    best_ = std::min(best_, c.seconds);
+  }
+  bool exclude(uint64_t tp, uint64_t pp) const {
+    if (!active_ || std::isinf(weights_) || tp * pp == 1) // of one device it is told whether the model fits
+      return false;
+    constexpr double kPadding = .95; // part of the weights of the meshes that were compiled may be padding
+    const double weights = kPadding * weights_, room = double(machine_.memoryBytes) * (1 - kKeptMemory);
+    return tp == fits_ || weights / double(tp * pp) > room ||
+           weights / double(tp) / machine_.memory.at(weights) > best_;
+  }
+
+private:
+  const Machine &machine_;
+  const bool active_;
+  double weights_ = INFINITY, best_ = INFINITY; // bytes that a decode step reads; seconds of one
+  uint64_t fits_ = 0;                           // the degree of the last mesh that fits
+};
 
 // Why `c` is behind `best`: by how much, and what of its time is not the devices' work.
 std::string slower(const Candidate &c, const Candidate &best, bool throughput) {
@@ -108,14 +150,22 @@ Result<Advice> advise(const Machine &machine, uint64_t heads, uint64_t layers, c
                       const CompilePlans &compile) {
   Advice advice;
   std::vector<Candidate> &all = advice.candidates;
-  for (uint64_t tp = 1; tp <= std::min(options.gpus, heads); ++tp)
-    for (uint64_t pp = 1; tp * pp <= options.gpus && pp <= layers; ++pp) {
-      if ((options.tp != 0 && tp != options.tp) || (options.pp != 0 && pp != options.pp))
-        continue;
-      DISTC_ASSIGN(Candidate c, evaluate(machine, options, compile, tp, pp));
-      advice.oneFits |= tp == 1 && pp == 1 && c.fits;
-      all.push_back(std::move(c));
+  std::vector<std::pair<uint64_t, uint64_t>> meshes; // high degrees first: they are fast, and let others be skipped
+  for (uint64_t tp = std::min(options.gpus, heads); tp >= 1; --tp)
+    for (uint64_t pp = 1; tp * pp <= options.gpus && pp <= layers; ++pp)
+      if ((options.tp == 0 || tp == options.tp) && (options.pp == 0 || pp == options.pp))
+        meshes.emplace_back(tp, pp);
+  Bounds bounds(machine, !machine.cpu && meshes.size() > kFewMeshes);
+  for (auto [tp, pp] : meshes) {
+    if (bounds.exclude(tp, pp)) {
+      ++advice.skipped;
+      continue;
     }
+    DISTC_ASSIGN(Candidate c, evaluate(machine, options, compile, tp, pp));
+    bounds.add(c);
+    advice.oneFits |= tp == 1 && pp == 1 && c.fits;
+    all.push_back(std::move(c));
+  }
   if (all.empty())
     return invalidArgument("no mesh is left to try: --gpus " + std::to_string(options.gpus) + ", " +
                            std::to_string(heads) + " query heads, " + std::to_string(layers) + " layers" +
@@ -144,7 +194,8 @@ Result<Advice> advise(const Machine &machine, uint64_t heads, uint64_t layers, c
     return resourceExhausted("no mesh of up to " + std::to_string(options.gpus) + " devices fits " + machine.name +
                              ": tp " + std::to_string(all[0].tp) + " x pp " + std::to_string(all[0].pp) + " " +
                              all[0].remark + " (" + percent(kKeptMemory) +
-                             " of the memory are kept); give more --gpus, a shorter --context or a smaller --batch");
+                             " of the memory are kept); give more --gpus, a shorter " + options.contextFlag +
+                             " or a smaller " + options.batchFlag);
   return advice;
 }
 

@@ -120,8 +120,13 @@ Result<std::vector<PlanFile>> replacePlanSet(const std::vector<std::vector<uint8
     }
   } remover{temporary};
   if (!fs::create_directories(temporary, error))
-    return failedPrecondition(temporary.string() + ": cannot create: " + error.message());
-  DISTC_TRY(fill(temporary, files, tokenizer));
+    return failedPrecondition(folder + ": cannot create: " + error.message());
+  if (Status status = fill(temporary, files, tokenizer); !status.ok()) { // told by the name that the user knows
+    std::string message = status.message();
+    if (message.starts_with(temporary.string()))
+      message.replace(0, temporary.string().size(), folder);
+    return {status.code(), std::move(message)};
+  }
   DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(temporary.string()));
   std::vector<const plan::Plan *> plans;
   plans.reserve(set.size());

@@ -131,9 +131,9 @@ Status writeFileAtomically(const std::string &path, std::span<const std::byte> b
   const std::string written = replace ? path + ".tmp." + std::to_string(::getpid()) : path;
   Descriptor file{::open(written.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
   if (file.fd < 0)
-    return failure(written, replace ? "create" : "open");
-  auto fail = [&](const std::string &name, const char *what) {
-    Status status = failure(name, what);
+    return failure(path, replace ? "create" : "open");
+  auto fail = [&](const char *what) { // of the file that was asked for, not of the temporary one
+    Status status = failure(path, what);
     if (replace)
       ::unlink(written.c_str());
     return status;
@@ -143,13 +143,13 @@ Status writeFileAtomically(const std::string &path, std::span<const std::byte> b
     if (n < 0 && errno == EINTR)
       continue;
     if (n < 0)
-      return fail(written, "write");
+      return fail("write");
     done += static_cast<size_t>(n);
   }
   if (::close(std::exchange(file.fd, -1)) != 0) // some file systems find only now that they are full
-    return fail(written, "write");
+    return fail("write");
   if (replace && ::rename(written.c_str(), path.c_str()) != 0)
-    return fail(path, "replace");
+    return fail("replace");
   return {};
 }
 

@@ -159,6 +159,7 @@ Comparison compareValues(const StepValues &a, const StepValues &b, double tolera
     const auto found = inB.find({value.name, value.occurrence});
     if (found == inB.end()) {
       out.skipped.emplace_back(nameOf(value), "A alone computes it");
+      out.alone = out.skipped.back().first;
       continue;
     }
     const size_t other = found->second;
@@ -182,8 +183,10 @@ Comparison compareValues(const StepValues &a, const StepValues &b, double tolera
     if (told)
       out.values.push_back(std::move(*told));
   }
-  for (const auto &[name, v] : inB)
+  for (const auto &[name, v] : inB) {
     out.skipped.emplace_back(nameOf(valuesB[v]), "B alone computes it");
+    out.alone = out.skipped.back().first;
+  }
   return out;
 }
 

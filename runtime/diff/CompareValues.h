@@ -20,6 +20,7 @@ struct ComparedValue {
 struct Comparison {
   std::vector<ComparedValue> values;                        // in the program order of A
   std::vector<std::pair<std::string, std::string>> skipped; // names, and why
+  std::string alone;                                        // a value that one of the two alone computes; empty: none
 };
 
 /// Of values that are held in several ways, the first two that differ by more than `tolerance`, else those that differ

@@ -6,7 +6,7 @@ namespace distc::test {
 namespace {
 
 // A model of four layers, of which a rank holds a share: `bytes` of weights in all.
-CompilePlans compiler(uint64_t bytes) {
+CompilePlans compiler(uint64_t bytes, uint64_t linears = 12) {
   return [=](uint64_t tp, uint64_t pp, uint64_t) -> Result<std::vector<std::vector<uint8_t>>> {
     std::vector<std::vector<uint8_t>> files;
     for (uint32_t rank = 0; rank < tp * pp; ++rank) {
@@ -14,7 +14,7 @@ CompilePlans compiler(uint64_t bytes) {
       const uint32_t stage = rank / static_cast<uint32_t>(tp);
       if (stage > 0)
         plan.builder.recv("recv", stage - 1, plan.value);
-      for (uint64_t i = 0; i < 12 / pp / tp; ++i)
+      for (uint64_t i = 0; i < (linears + pp * tp - 1) / (pp * tp); ++i)
         plan.linear();
       if (tp > 1)
         plan.allReduce();
@@ -75,6 +75,35 @@ TEST(Advise, NothingFits) {
   EXPECT_THAT(advise(machine, 4, 4, {.gpus = 2, .context = 16}, compiler(2000)).status().message(),
               testing::AllOf(testing::HasSubstr("no mesh of up to 2 devices fits plain"),
                              testing::HasSubstr("915 B too much (15 % of the memory are kept)")));
+}
+
+// Of many meshes only those that may be the best are compiled, and the best is that of all.
+TEST(Advise, MeshesThatCannotBeTheBestAreSkipped) {
+  for (uint64_t bytes : {2000u, 20'000u}) // fits one device; fits four
+    for (double collective : {0.0, 1e-6}) {
+      Machine machine = plainMachine();
+      machine.memoryBytes = 6000;
+      machine.links[0].collective = collective;
+      uint64_t compiled = 0;
+      const CompilePlans compile = compiler(bytes, 96);
+      const CompilePlans counted = [&](uint64_t tp, uint64_t pp, uint64_t batch) {
+        ++compiled;
+        return compile(tp, pp, batch);
+      };
+      AdviseOptions options{.gpus = 32, .context = 16};
+      const Result<Advice> advice = advise(machine, 16, 4, options, counted);
+      ASSERT_TRUE(advice.ok()) << advice.status().message();
+      EXPECT_EQ(advice->candidates.size(), compiled);
+      EXPECT_GT(advice->skipped, 20u);
+      EXPECT_GT(compiled + advice->skipped, kFewMeshes);
+      EXPECT_EQ(advice->oneFits, bytes == 2000);
+      double best = INFINITY;
+      for (options.tp = 1; options.tp <= 16; ++options.tp)
+        for (options.pp = 1; options.pp <= 4 && options.tp * options.pp <= 32; ++options.pp)
+          if (const Result<Advice> one = advise(machine, 16, 4, options, compile); one.ok())
+            best = std::min(best, one->candidates[0].seconds);
+      EXPECT_LT(advice->candidates[0].seconds, 1.02 * best);
+    }
 }
 
 } // namespace

@@ -35,7 +35,7 @@ Result<Advice> adviseOn(const Machine &machine, CompileOptions compile, const Ad
 }
 
 Status setTarget(CompileOptions &compile, const Machine &machine) {
-  if (compile.target != "cpu" && compile.target != machine.target())
+  if (compile.targetGiven && compile.target != machine.target())
     return invalidArgument("--target " + compile.target + " and --machine " + compile.machine +
                            ", which runs plans for " + machine.target() + "; leave out one of them");
   if (machine.cpu && compile.sms)
@@ -50,7 +50,7 @@ void printTable(const Advice &advice, const Machine &machine, const AdviseComman
   std::printf("%s on up to %lld x %s: %lld sequences of %lld tokens, for %s\n", command.model.c_str(),
               static_cast<long long>(command.gpus), machine.name.c_str(), static_cast<long long>(command.batch),
               static_cast<long long>(command.context), command.throughput ? "throughput" : "latency");
-  std::printf("%4s %4s %8s %12s %7s %10s %10s %12s  %s\n", "tp", "pp", "replicas", "memory", "of it", "ms/token",
+  std::printf("%4s %4s %8s %12s %7s %10s %10s %12s  %s\n", "tp", "pp", "replicas", "memory", "of it", "ms/step",
               "tok/s", "first tok ms", "");
   for (const Candidate &c : advice.candidates) {
     std::printf("%4llu %4llu %8llu %12s %6.0f%% ", static_cast<unsigned long long>(c.tp),
@@ -69,6 +69,9 @@ void printTable(const Advice &advice, const Machine &machine, const AdviseComman
     std::printf(", %llu times", static_cast<unsigned long long>(best.replicas));
   std::printf(", %llu of %lld devices\n", static_cast<unsigned long long>(best.devices()),
               static_cast<long long>(command.gpus));
+  if (advice.skipped > 0)
+    std::printf("%llu other meshes have more stages than one that fits, or cannot hold or read the weights as fast\n",
+                static_cast<unsigned long long>(advice.skipped));
   if (advice.oneFits)
     std::printf("the model fits one device: more are a matter of speed alone\n");
 }
@@ -77,16 +80,16 @@ void printJson(const Advice &advice) {
   std::string text;
   for (const Candidate &c : advice.candidates) {
     char numbers[512];
-    std::snprintf(
-        numbers, sizeof numbers,
-        "%s{\"tp\":%llu,\"pp\":%llu,\"replicas\":%llu,\"fits\":%s,\"memory_bytes\":%.0f,\"ms_per_token\":%.6g,"
-        "\"tok_s\":%.6g,\"first_token_ms\":%.6g,\"exposed_communication\":%.6g,\"idle\":%.6g,\"remark\":\"",
-        text.empty() ? "" : ",", static_cast<unsigned long long>(c.tp), static_cast<unsigned long long>(c.pp),
-        static_cast<unsigned long long>(c.replicas), c.fits ? "true" : "false", c.need, 1e3 * c.seconds,
-        c.tokensPerSecond, 1e3 * c.firstToken, c.exposed, c.idle);
+    std::snprintf(numbers, sizeof numbers,
+                  "%s{\"tp\":%llu,\"pp\":%llu,\"replicas\":%llu,\"fits\":%s,\"memory_bytes\":%.0f,\"ms_per_step\":%.6g,"
+                  "\"tok_s\":%.6g,\"first_token_ms\":%.6g,\"exposed_communication\":%.6g,\"idle\":%.6g,\"remark\":\"",
+                  text.empty() ? "" : ",", static_cast<unsigned long long>(c.tp), static_cast<unsigned long long>(c.pp),
+                  static_cast<unsigned long long>(c.replicas), c.fits ? "true" : "false", c.need, 1e3 * c.seconds,
+                  c.tokensPerSecond, 1e3 * c.firstToken, c.exposed, c.idle);
     text += numbers + c.remark + "\"}";
   }
-  std::printf("{\"fits_one_device\":%s,\"candidates\":[%s]}\n", advice.oneFits ? "true" : "false", text.c_str());
+  std::printf("{\"fits_one_device\":%s,\"skipped\":%llu,\"candidates\":[%s]}\n", advice.oneFits ? "true" : "false",
+              static_cast<unsigned long long>(advice.skipped), text.c_str());
 }
 
 } // namespace
@@ -132,6 +135,8 @@ Status chooseMesh(const Machine &machine, CompileOptions &options, const import:
   AdviseOptions advised{uint64_t(options.gpus), false, uint64_t(options.maxSequence.value_or(defaultSequence(source))),
                         uint64_t(options.maxBatch)};
   advised.replicas = false;
+  advised.contextFlag = "--max-seq";
+  advised.batchFlag = "--max-batch";
   if (!options.autoTp)
     advised.tp = uint64_t(options.tp);
   if (!options.autoPp)
@@ -142,7 +147,7 @@ Status chooseMesh(const Machine &machine, CompileOptions &options, const import:
   const Candidate &best = advice.candidates[0];
   options.tp = int64_t(best.tp);
   options.pp = int64_t(best.pp);
-  std::fprintf(tellTo(options), "%s: --tp %llu --pp %llu of up to %llu devices, %.3f ms/token predicted\n",
+  std::fprintf(tellTo(options), "%s: --tp %llu --pp %llu of up to %llu devices, %.3f ms a decode step predicted\n",
                machine.name.c_str(), static_cast<unsigned long long>(best.tp), static_cast<unsigned long long>(best.pp),
                static_cast<unsigned long long>(options.gpus), 1e3 * best.seconds);
   return {};

@@ -19,6 +19,7 @@ struct CompileOptions {
   bool sequenceParallel = false;
   std::string output; // empty: MODEL.tpNppM in the current folder
   std::string target = "cpu";
+  bool targetGiven = false;   // else it is that of `machine`, where there is one
   std::optional<int64_t> sms; // of the target; none: that of an H100
   std::string weights;        // "none": shapes alone
   std::string emit;           // llm, shard, dist, plan: print that form instead of writing plans

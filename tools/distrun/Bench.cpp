@@ -78,7 +78,7 @@ Status runBench(const Options &options) {
       out += options.json ? json(key, spread(values)) + "," : line(title, spread(values));
   };
   add("prefill_tok_s", "prefill tok/s", prefill);
-  add("decode_ms_per_token", "decode ms/token", decodeMs);
+  add("decode_ms_per_step", "decode ms/step", decodeMs);
   add("decode_tok_s", "decode tok/s", decode);
   add("decode_gb_s", "decode GB/s", bandwidth);
   char text[160];

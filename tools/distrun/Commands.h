@@ -10,8 +10,8 @@ namespace distc {
 Status runGenerate(const Options &options);
 Status runLogits(const Options &options);
 Status runBench(const Options &options);
-/// A failure if a value differs.
-Status runDiff(const Options &options);
+/// A failure if a value differs, which `differs` tells from others.
+Status runDiff(const Options &options, bool &differs);
 /// Of no plan set: measures the machine.
 Status runBenchMachine(const Options &options);
 /// A process that is not the first: runs its rank in whatever the first does.

@@ -159,7 +159,7 @@ private:
 
 } // namespace
 
-Status runDiff(const Options &options) {
+Status runDiff(const Options &options, bool &differs) {
   Side a{"A", options.directory, {}, {}, 0}, b{"B", options.other, {}, {}, 0};
   DISTC_TRY(a.open(options));
   DISTC_TRY(b.open(options));
@@ -184,8 +184,13 @@ Status runDiff(const Options &options) {
       tolerance = options.tolerance.value_or(narrow ? kNarrowTolerance : kTolerance);
       report.emplace(tolerance);
     }
-    report->add(step == 0 ? "prefill" : "decode step " + std::to_string(step),
-                compareValues(valuesA, valuesB, tolerance));
+    Comparison comparison = compareValues(valuesA, valuesB, tolerance);
+    const std::string &modelA = a.runner->info().model, &modelB = b.runner->info().model;
+    if (modelA != modelB && !comparison.alone.empty()) // a copy under another name has all values
+      return failedPrecondition(a.directory + " is of " + modelA + ", " + b.directory + " of " + modelB +
+                                ", and one of them alone computes " + comparison.alone +
+                                "; expected plan sets of one model");
+    report->add(step == 0 ? "prefill" : "decode step " + std::to_string(step), std::move(comparison));
     position += tokens.size();
     tokens = ids; // of A, for both
   }
@@ -193,9 +198,9 @@ Status runDiff(const Options &options) {
     return failedPrecondition(a.directory + " and " + b.directory +
                               " have no value that can be compared; expected plan sets of one model");
   DISTC_TRY(print(report->text(options.verbose)));
-  return report->differs()
-             ? failedPrecondition(a.directory + " and " + b.directory + " differ, first in " + report->firstName())
-             : Status();
+  differs = report->differs();
+  return differs ? failedPrecondition(a.directory + " and " + b.directory + " differ, first in " + report->firstName())
+                 : Status();
 }
 
 } // namespace distc

@@ -11,7 +11,8 @@
 
 namespace {
 
-bool readerGone = false; // whoever closed the pipe wants to hear no more, of this neither
+bool valuesDiffer = false; // of `diff`, whose exit code tells this from an error
+bool readerGone = false;   // whoever closed the pipe wants to hear no more, of this neither
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler may only use lock-free atomics");
 
@@ -74,7 +75,7 @@ static Status run(const Options &options) {
   case Command::Bench:
     return runBench(options);
   case Command::Diff:
-    return runDiff(options);
+    return runDiff(options, valuesDiffer);
   case Command::BenchMachine:
     return runBenchMachine(options);
   }
@@ -130,5 +131,6 @@ int main(int argc, char **argv) {
   const distc::Status status = distc::caught([&] { return distc::run(*options); });
   if (!status.ok())
     distc::report(status);
-  return distc::exitCode(status);
+  const int code = distc::exitCode(status);
+  return code == 1 && options->command == distc::Command::Diff && !valuesDiffer ? 2 : code;
 }

@@ -118,13 +118,22 @@ for model in ("uneven-9-3", "uneven-14-2"):
     diff(f"{model}.5x1", f"{model}.4x2", "--random-weights", seed, tokens="1,2,3")
 shapes = {mesh: work / f"uneven-9-3.{mesh}" for mesh in ("1x1", "4x2")}
 refused("<0>: compiled without weights; use --random-weights SEED, or compile with the checkpoint's files", "distrun", "diff",
-        shapes["1x1"], shapes["4x2"], "--tokens", 1, places=[shapes["1x1"]])
+        shapes["1x1"], shapes["4x2"], "--tokens", 1, code=2, places=[shapes["1x1"]])
 
 # What cannot be compared.
-def cannot(message, *command, code=1):
+def cannot(message, *command, code=2):
     refused(message, "distrun", "diff", *command, code=code, places=[work / "1x1", shapes["1x1"]])
 
 
+# Two models: one has a layer, and so values, that the other has not. A copy under another name is no other model.
+config = json.loads((data / "uneven-9-3" / "config.json").read_text())
+config["num_hidden_layers"] += 1
+(work / "deeper").mkdir()
+(work / "deeper" / "config.json").write_text(json.dumps(config))
+compile_to(work / "deeper1x1", work / "deeper", "1x1", "--weights", "none")
+refused(f"<0> is of uneven-9-3, <1> of deeper, and one of them alone computes layers.{config['num_hidden_layers'] - 1}.…", "distrun",
+        "diff", shapes["1x1"], work / "deeper1x1", "--tokens", 1, "--random-weights", 1, code=2,
+        places=[shapes["1x1"], work / "deeper1x1"])
 cannot("<0> has a vocabulary of 512, <1> of 259; expected plan sets of one model", work / "1x1", shapes["1x1"], "--tokens", 1,
        "--random-weights", 1)
 cannot("the prompt has 17 tokens, expected 1 to 16, which are a micro-batch of <0>", work / "1x1", work / "2x1", "--tokens",

@@ -136,7 +136,7 @@ for rank in range(4):
 bench = subprocess.run(["distrun", "bench", work / "2x1", "--prompt-tokens", "8", "--new-tokens", "4", "--batch", "2", "--repeat",
                         "2", "--json"], capture_output=True, check=True)
 figures = json.loads(bench.stdout)
-assert set(figures) == {"prefill_tok_s", "decode_ms_per_token", "decode_tok_s", "decode_gb_s", "machine_read_gb_s", "share"}
+assert set(figures) == {"prefill_tok_s", "decode_ms_per_step", "decode_tok_s", "decode_gb_s", "machine_read_gb_s", "share"}
 for spread in list(figures.values())[:4]:
     assert 0 < spread["min"] <= spread["median"] <= spread["max"], figures
 assert figures["machine_read_gb_s"] > 0 and figures["share"] > 0
