@@ -69,7 +69,7 @@ void report(benchmark::State &state, double bytesPerCall, double flopsPerCall) {
 }
 
 void linear(benchmark::State &state, cpu::WeightType type, int64_t cols, int64_t rows, int64_t tokens) {
-  const size_t bytes = size_t(rows * cols) * (type == cpu::WeightType::F32 ? 4 : 2);
+  const auto bytes = size_t(rows * cols / blockElements(type) * blockBytes(type));
   const std::vector<float> x = randomFloats(tokens * cols);
   std::vector<float> y(tokens * rows);
   for (auto _ : state) {
@@ -159,10 +159,15 @@ int main(int argc, char **argv) {
               peak * 1e-9);
 
   const std::pair<const char *, cpu::WeightType> types[] = {
-      {"bf16", cpu::WeightType::BF16}, {"f16", cpu::WeightType::F16}, {"f32", cpu::WeightType::F32}};
+      {"bf16", WeightType::BF16}, {"f16", WeightType::F16},   {"f32", WeightType::F32},   {"q8_0", WeightType::Q8_0},
+      {"q4_0", WeightType::Q4_0}, {"q4_1", WeightType::Q4_1}, {"q5_0", WeightType::Q5_0}, {"q5_1", WeightType::Q5_1},
+      {"q2_k", WeightType::Q2_K}, {"q3_k", WeightType::Q3_K}, {"q4_k", WeightType::Q4_K}, {"q5_k", WeightType::Q5_K},
+      {"q6_k", WeightType::Q6_K}};
   const std::pair<int64_t, int64_t> shapes[] = {{576, 1536}, {2048, 8192}, {4096, 14336}};
   for (auto [typeName, type] : types)
     for (auto [cols, rows] : shapes) {
+      if (cols % blockElements(type) != 0)
+        continue;
       const std::string name = std::string(typeName) + "/" + std::to_string(cols) + "x" + std::to_string(rows) + "/";
       for (int64_t tokens : {1, 2, 4, 8, 16})
         add("linear/decode/" + name + std::to_string(tokens), linear, type, cols, rows, tokens);

@@ -74,7 +74,8 @@ Work workOf(const plan::Plan &plan, const plan::Program &program, const plan::In
     const plan::Weight &weight = *plan.weights()->Get(static_cast<uint32_t>(operands.weight));
     work.weightBytes = double(weight.bytes());
     const plan::Buffer &input = *program.buffers()->Get(instruction.op_as_Linear()->input());
-    work.flops *= work.weightBytes / double(dtypeBytes(weight.dtype())) / std::max(1u, input.row_elements());
+    work.flops *= work.weightBytes / double(dtypeBytes(weight.dtype())) * double(dtypeBlock(weight.dtype())) /
+                  std::max(1u, input.row_elements());
   }
   return work;
 }
@@ -87,6 +88,9 @@ std::vector<CostModel::Staged> stagedInstructions(const plan::Program &program, 
         staged[stage->instruction() + i] = i == 0 ? CostModel::Staged::First : CostModel::Staged::Inside;
   return staged;
 }
+
+// Quantized matrices are multiplied as F32, which they become in registers.
+static plan::DType rateType(plan::DType dtype) { return isQuantized(dtype) ? plan::DType::F32 : dtype; }
 
 CostModel::CostModel(const Machine &machine, uint64_t ranks, uint64_t active, double footprint) : machine_(machine) {
   threads_ = speed_ = 1;
@@ -112,7 +116,7 @@ Status CostModel::check(const Machine &machine, const plan::Plan &plan, const st
     for (const plan::Instruction *instruction : *program->instructions())
       if (const plan::Linear *linear = instruction->op_as_Linear()) {
         const plan::Weight &weight = *plan.weights()->Get(linear->weight());
-        if (!machine.matrix.contains(weight.dtype()))
+        if (!machine.matrix.contains(rateType(weight.dtype())))
           return invalidArgument(where + ": weight " + weight.name()->str() + " is " + EnumNameDType(weight.dtype()) +
                                  ", and machine " + machine.name + " states no rate for it; add matrix." +
                                  EnumNameDType(weight.dtype()) + " to the machine file");
@@ -141,7 +145,7 @@ double CostModel::compute(const plan::Plan &plan, const plan::Instruction &instr
                               : 0;
   if (product) {
     const plan::Weight &weight = *plan.weights()->Get(instruction.op_as_Linear()->weight());
-    const double rate = machine_.matrix.at(weight.dtype()).at(double(work.rows)) * speed_;
+    const double rate = machine_.matrix.at(rateType(weight.dtype())).at(double(work.rows)) * speed_;
     return overhead + std::max((work.weightBytes + work.activationBytes) / bandwidth_, work.flops / rate);
   }
   if (attends)

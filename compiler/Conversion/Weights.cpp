@@ -62,7 +62,7 @@ public:
     }
     ArrayRef<int64_t> shape = param.getTensorType().getShape();
     llm::DType dtype = llm::dtypeOf(param.getTensorType().getElementType());
-    int64_t bytes = param.getTensorType().getNumElements() * dtypeBytes(static_cast<plan::DType>(dtype));
+    int64_t bytes = bytesOf(static_cast<plan::DType>(dtype), param.getTensorType().getNumElements());
     bool mapped = sources.size() == 1 && canMap(cast<llm::SourceAttr>(sources[0]), dtype);
     int64_t stride = 1;
     ArrayRef<int64_t> strideShape = mapped ? cast<llm::SourceAttr>(sources[0]).getView() : shape;
@@ -103,7 +103,11 @@ private:
     if (rank_.getTarget() != "cpu" || source.getTransposed() != 0)
       return false;
     auto tensor = tensors_.at(source.getTensor().getValue().str());
-    if (tensor.getDtype() != dtype || tensor.getOffset() % dtypeBytes(static_cast<plan::DType>(dtype)) != 0)
+    if (tensor.getDtype() != dtype)
+      return false;
+    // Blocks are read wherever they lie.
+    plan::DType type = static_cast<plan::DType>(dtype);
+    if (!isQuantized(type) && tensor.getOffset() % dtypeBytes(type) != 0)
       return false;
     bool whole = true; // all dimensions after this one are taken whole
     for (size_t dim = source.getView().size(); dim-- > 0;) {

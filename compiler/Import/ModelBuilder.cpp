@@ -27,7 +27,9 @@ Type elementType(MLIRContext *context, plan::DType dtype) {
     return BFloat16Type::get(context);
   case plan::DType::F16:
     return Float16Type::get(context);
-  default: // quantized tensors are dequantized
+  default:
+    if (isQuantized(dtype))
+      return llm::QuantizedType::get(context, static_cast<llm::DType>(dtype));
     return Float32Type::get(context);
   }
 }

@@ -56,8 +56,8 @@ Status recognize(HfConfig config, ModelSource &source) {
   DISTC_ASSIGN(std::optional<Json> quantization, config.value("quantization_config"));
   if (quantization)
     return invalidArgument(config.where("quantization_config") +
-                           ": quantized checkpoints are supported as GGUF (Q8_0, Q4_1); from Hugging Face folders F32, "
-                           "F16 and BF16 are");
+                           ": quantized checkpoints are supported as GGUF; from Hugging Face folders F32, F16 and BF16 "
+                           "are");
   source.config = std::make_unique<HfConfig>(std::move(config));
   return {};
 }
@@ -280,7 +280,8 @@ Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule
                       showShape(expected) + ": dimension " + std::to_string(dim) + " contradicts " + dims[dim].origin);
   if (!tensor->dtype || *tensor->dtype == plan::DType::I32)
     return dataLoss(file + ": tensor '" + name + "' is " + tensor->dtypeName +
-                    ", which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_1");
+                    ", which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, "
+                    "Q2_K, Q3_K, Q4_K, Q5_K, Q6_K");
   return *tensor;
 }
 

@@ -1,5 +1,7 @@
 #include "compiler/Transforms/Passes.h"
 
+#include "runtime/schema/PlanFile.h"
+
 namespace distc {
 #define GEN_PASS_DEF_PADTENSORPARALLEL
 #include "compiler/Transforms/Passes.h.inc"
@@ -127,7 +129,8 @@ struct PadTensorParallelPass : distc::impl::PadTensorParallelBase<PadTensorParal
       return markAllAnalysesPreserved();
     paddings_.clear(); // one pass object may run more than once
     std::map<std::string, int64_t> sizes;
-    if (failed(collectSizes(module, sizes)) || failed(choose(module, sizes, mesh->tp)))
+    if (failed(collectSizes(module, sizes)) || failed(choose(module, sizes, mesh->tp)) ||
+        failed(checkBlocks(module, sizes, mesh->tp)))
       return signalPassFailure();
     if (paddings_.empty())
       return markAllAnalysesPreserved();
@@ -161,27 +164,76 @@ struct PadTensorParallelPass : distc::impl::PadTensorParallelBase<PadTensorParal
   }
 
   LogicalResult choose(ModuleOp module, const std::map<std::string, int64_t> &sizes, int64_t degree) {
-    for (const char *name : {"intermediate", "vocabulary"})
-      if (auto it = sizes.find(name); it != sizes.end())
-        keep(name, padToMultiple(it->second, degree), it->second);
     auto heads = sizes.find("heads"), kvHeads = sizes.find("kv_heads");
-    if (heads == sizes.end() || kvHeads == sizes.end())
-      return success();
-    if (degree > heads->second)
+    bool hasHeads = heads != sizes.end() && kvHeads != sizes.end();
+    if (hasHeads && degree > heads->second)
       return module.emitError() << "tensor parallel degree " << degree << " is more than the model's " << heads->second
                                 << " query heads; the largest that works is --tp " << heads->second;
-    if (heads->second % kvHeads->second != 0)
+    if (hasHeads && heads->second % kvHeads->second != 0)
       return module.emitError() << heads->second << " query heads are no multiple of " << kvHeads->second
                                 << " KV heads";
-    HeadLayout layout = chooseHeads(heads->second, kvHeads->second, degree);
-    keep("heads", padHeads(heads->second, kvHeads->second, layout), heads->second);
-    keep("kv_heads", padKvHeads(kvHeads->second, layout), kvHeads->second);
+    for (auto &[name, padding] : paddingsOf(sizes, degree))
+      if (padding.segments != Segments({0, sizes.at(name)}))
+        paddings_[name] = padding;
     return success();
   }
 
-  void keep(const char *name, Padding padding, int64_t size) {
-    if (padding.segments != Segments({0, size}))
-      paddings_[name] = std::move(padding);
+  // What the named dimensions become at a degree that divides into heads.
+  static std::map<std::string, Padding> paddingsOf(const std::map<std::string, int64_t> &sizes, int64_t degree) {
+    std::map<std::string, Padding> paddings;
+    for (const char *name : {"intermediate", "vocabulary"})
+      if (auto it = sizes.find(name); it != sizes.end())
+        paddings[name] = padToMultiple(it->second, degree);
+    auto heads = sizes.find("heads"), kvHeads = sizes.find("kv_heads");
+    if (heads == sizes.end() || kvHeads == sizes.end() || heads->second % kvHeads->second != 0)
+      return paddings;
+    HeadLayout layout = chooseHeads(heads->second, kvHeads->second, degree);
+    paddings["heads"] = padHeads(heads->second, kvHeads->second, layout);
+    paddings["kv_heads"] = padKvHeads(kvHeads->second, layout);
+    return paddings;
+  }
+
+  // Whether each rank takes whole blocks of a quantized param.
+  static bool takesBlocks(llm::ParamOp param, const std::map<std::string, Padding> &paddings, int64_t degree) {
+    RankedTensorType type = param.getTensorType();
+    int64_t block = dtypeBlock(static_cast<plan::DType>(llm::dtypeOf(type.getElementType())));
+    int64_t stride = 1;
+    for (int64_t dim = type.getRank(); dim-- > 0; stride *= type.getShape()[dim]) {
+      auto it = paddings.find(cast<StringAttr>(param.getDims()[dim]).getValue().str());
+      if (it == paddings.end() || stride % block == 0)
+        continue;
+      int64_t share = it->second.size / degree, at = 0;
+      ArrayRef<int64_t> segments = it->second.segments;
+      for (size_t i = 0; i < segments.size(); at += segments[i + 1], i += 2)
+        if (share * stride % block != 0 || at * stride % block != 0 ||
+            (segments[i] != llm::SourceAttr::kZero && segments[i] * stride % block != 0))
+          return false;
+    }
+    return true;
+  }
+
+  // Blocks of quantized elements lie along the rows: a rank that takes columns must take whole blocks.
+  LogicalResult checkBlocks(ModuleOp module, const std::map<std::string, int64_t> &sizes, int64_t degree) {
+    SmallVector<llm::ParamOp> quantized;
+    for (auto param : module.getOps<llm::ParamOp>())
+      if (isa<llm::QuantizedType>(param.getTensorType().getElementType()))
+        quantized.push_back(param);
+    auto fits = [&](int64_t tp) {
+      return [tp, paddings = paddingsOf(sizes, tp)](llm::ParamOp param) { return takesBlocks(param, paddings, tp); };
+    };
+    auto cut = llvm::find_if_not(quantized, fits(degree));
+    if (cut == quantized.end())
+      return success();
+    std::string degrees = "1";
+    auto heads = sizes.find("heads");
+    for (int64_t tp = 2; heads != sizes.end() && tp <= heads->second; ++tp)
+      if (llvm::all_of(quantized, fits(tp)))
+        degrees += ", " + std::to_string(tp);
+    auto dtype = static_cast<plan::DType>(llm::dtypeOf(cut->getTensorType().getElementType()));
+    return module.emitError() << "tensor '" << cast<llm::SourceAttr>(cut->getSources()[0]).getTensor().getValue()
+                              << "' is " << plan::EnumNameDType(dtype) << ", and --tp " << degree
+                              << " would cut its blocks of " << dtypeBlock(dtype)
+                              << " elements; the degrees that work are --tp " << degrees;
   }
 
   LogicalResult apply(llm::ParamOp param) {

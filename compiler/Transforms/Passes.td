@@ -13,8 +13,8 @@ def PadTensorParallel : Pass<"pad-tensor-parallel", "::mlir::ModuleOp"> {
     the fewest query heads per rank is taken, then the one with the fewest KV heads. So KV heads fewer than ranks are
     repeated, and most groups need no padding.
 
-    A degree above the number of query heads is an error that names the largest which works. The degree is the second
-    dimension of `shard.grid @mesh`.
+    A degree above the number of query heads is an error that names the largest which works. So is one that would cut the
+    blocks of a quantized param, with a list of those that work. The degree is the second dimension of `shard.grid @mesh`.
   }];
 }
 

@@ -75,6 +75,12 @@ LogicalResult KvCacheType::verify(function_ref<InFlightDiagnostic()> emitError, 
   return success();
 }
 
+LogicalResult QuantizedType::verify(function_ref<InFlightDiagnostic()> emitError, DType dtype) {
+  if (dtype <= DType::I32)
+    return emitError() << "expected a quantized type, got " << stringifyDType(dtype);
+  return success();
+}
+
 LogicalResult SourceAttr::verify(function_ref<InFlightDiagnostic()> emitError, FlatSymbolRefAttr tensor,
                                  ArrayRef<int64_t> view, ArrayRef<DenseI64ArrayAttr> slices, int64_t transposed) {
   if (view.size() != slices.size())
@@ -112,6 +118,8 @@ SmallVector<int64_t> SourceAttr::getShape() const {
 }
 
 DType distc::llm::dtypeOf(Type element) {
+  if (auto quantized = dyn_cast<QuantizedType>(element))
+    return quantized.getDtype();
   if (element.isInteger(32))
     return DType::I32;
   if (element.isBF16())

@@ -63,9 +63,24 @@ class LLM_Enum<string name, string summary, list<I32EnumAttrCase> cases> : I32En
 
 def LLM_DType : LLM_Enum<"DType", "element type of a tensor in a file", [
   I32EnumAttrCase<"F32", 0, "f32">, I32EnumAttrCase<"F16", 1, "f16">, I32EnumAttrCase<"BF16", 2, "bf16">,
-  I32EnumAttrCase<"I32", 3, "i32">, I32EnumAttrCase<"Q8_0", 4, "q8_0">, I32EnumAttrCase<"Q4_1", 5, "q4_1">
+  I32EnumAttrCase<"I32", 3, "i32">, I32EnumAttrCase<"Q8_0", 4, "q8_0">, I32EnumAttrCase<"Q4_1", 5, "q4_1">,
+  I32EnumAttrCase<"Q4_0", 6, "q4_0">, I32EnumAttrCase<"Q5_0", 7, "q5_0">, I32EnumAttrCase<"Q5_1", 8, "q5_1">,
+  I32EnumAttrCase<"Q2_K", 9, "q2_k">, I32EnumAttrCase<"Q3_K", 10, "q3_k">, I32EnumAttrCase<"Q4_K", 11, "q4_k">,
+  I32EnumAttrCase<"Q5_K", 12, "q5_k">, I32EnumAttrCase<"Q6_K", 13, "q6_k">
 ]>;
 def LLM_DTypeAttr : EnumAttr<LLM_Dialect, LLM_DType, "dtype">;
+
+def LLM_QuantizedType : LLM_Type<"Quantized", "quantized"> {
+  let summary = "an element of a matrix that stays in GGUF's blocks";
+  let description = [{
+    The elements of a row lie in blocks of 32 or 256, which no slice cuts.
+
+    Example: `tensor<1536x576x!llm.quantized<q4_1>>`
+  }];
+  let parameters = (ins EnumParameter<LLM_DType>:$dtype);
+  let assemblyFormat = "`<` $dtype `>`";
+  let genVerifyDecl = 1;
+}
 
 def LLM_Init : LLM_Enum<"Init", "what random weights put into a param", [
   I32EnumAttrCase<"Uniform", 0, "uniform">, I32EnumAttrCase<"Ones", 1, "ones">, I32EnumAttrCase<"Zeros", 2, "zeros">

@@ -40,7 +40,7 @@ def LLM_TensorOp : LLM_Op<"tensor", [Symbol, DeclareOpInterfaceMethods<SymbolUse
   let assemblyFormat = "$sym_name $shape $dtype (`in` $file^)? `at` $offset `bytes` $bytes attr-dict";
 }
 
-def LLM_Weights : RankedTensorOf<[F32, F16, BF16]>;
+def LLM_Weights : RankedTensorOf<[F32, F16, BF16, LLM_QuantizedType]>;
 
 def LLM_ParamOp : LLM_Op<"param", [Symbol, DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "a weight, made of slices of the checkpoint's tensors";

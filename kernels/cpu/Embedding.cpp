@@ -4,8 +4,6 @@
 
 namespace distc::cpu {
 
-static int64_t elementBytes(WeightType type) { return type == WeightType::F32 ? 4 : 2; }
-
 void embedding(const int32_t *tokens, const Matrix &table, int64_t firstRow, float *y, int64_t rowBegin,
                int64_t rowEnd) {
   for (int64_t t = rowBegin; t < rowEnd; ++t) {
@@ -15,7 +13,8 @@ void embedding(const int32_t *tokens, const Matrix &table, int64_t firstRow, flo
       std::fill_n(out, table.cols, 0.0f);
       continue;
     }
-    const auto *source = static_cast<const uint8_t *>(table.data) + row * table.rowStride * elementBytes(table.type);
+    const auto *source = static_cast<const uint8_t *>(table.data) +
+                         row * (table.rowStride / blockElements(table.type)) * blockBytes(table.type);
     toF32(source, table.type, out, table.cols);
   }
 }

@@ -7,6 +7,7 @@
 #include "hwy/foreach_target.h" // IWYU pragma: keep
 
 #include "hwy/cache_control.h"
+#include "kernels/cpu/LinearQuantized.h"
 #include "kernels/cpu/Simd-inl.h"
 
 #include <algorithm>
@@ -63,19 +64,6 @@ HWY_INLINE void accumulateTile(const float *x, size_t xStride, const T *w, size_
 template <class T> HWY_INLINE void pack(const T *from, size_t cols, float *to) {
   const DF d;
   forVectors(0, cols, [&](int64_t k, size_t n) { hn::Store(load(d, from + k, n), d, to + k); });
-}
-
-/// y[n] = the sum of the lanes of sums[n] + bias[n].
-HWY_INLINE void total(const float *sums, size_t count, const float *bias, float *y) {
-  const DF d;
-  for (size_t n = 0; n < count; n += 4) {
-    const auto vector = [&](size_t i)
-                            HWY_ATTR { return n + i < count ? hn::Load(d, sums + (n + i) * lanes) : hn::Zero(d); };
-    float totals[4];
-    sumsOfLanes(d, vector(0), vector(1), vector(2), vector(3), totals);
-    for (size_t i = 0; i < 4 && n + i < count; ++i)
-      y[n + i] = bias ? totals[i] + bias[n + i] : totals[i];
-  }
 }
 
 template <class T> struct Linear {
@@ -203,6 +191,8 @@ HWY_EXPORT(linear);
 
 void linear(const float *x, int64_t tokens, const Matrix &w, const float *bias, float *y, int64_t yStride,
             int64_t rowBegin, int64_t rowEnd) {
+  if (isQuantized(w.type))
+    return linearQuantized(x, tokens, w, bias, y, yStride, rowBegin, rowEnd);
   HWY_DYNAMIC_DISPATCH(linear)(x, tokens, w, bias, y, yStride, rowBegin, rowEnd);
 }
 } // namespace distc::cpu

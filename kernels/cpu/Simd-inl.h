@@ -94,7 +94,20 @@ HWY_INLINE void sumsOfLanes(DF d, VF a, VF b, VF c, VF e, float *out) {
 #endif
 }
 
-/// Calls f(T()) with the element type of a weight.
+/// y[n] = the sum of the lanes of sums[n] + bias[n].
+HWY_INLINE void total(const float *sums, size_t count, const float *bias, float *y) {
+  const DF d;
+  for (size_t n = 0; n < count; n += 4) {
+    const auto vector = [&](size_t i)
+                            HWY_ATTR { return n + i < count ? hn::Load(d, sums + (n + i) * lanes) : hn::Zero(d); };
+    float totals[4];
+    sumsOfLanes(d, vector(0), vector(1), vector(2), vector(3), totals);
+    for (size_t i = 0; i < 4 && n + i < count; ++i)
+      y[n + i] = bias ? totals[i] + bias[n + i] : totals[i];
+  }
+}
+
+/// Calls f(T()) with the element type of a weight that is not quantized.
 template <class F> HWY_INLINE void withElement(WeightType type, F f) {
   switch (type) {
   case WeightType::F32:
@@ -103,6 +116,8 @@ template <class F> HWY_INLINE void withElement(WeightType type, F f) {
     return f(hwy::float16_t());
   case WeightType::BF16:
     return f(hwy::bfloat16_t());
+  default:
+    return;
   }
 }
 

@@ -10,27 +10,21 @@ namespace distc {
 
 namespace {
 
-constexpr uint64_t kBlock = 32;
-
-void dequantize(const std::byte *source, plan::DType from, float *out, uint64_t blocks) {
-  if (from == plan::DType::Q8_0)
-    cpu::dequantizeQ8_0(source, out, static_cast<int64_t>(blocks * kBlock));
-  else
-    cpu::dequantizeQ4_1(source, out, static_cast<int64_t>(blocks * kBlock));
-}
+constexpr uint64_t kMaxBlock = 256;
 
 void convertQuantized(const std::byte *source, plan::DType from, uint64_t first, uint64_t count, float *out) {
-  const uint64_t bytes = dtypeBytes(from);
+  const uint64_t bytes = dtypeBytes(from), elements = dtypeBlock(from);
+  const WeightType type = weightType(from);
   while (count > 0) {
-    const std::byte *block = source + first / kBlock * bytes;
-    const uint64_t inside = first % kBlock;
-    uint64_t n = count / kBlock * kBlock;
+    const std::byte *block = source + first / elements * bytes;
+    const uint64_t inside = first % elements;
+    uint64_t n = count / elements * elements;
     if (inside == 0 && n > 0) {
-      dequantize(block, from, out, n / kBlock);
+      cpu::dequantize(block, type, out, static_cast<int64_t>(n));
     } else {
-      float whole[kBlock];
-      n = std::min(count, kBlock - inside);
-      dequantize(block, from, whole, 1);
+      float whole[kMaxBlock];
+      n = std::min(count, elements - inside);
+      cpu::dequantize(block, type, whole, static_cast<int64_t>(elements));
       std::memcpy(out, whole + inside, n * sizeof(float));
     }
     out += n;
@@ -41,7 +35,7 @@ void convertQuantized(const std::byte *source, plan::DType from, uint64_t first,
 
 constexpr uint64_t kPiece = 1024; // elements that are on the way at once
 
-void convertHalf(const std::byte *source, cpu::WeightType type, uint64_t count, float *out) {
+void convertHalf(const std::byte *source, WeightType type, uint64_t count, float *out) {
   if (reinterpret_cast<uintptr_t>(source) % 2 == 0)
     return cpu::toF32(source, type, out, static_cast<int64_t>(count));
   // The kernels want whole elements aligned; a header of odd length shifts them.
@@ -54,13 +48,13 @@ void convertHalf(const std::byte *source, cpu::WeightType type, uint64_t count, 
 }
 
 void convertToF32(const std::byte *source, plan::DType from, uint64_t first, uint64_t count, float *out) {
-  if (dtypeBlock(from) != 1)
+  if (isQuantized(from))
     return convertQuantized(source, from, first, count, out);
   source += first * dtypeBytes(from);
   if (from == plan::DType::F32)
     std::memcpy(out, source, count * sizeof(float));
   else
-    convertHalf(source, from == plan::DType::F16 ? cpu::WeightType::F16 : cpu::WeightType::BF16, count, out);
+    convertHalf(source, weightType(from), count, out);
 }
 
 void convertToHalf(const float *values, plan::DType to, uint64_t count, void *out) {
@@ -73,14 +67,49 @@ void convertToHalf(const float *values, plan::DType to, uint64_t count, void *ou
 
 } // namespace
 
-bool canConvert(plan::DType from, plan::DType to) { return from != plan::DType::I32 && to <= plan::DType::BF16; }
+WeightType weightType(plan::DType dtype) {
+  switch (dtype) {
+  case plan::DType::F32:
+  case plan::DType::I32: // no weight is
+    return WeightType::F32;
+  case plan::DType::F16:
+    return WeightType::F16;
+  case plan::DType::BF16:
+    return WeightType::BF16;
+  case plan::DType::Q8_0:
+    return WeightType::Q8_0;
+  case plan::DType::Q4_0:
+    return WeightType::Q4_0;
+  case plan::DType::Q4_1:
+    return WeightType::Q4_1;
+  case plan::DType::Q5_0:
+    return WeightType::Q5_0;
+  case plan::DType::Q5_1:
+    return WeightType::Q5_1;
+  case plan::DType::Q2_K:
+    return WeightType::Q2_K;
+  case plan::DType::Q3_K:
+    return WeightType::Q3_K;
+  case plan::DType::Q4_K:
+    return WeightType::Q4_K;
+  case plan::DType::Q5_K:
+    return WeightType::Q5_K;
+  case plan::DType::Q6_K:
+    return WeightType::Q6_K;
+  }
+  return WeightType::F32;
+}
+
+bool canConvert(plan::DType from, plan::DType to) {
+  return isQuantized(to) ? from == to : from != plan::DType::I32 && to != plan::DType::I32;
+}
 
 void convert(const void *source, plan::DType from, uint64_t first, uint64_t count, void *out, plan::DType to) {
   const std::byte *bytes = static_cast<const std::byte *>(source);
   if (to == plan::DType::F32)
     return convertToF32(bytes, from, first, count, static_cast<float *>(out));
   if (from == to) {
-    std::memcpy(out, bytes + first * dtypeBytes(from), count * dtypeBytes(to));
+    std::memcpy(out, bytes + bytesOf(from, first), bytesOf(to, count));
     return;
   }
   float piece[kPiece];

@@ -68,6 +68,16 @@ Result<SliceRuns> SliceRuns::create(const plan::WeightSource &source, uint64_t t
   return result;
 }
 
+bool SliceRuns::inBlocks(uint64_t block) const {
+  uint64_t stride = 1;
+  for (size_t d = dims_.size(); d-- > 0; stride = multiply(stride, dims_[d].view))
+    for (const Segment &segment : dims_[d].segments)
+      if (multiply(segment.count, stride) % block != 0 ||
+          (segment.begin != kZeroFill && multiply(segment.begin, stride) % block != 0))
+        return false;
+  return true;
+}
+
 uint64_t SliceRuns::rowBase(uint64_t row) const {
   uint64_t base = 0, stride = dims_.back().view;
   for (size_t d = dims_.size() - 1; d-- > 0;) {

@@ -20,6 +20,9 @@ public:
   /// Elements of the part.
   uint64_t elements() const { return elements_; }
 
+  /// Whether every run begins and ends between blocks of `block` elements.
+  bool inBlocks(uint64_t block) const;
+
   /// run(from, at, count) for elements of the part that cover [begin, end): `count` of them from `at`, stride() apart,
   /// are elements [from, from + count) of the tensor, or zeros where `from` is kZeroFill. In order where stride() is 1;
   /// else at most kRows at a time.
@@ -79,16 +82,16 @@ private:
   uint64_t rows_ = 1, columns_ = 1; // of a transposed part, which is [columns, rows] in the tensor
 };
 
-/// Elements [begin, end) of a part, of `size` bytes each, to `out`: zeros, or what make(from, count, place) makes of
-/// consecutive elements of the tensor.
+/// Elements [begin, end) of a part to `out`: zeros, or what make(from, count, place) makes of consecutive elements of
+/// the tensor. A quantized part is in whole blocks, and of no transposed tensor.
 template <typename Make>
-void makeElements(const SliceRuns &runs, uint64_t begin, uint64_t end, uint64_t size, std::byte *out, Make &&make) {
-  const uint64_t stride = runs.stride() * size;
+void makeElements(const SliceRuns &runs, uint64_t begin, uint64_t end, plan::DType type, std::byte *out, Make &&make) {
+  const uint64_t size = dtypeBytes(type), stride = runs.stride() * size;
   runs.forEachRun(begin, end, [&](uint64_t from, uint64_t at, uint64_t count) {
-    std::byte *place = out + (at - begin) * size, strip[SliceRuns::kRows * sizeof(float)];
-    std::byte *made = stride == size ? place : strip;
+    std::byte *place = out + bytesOf(type, at - begin), strip[SliceRuns::kRows * sizeof(float)];
+    std::byte *made = runs.stride() == 1 ? place : strip;
     if (from == kZeroFill)
-      std::memset(made, 0, count * size);
+      std::memset(made, 0, bytesOf(type, count)); // a block of zeros is quantized zeros
     else
       make(from, count, made);
     for (uint64_t i = 0; made == strip && i < count; ++i)

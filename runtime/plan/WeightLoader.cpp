@@ -40,7 +40,7 @@ public:
     result.rowStride = elementsOf(*weight.shape(), 1);
     for (const WeightPart &part : parts) {
       DISTC_TRY(fill(weight, part, out));
-      out += part.runs.elements() * dtypeBytes(weight.dtype());
+      out += bytesOf(weight.dtype(), part.runs.elements());
     }
     return {};
   }
@@ -56,8 +56,8 @@ private:
     if (tensor.dtype() != weight.dtype())
       return dataLoss(std::string("mapped as ") + EnumNameDType(weight.dtype()) + ", but the file holds " +
                       EnumNameDType(tensor.dtype()));
-    const uint64_t row = elementsOf(*weight.shape(), 1), stride = weight.row_stride(),
-                   size = dtypeBytes(weight.dtype());
+    const plan::DType type = weight.dtype();
+    const uint64_t row = elementsOf(*weight.shape(), 1), stride = weight.row_stride();
     uint64_t first = 0, last = 0;
     bool regular = stride >= row && runs.stride() == 1;
     runs.forEachRun(0, runs.elements(), [&](uint64_t from, uint64_t at, uint64_t count) {
@@ -70,8 +70,10 @@ private:
     });
     if (!regular)
       return dataLoss("mapped, but its rows are not " + std::to_string(stride) + " elements apart in the file");
-    const std::byte *data = bytes.data() + first * size;
-    if (reinterpret_cast<uintptr_t>(data) % size != 0)
+    if (stride % dtypeBlock(type) != 0)
+      return dataLoss("mapped, but its rows are no whole blocks apart");
+    const std::byte *data = bytes.data() + bytesOf(type, first);
+    if (!isQuantized(type) && reinterpret_cast<uintptr_t>(data) % dtypeBytes(type) != 0)
       return dataLoss(file->path() + ": mapped, but not aligned to its elements; compile again");
     result.data = data;
     result.rowStride = stride;
@@ -79,11 +81,11 @@ private:
       // Rows with more than pages between them are brought in one by one: the rest belongs to other ranks.
       const uint64_t begin = static_cast<uint64_t>(data - file->bytes().data()),
                      rows = (last - first - row) / stride + 1;
-      if ((stride - row) * size <= kPageGap)
-        file->prefault(begin, (last - first) * size);
+      if (bytesOf(type, stride - row) <= kPageGap)
+        file->prefault(begin, bytesOf(type, last - first));
       else
         for (uint64_t r = 0; r < rows && interrupted().ok(); ++r)
-          file->prefault(begin + r * stride * size, row * size);
+          file->prefault(begin + r * bytesOf(type, stride), bytesOf(type, row));
     }
     count(weight.bytes());
     return interrupted();
@@ -93,20 +95,21 @@ private:
     const SliceRuns &runs = part.runs;
     const plan::SourceTensor &tensor = *part.tensor;
     const plan::DType to = weight.dtype();
-    const uint64_t size = dtypeBytes(to),
-                   key = options_.randomSeed ? randomKey(*options_.randomSeed, tensor.name()->string_view()) : 0;
+    const uint64_t key = options_.randomSeed ? randomKey(*options_.randomSeed, tensor.name()->string_view()) : 0;
     const std::span<const std::byte> bytes = options_.randomSeed ? std::span<const std::byte>() : part.bytes();
     constexpr int64_t kPiece = 1 << 20; // how often progress is counted and an interrupt seen
-    pool_.parallelFor(static_cast<int64_t>(runs.elements()), 1024, [&](int64_t begin, int64_t end) {
+    constexpr int64_t kGrain = 1024;    // whole blocks of every type
+    pool_.parallelFor(static_cast<int64_t>(runs.elements()), kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t piece = begin; piece < end && interrupted().ok(); piece += kPiece) {
         const int64_t pieceEnd = std::min(end, piece + kPiece);
-        makeElements(runs, piece, pieceEnd, size, out + piece * size, [&](uint64_t from, uint64_t n, std::byte *place) {
+        std::byte *base = out + bytesOf(to, piece);
+        makeElements(runs, piece, pieceEnd, to, base, [&](uint64_t from, uint64_t n, std::byte *place) {
           if (options_.randomSeed)
             fillRandom(place, to, weight.init(), weight.init_scale(), key, from, n);
           else
             convert(bytes.data(), tensor.dtype(), from, n, place, to);
         });
-        count((pieceEnd - piece) * size);
+        count(bytesOf(to, pieceEnd - piece));
       }
     });
     return interrupted();

@@ -29,8 +29,8 @@ Status findIn(const SourceFiles &files, WeightPart &part) {
     return dataLoss(name + ": file " + std::to_string(tensor.file()) + " of " + std::to_string(files.size()));
   const MappedFile &file = *files[tensor.file()];
   const uint64_t elements = elementsOf(*tensor.shape()), block = dtypeBlock(tensor.dtype());
-  if (elements % block != 0 || tensor.bytes() != elements / block * dtypeBytes(tensor.dtype()) ||
-      tensor.offset() > file.size() || tensor.bytes() > file.size() - tensor.offset())
+  if (elements % block != 0 || tensor.bytes() != bytesOf(tensor.dtype(), elements) || tensor.offset() > file.size() ||
+      tensor.bytes() > file.size() - tensor.offset())
     return dataLoss(file.path() + ": " + name + ": " + std::to_string(tensor.bytes()) + " bytes at " +
                     std::to_string(tensor.offset()) + " are not its " + std::to_string(elements) + " elements of " +
                     EnumNameDType(tensor.dtype()) + " in a file of " + std::to_string(file.size()));
@@ -60,13 +60,16 @@ Result<std::vector<WeightPart>> weightParts(const plan::Plan &plan, const plan::
                                             const SourceFiles &files, bool random) {
   const plan::DType to = weight.dtype();
   const uint64_t elements = elementsOf(*weight.shape());
-  if (elements >= kTooManyElements || dtypeBlock(to) != 1 || weight.bytes() != elements * dtypeBytes(to))
+  if (elements >= kTooManyElements || elements % dtypeBlock(to) != 0 || weight.bytes() != bytesOf(to, elements))
     return dataLoss(std::to_string(weight.bytes()) + " bytes do not hold its shape in " + EnumNameDType(to));
   std::vector<WeightPart> parts;
   uint64_t covered = 0;
   for (const plan::WeightSource *source : *weight.sources()) {
     DISTC_ASSIGN(WeightPart part, partOf(plan, *source));
     covered += part.runs.elements();
+    if (isQuantized(to) && (part.tensor->dtype() != to || !part.runs.inBlocks(dtypeBlock(to))))
+      return dataLoss("is to stay " + std::string(EnumNameDType(to)) +
+                      ", but its tensor is of another type or is cut " + "inside a block");
     parts.push_back(std::move(part));
   }
   if (covered != elements)

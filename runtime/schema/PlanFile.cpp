@@ -38,13 +38,31 @@ uint64_t dtypeBytes(plan::DType dtype) {
     return 2;
   case plan::DType::Q8_0:
     return 34;
+  case plan::DType::Q4_0:
+    return 18;
   case plan::DType::Q4_1:
     return 20;
+  case plan::DType::Q5_0:
+    return 22;
+  case plan::DType::Q5_1:
+    return 24;
+  case plan::DType::Q2_K:
+    return 84;
+  case plan::DType::Q3_K:
+    return 110;
+  case plan::DType::Q4_K:
+    return 144;
+  case plan::DType::Q5_K:
+    return 176;
+  case plan::DType::Q6_K:
+    return 210;
   }
   return 0;
 }
 
-uint64_t dtypeBlock(plan::DType dtype) { return dtype == plan::DType::Q8_0 || dtype == plan::DType::Q4_1 ? 32 : 1; }
+uint64_t dtypeBlock(plan::DType dtype) {
+  return dtype <= plan::DType::I32 ? 1 : dtype <= plan::DType::Q5_1 ? 32 : 256;
+}
 
 std::vector<uint8_t> packPayload(const plan::PlanT &plan) {
   flatbuffers::FlatBufferBuilder builder(1 << 16);

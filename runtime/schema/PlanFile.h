@@ -18,6 +18,11 @@ inline constexpr uint64_t kZeroFill = ~uint64_t(0);
 uint64_t dtypeBytes(plan::DType dtype);
 /// Elements in a block: 1 but for the quantized types.
 uint64_t dtypeBlock(plan::DType dtype);
+/// Bytes of `elements`, a number of whole blocks.
+inline uint64_t bytesOf(plan::DType dtype, uint64_t elements) {
+  return elements / dtypeBlock(dtype) * dtypeBytes(dtype);
+}
+inline bool isQuantized(plan::DType dtype) { return dtypeBlock(dtype) != 1; }
 
 /// The payload bytes of a plan: the same plan gives the same bytes.
 std::vector<uint8_t> packPayload(const plan::PlanT &plan);

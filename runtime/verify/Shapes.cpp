@@ -1,5 +1,7 @@
 #include "runtime/verify/Shapes.h"
 
+#include "runtime/schema/PlanFile.h"
+#include "runtime/verify/Operands.h"
 #include "runtime/verify/Rows.h"
 
 #include <cmath>
@@ -16,6 +18,11 @@ public:
 
   void run() {
     const plan::Instruction &it = ref_.instruction(index_);
+    const Operands operands = operandsOf(it);
+    const bool readsBlocks = it.op_type() == plan::Op::Linear || it.op_type() == plan::Op::Embedding;
+    for (int64_t index : {readsBlocks ? -1 : operands.weight, operands.bias})
+      if (index >= 0)
+        notQuantized(index);
     switch (it.op_type()) {
     case plan::Op::NONE:
       return;
@@ -153,8 +160,22 @@ private:
       fail("shape-mismatch", cat("unknown reduce op ", unsigned(op)));
   }
 
+  void notQuantized(int64_t index) {
+    const plan::Weight &w = weight(index);
+    if (isQuantized(w.dtype()))
+      fail("dtype-mismatch", cat("weight '", w.name()->string_view(), "' is ", plan::EnumNameDType(w.dtype()),
+                                 ", expected a float type"));
+  }
+  /// A quantized matrix is used as rows of whole blocks.
+  void wholeBlocks(const plan::Weight &w, uint64_t columns) {
+    if (columns % dtypeBlock(w.dtype()) != 0)
+      fail("dtype-mismatch", cat("weight '", w.name()->string_view(), "' is ", plan::EnumNameDType(w.dtype()),
+                                 " and used as rows of ", columns, ", which are no whole blocks"));
+  }
+
   void check(const plan::Embedding &op) {
     const plan::Weight &w = weight(op.weight());
+    wholeBlocks(w, buffer(op.out()).row_elements());
     tokenRows(op.out());
     floating(op.out());
     if (w.shape()->size() != 2)
@@ -221,6 +242,7 @@ private:
     floating(op.input());
     floating(op.out());
     uint64_t k = buffer(op.input()).row_elements();
+    wholeBlocks(w, k);
     if (elements(w) % k != 0)
       return fail("shape-mismatch",
                   cat(name, " is no number of rows of ", k, " elements, the width of ", ref_.value(op.input())));

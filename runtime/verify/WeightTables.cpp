@@ -92,7 +92,7 @@ private:
     if (!saneShape(*tensor.shape()) || tensor.shape()->Get(tensor.shape()->size() - 1) % block != 0)
       return fail("weight-shape",
                   cat(name, ": expected 1 to 8 dimensions of at least 1, the last a multiple of ", block));
-    uint64_t bytes = product(*tensor.shape()) / block * dtypeBytes(tensor.dtype());
+    uint64_t bytes = bytesOf(tensor.dtype(), product(*tensor.shape()));
     if (tensor.bytes() != bytes)
       fail("weight-shape", cat(name, ": ", tensor.bytes(), " bytes, expected ", bytes));
     if (tensor.file() == -1)
@@ -109,13 +109,20 @@ private:
   bool checkShape(const plan::Weight &weight) {
     std::string name = cat("weight '", weight.name()->string_view(), "' ", listText(*weight.shape()));
     size_t before = reporter_.count();
-    if (weight.dtype() > plan::DType::BF16)
-      fail("weight-shape", cat(name, ": dtype ", unsigned(weight.dtype()), ", expected f32, f16 or bf16"));
+    if (weight.dtype() > plan::DType::MAX || weight.dtype() == plan::DType::I32)
+      fail("weight-shape", cat(name, ": dtype ", unsigned(weight.dtype()), ", expected f32, f16, bf16 or quantized"));
+    else if (isQuantized(weight.dtype()) && plan_.target()->string_view() != "cpu")
+      fail("weight-shape", cat(name, ": ", plan::EnumNameDType(weight.dtype()), ", which target ",
+                               plan_.target()->string_view(), " does not read"));
     else if (!saneShape(*weight.shape()))
       fail("weight-shape", cat(name, ": expected 1 to 8 dimensions of at least 1"));
-    else if (weight.bytes() != product(*weight.shape()) * dtypeBytes(weight.dtype()))
+    else if (product(*weight.shape()) / (weight.shape()->size() > 1 ? weight.shape()->Get(0) : 1) %
+                 dtypeBlock(weight.dtype()) !=
+             0)
+      fail("weight-shape", cat(name, ": rows of no whole blocks of ", dtypeBlock(weight.dtype())));
+    else if (weight.bytes() != bytesOf(weight.dtype(), product(*weight.shape())))
       fail("weight-shape",
-           cat(name, ": ", weight.bytes(), " bytes, expected ", product(*weight.shape()) * dtypeBytes(weight.dtype())));
+           cat(name, ": ", weight.bytes(), " bytes, expected ", bytesOf(weight.dtype(), product(*weight.shape()))));
     if (weight.placement() > plan::Placement::MAX || weight.init() > plan::Init::MAX ||
         !std::isfinite(weight.init_scale()) || weight.copies() == 0)
       fail("weight-shape", cat(name, ": a placement, init, init_scale or copies that does not exist"));
@@ -158,6 +165,8 @@ private:
                      saturatingAdd(segment->begin(), segment->count()), ") of ", source->view()->Get(d)));
         part = saturatingMul(part, partCount(dim));
       }
+      if (isQuantized(weight.dtype()))
+        checkBlocks(weight.dtype(), tensor, *source, from);
       if (part % rowElements != 0)
         fail("weight-slice", cat(from, ": a part of ", part, " elements is not a number of rows of ", rowElements));
       elements = saturatingAdd(elements, part);
@@ -169,6 +178,26 @@ private:
       fail("weight-shape",
            cat(name, ": row_stride ", weight.row_stride(), ", expected ", rowElements, " as it is loaded densely"));
     return reporter_.count() == before;
+  }
+
+  /// What stays quantized is of the tensor's own type, and no slice of it cuts a block.
+  void checkBlocks(plan::DType dtype, const plan::SourceTensor &tensor, const plan::WeightSource &source,
+                   const std::string &from) {
+    if (tensor.dtype() != dtype)
+      return fail("weight-slice", cat(from, " of ", plan::EnumNameDType(tensor.dtype()), ": it is to stay ",
+                                      plan::EnumNameDType(dtype), ", expected the same type"));
+    uint64_t stride = 1, block = dtypeBlock(dtype);
+    for (flatbuffers::uoffset_t d = source.dims()->size(); d-- > 0; stride *= source.view()->Get(d)) {
+      const auto &segments = *source.dims()->Get(d)->segments();
+      // A dimension that is taken whole makes one with that around it.
+      if (segments.size() == 1 && segments.Get(0)->begin() == 0 && segments.Get(0)->count() == source.view()->Get(d))
+        continue;
+      for (const plan::Segment *segment : segments)
+        if (saturatingMul(segment->count(), stride) % block != 0 ||
+            (segment->begin() != kZeroFill && saturatingMul(segment->begin(), stride) % block != 0))
+          return fail("slice-alignment", cat(from, ": the slice of ", segment->count(), " of dimension ", d,
+                                             " cuts a block of ", block, " elements"));
+    }
   }
 
   /// The one source is a box whose rows are contiguous and `row_stride` apart.
@@ -187,7 +216,7 @@ private:
     if (source.transposed() != 0)
       return fail("weight-map", cat(name, ": its tensor '", tensor.name()->string_view(),
                                     "' is transposed, expected that it is loaded"));
-    if (tensor.offset() % dtypeBytes(tensor.dtype()) != 0)
+    if (!isQuantized(tensor.dtype()) && tensor.offset() % dtypeBytes(tensor.dtype()) != 0)
       return fail("weight-map", cat(name, ": its tensor starts at byte ", tensor.offset(), ", not at a multiple of ",
                                     dtypeBytes(tensor.dtype())));
     // From the innermost dimension out: `run` contiguous elements, `rows` of them, `stride` apart.

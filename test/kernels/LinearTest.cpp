@@ -1,4 +1,7 @@
+#include "Blocks.h"
 #include "KernelTest.h"
+
+#include <array>
 
 namespace distc::cpu {
 namespace {
@@ -63,6 +66,32 @@ TEST_P(LinearTest, BitsDependNeitherOnTokensNorOnRange) {
                   << s.tokens << ", rows " << begin << ".." << end << ", at token " << t << " row " << n;
           }
       }
+    }
+}
+
+// The bits of a product with a quantized matrix are those with its values as f32, for any number of tokens and range.
+TEST_P(LinearTest, QuantizedIsTheDequantizedMatrix) {
+  std::mt19937 bytes(unsigned(uniform(0, 1 << 30)));
+  for (WeightType type : reference::kQuantizedTypes)
+    for (const auto &[blocks, rows, tokens] :
+         {std::array<int64_t, 3>{1, 5, 1}, {3, 13, 2}, {2, 9, 3}, {4, 11, 4}, {5, 60, 5}, {2, 33, 21}, {7, 7, 70}}) {
+      const int64_t cols = blocks * blockElements(type), padded = cols + blockElements(type);
+      const std::vector<uint8_t> stored = reference::randomBlocks(type, rows * (blocks + 1), bytes);
+      const std::vector<float> values = reference::dequantized(type, stored), x = normal(tokens * cols),
+                               bias = normal(rows);
+      const int64_t begin = uniform(0, rows - 1), end = uniform(begin + 1, rows);
+      Guarded y(tokens * rows), expected(tokens * rows);
+      linear(x.data(), tokens, {stored.data(), type, rows, cols, padded}, bias.data(), y.data(), rows, begin, end);
+      linear(x.data(), tokens, {values.data(), WeightType::F32, rows, cols, padded}, bias.data(), expected.data(), rows,
+             begin, end);
+      for (int64_t t = 0; t < tokens; ++t)
+        for (int64_t n = 0; n < rows; ++n) {
+          const int64_t i = t * rows + n;
+          if (n < begin || n >= end)
+            ASSERT_TRUE(std::isnan(y[i])) << "written outside the range";
+          else
+            ASSERT_EQ(y[i], expected[i]) << int(type) << " " << cols << "x" << rows << ", token " << t << " of " << tokens;
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 // Every op but linear, attention and sampling.
+#include "Blocks.h"
 #include "KernelTest.h"
+
+#include <fstream>
 
 namespace distc::cpu {
 namespace {
@@ -255,36 +258,48 @@ TEST_P(RowOpsTest, ConversionsAreExact) {
 }
 
 TEST_P(RowOpsTest, Dequantize) {
-  const int64_t blocks = 5;
-  std::vector<unsigned char> q8(blocks * 34), q4(blocks * 20);
-  std::vector<float> expected8, expected4;
-  const auto scale = [&](unsigned char *at) {
-    float exact;
-    const uint32_t bits = StoredWeight::encodeF16(normal(1)[0], exact);
-    std::memcpy(at, &bits, 2);
-    return exact;
-  };
-  for (int64_t b = 0; b < blocks; ++b) {
-    const float d = scale(&q8[b * 34]);
-    for (int64_t i = 0; i < 32; ++i) {
-      const auto q = int8_t(uniform(-128, 127));
-      q8[b * 34 + 2 + i] = (unsigned char)(q);
-      expected8.push_back(d * q);
-    }
-    const float e = scale(&q4[b * 20]), m = scale(&q4[b * 20 + 2]);
-    for (int64_t i = 0; i < 16; ++i)
-      q4[b * 20 + 4 + i] = (unsigned char)(uniform(0, 255));
-    for (int64_t i = 0; i < 32; ++i) {
-      const unsigned char pair = q4[b * 20 + 4 + i % 16];
-      const float product = e * float(i < 16 ? pair & 15 : pair >> 4);
-      expected4.push_back(product + m);
-    }
+  std::mt19937 bytes(unsigned(uniform(0, 1 << 30)));
+  for (WeightType type : reference::kQuantizedTypes) {
+    // One byte off any alignment; every element, so that no place of a bit is left out.
+    std::vector<uint8_t> blocks = reference::randomBlocks(type, 9, bytes);
+    const std::vector<float> expected = reference::dequantized(type, blocks);
+    blocks.insert(blocks.begin(), 0);
+    Guarded out(expected.size());
+    dequantize(blocks.data() + 1, type, out.data(), int64_t(expected.size()));
+    for (size_t i = 0; i < expected.size(); ++i)
+      ASSERT_EQ(out[i], expected[i]) << int(type) << ", element " << i;
   }
-  Guarded out8(blocks * 32), out4(blocks * 32);
-  dequantizeQ8_0(q8.data(), out8.data(), blocks * 32);
-  dequantizeQ4_1(q4.data(), out4.data(), blocks * 32);
-  EXPECT_TRUE(sameBits(out8.data(), expected8.data(), expected8.size()));
-  EXPECT_TRUE(sameBits(out4.data(), expected4.data(), expected4.size()));
+}
+
+// What an independent program makes of some blocks: test/data/blocks.bin, written by test/support/make_blocks.py.
+TEST_P(RowOpsTest, DequantizeAsTheGgufPackageDoes) {
+  std::ifstream file(DISTC_SOURCE_DIR "/test/data/blocks.bin", std::ios::binary);
+  for (WeightType type : reference::kQuantizedTypes) {
+    std::vector<char> blocks(3 * blockBytes(type));
+    std::vector<float> expected(3 * blockElements(type));
+    file.read(blocks.data(), std::streamsize(blocks.size()));
+    file.read(reinterpret_cast<char *>(expected.data()), std::streamsize(expected.size() * sizeof(float)));
+    ASSERT_TRUE(file.good());
+    Guarded out(expected.size());
+    dequantize(blocks.data(), type, out.data(), int64_t(expected.size()));
+    for (size_t i = 0; i < expected.size(); ++i)
+      ASSERT_EQ(out[i], expected[i]) << int(type) << ", element " << i;
+  }
+}
+
+TEST_P(RowOpsTest, EmbeddingOfQuantizedRows) {
+  std::mt19937 bytes(unsigned(uniform(0, 1 << 30)));
+  for (WeightType type : reference::kQuantizedTypes) {
+    const int64_t cols = blockElements(type) * 3, stride = blockElements(type) * 4;
+    const std::vector<uint8_t> blocks = reference::randomBlocks(type, 4 * 5, bytes);
+    const std::vector<float> exact = reference::dequantized(type, blocks);
+    const int32_t tokens[] = {12, 10, 15, 9, 14};
+    Guarded out(5 * cols);
+    embedding(tokens, {blocks.data(), type, 5, cols, stride}, 10, out.data(), 0, 5);
+    for (int64_t t = 0; t < 5; ++t)
+      for (int64_t k = 0; k < cols; ++k)
+        ASSERT_EQ(out[t * cols + k], tokens[t] < 10 || tokens[t] > 14 ? 0 : exact[(tokens[t] - 10) * stride + k]);
+  }
 }
 
 } // namespace

@@ -2,7 +2,10 @@
 #pragma once
 
 #include "runtime/base/File.h"
+#include "runtime/plan/Convert.h"
+#include "runtime/plan/RandomWeights.h"
 #include "runtime/schema/PlanFile.h"
+#include "test/kernels/Blocks.h"
 
 #include <gtest/gtest.h>
 
@@ -85,7 +88,6 @@ private:
 
   void append(plan::DType dtype, float scale, float mean, std::vector<float> &values) {
     std::normal_distribution<float> normal(mean, scale);
-    std::uniform_int_distribution<int> byte(-127, 127);
     if (dtype == plan::DType::F32) {
       put(values.emplace_back(normal(random_)));
     } else if (dtype == plan::DType::F16) {
@@ -99,26 +101,12 @@ private:
       bits &= 0xffff0000; // any bf16 value will do
       put(static_cast<uint16_t>(bits >> 16));
       std::memcpy(&values.emplace_back(), &bits, 4);
-    } else if (dtype == plan::DType::Q8_0) {
-      const auto d = static_cast<_Float16>(scale / 64);
-      put(d);
-      for (int i = 0; i < 32; ++i) {
-        const auto q = static_cast<int8_t>(byte(random_));
-        put(q);
-        values.push_back(static_cast<float>(d) * static_cast<float>(q));
-      }
-    } else { // Q4_1
-      const auto d = static_cast<_Float16>(scale / 4), m = static_cast<_Float16>(mean - 2 * scale);
-      put(d);
-      put(m);
-      float block[32];
-      for (int i = 0; i < 16; ++i) {
-        const auto q = static_cast<uint8_t>(byte(random_));
-        put(q);
-        block[i] = static_cast<float>(d) * static_cast<float>(q & 15) + static_cast<float>(m);
-        block[i + 16] = static_cast<float>(d) * static_cast<float>(q >> 4) + static_cast<float>(m);
-      }
-      values.insert(values.end(), block, block + 32);
+    } else {
+      std::vector<uint8_t> block(dtypeBytes(dtype));
+      fillRandom(block.data(), dtype, plan::Init::Uniform, scale, random_(), 0, dtypeBlock(dtype));
+      bytes_.append(reinterpret_cast<const char *>(block.data()), block.size());
+      const std::vector<float> exact = reference::dequantized(weightType(dtype), block);
+      values.insert(values.end(), exact.begin(), exact.end());
     }
   }
 

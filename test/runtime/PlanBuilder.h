@@ -80,7 +80,7 @@ public:
         weight->row_stride *= placement == plan::Placement::Map ? view[d] : count;
     }
     addSource(*weight, tensor, slices, view);
-    weight->bytes = elements * dtypeBytes(dtype);
+    weight->bytes = bytesOf(dtype, elements);
     return place(std::move(weight));
   }
   /// The whole tensor, on every rank.

@@ -6,6 +6,8 @@ import struct
 from array import array
 from pathlib import Path
 
+from blocks import FORMATS
+
 
 def read_safetensors(path):
     """The header, and the bytes after it."""
@@ -44,7 +46,7 @@ def copy_checkpoint(source, target, config=None):
     return Path(target)
 
 
-GGML = {"F32": 0, "F16": 1, "Q8_0": 8}
+GGML = {"F32": 0, "F16": 1, **{name: form[0] for name, form in FORMATS.items()}}
 
 
 def _string(text):

@@ -2,6 +2,7 @@
 
 #include "runtime/backends/cpu/Handlers.h"
 #include "runtime/plan/BufferRows.h"
+#include "runtime/plan/Convert.h"
 #include "runtime/schema/PlanFile.h"
 #include "runtime/verify/Operands.h"
 
@@ -24,12 +25,9 @@ BufferView CpuRun::buffer(uint32_t index) const {
 
 cpu::Matrix CpuRun::matrix(uint32_t index, int64_t columns) const {
   const LoadedWeight &weight = weights[index];
-  const auto type = weight.dtype == plan::DType::F16    ? cpu::WeightType::F16
-                    : weight.dtype == plan::DType::BF16 ? cpu::WeightType::BF16
-                                                        : cpu::WeightType::F32;
   const int64_t rows = static_cast<int64_t>(weight.elements) / columns;
   const bool rowPerIndex = rows == static_cast<int64_t>(weight.rows);
-  return {weight.data, type, rows, columns, rowPerIndex ? static_cast<int64_t>(weight.rowStride) : columns};
+  return {weight.data, weightType(weight.dtype), rows, columns, rowPerIndex ? static_cast<int64_t>(weight.rowStride) : columns};
 }
 
 cpu::KvView CpuRun::cache(uint32_t index) const {

@@ -25,7 +25,7 @@ struct Part {
   plan::DType from() const { return source.tensor->dtype(); }
   plan::DType to() const { return weight->dtype(); }
   /// Bytes of `elements` in the file; of quantized ones a multiple of their block.
-  uint64_t fileBytes(uint64_t elements) const { return elements / dtypeBlock(from()) * dtypeBytes(from()); }
+  uint64_t fileBytes(uint64_t elements) const { return bytesOf(from(), elements); }
 };
 
 /// Elements [begin, end) of a part: what a buffer holds.
@@ -49,10 +49,8 @@ struct Piece {
 };
 
 cudaError_t convertOnDevice(const void *source, plan::DType from, int64_t n, Out out, cudaStream_t stream) {
-  if (from == plan::DType::Q8_0)
-    return dequantizeQ8_0(source, n, out, stream);
-  if (from == plan::DType::Q4_1)
-    return dequantizeQ4_1(source, n, out, stream);
+  if (isQuantized(from))
+    return dequantize(weightType(from), source, n, out, stream);
   return convert({source, typeOf(from)}, n, out, stream);
 }
 
@@ -121,8 +119,7 @@ private:
 
   static void convertHere(const Piece &piece, std::byte *out) {
     const Part &part = *piece.part;
-    const uint64_t size = dtypeBytes(part.to());
-    makeElements(part.source.runs, piece.begin, piece.end, size, out,
+    makeElements(part.source.runs, piece.begin, piece.end, part.to(), out,
                  [&](uint64_t from, uint64_t n, std::byte *place) {
                    distc::convert(part.source.bytes().data(), part.from(), from, n, place, part.to());
                  });

@@ -144,6 +144,21 @@ module {
 
 // -----
 
+// Ranks would take 48 of 192 columns each. Rows, and heads of whole blocks, may be taken.
+// expected-error @+1 {{tensor 'blk.0.ffn_down.weight' is Q4_0, and --tp 4 would cut its blocks of 32 elements; the degrees that work are --tp 1, 2, 3, 6}}
+module {
+  shard.grid @mesh(shape = 1x4)
+  llm.tensor @tq [192, 32] q8_0 at 0 bytes 6528
+  llm.tensor @to [32, 192] q8_0 at 0 bytes 6528
+  llm.tensor @"blk.0.ffn_down.weight" [32, 192] q4_0 at 0 bytes 3456
+  llm.param @q : tensor<6x32x32x!llm.quantized<q8_0>> dims ["heads", "head_dim", "hidden"] from [#llm.source<@tq[6, 32, 32] [0:6] [0:32] [0:32]>]
+  llm.param @k : tensor<6x32x32x!llm.quantized<q8_0>> dims ["kv_heads", "head_dim", "hidden"] from [#llm.source<@tq[6, 32, 32] [0:6] [0:32] [0:32]>]
+  llm.param @o : tensor<32x6x32x!llm.quantized<q8_0>> dims ["hidden", "heads", "head_dim"] from [#llm.source<@to[32, 6, 32] [0:32] [0:6] [0:32]>]
+  llm.param @down : tensor<32x192x!llm.quantized<q4_0>> dims ["hidden", "intermediate"] from [#llm.source<@"blk.0.ffn_down.weight"[32, 192] [0:32] [0:192]>]
+}
+
+// -----
+
 shard.grid @mesh(shape = 1x2)
 llm.tensor @t [5, 4] f32 at 0 bytes 80
 llm.param @gate : tensor<5x4xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[5, 4] [0:5] [0:4]>]

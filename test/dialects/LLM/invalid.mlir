@@ -8,6 +8,12 @@ llm.param @q : tensor<4x4x8xbf16> dims ["heads", "head_dim", "hidden"] from [#ll
 
 // -----
 
+llm.tensor @w [12, 8] bf16 at 0 bytes 192
+// expected-error @+1 {{expected a quantized type, got bf16}}
+llm.param @q : tensor<12x8x!llm.quantized<bf16>> dims ["heads", "hidden"] from [#llm.source<@w[12, 8] [0:12] [0:8]>]
+
+// -----
+
 // A split dimension must be a part of the whole.
 llm.tensor @w [12, 8] bf16 at 0 bytes 192
 // expected-error @+1 {{dimension 0: the sources have 12, the type 5}}

@@ -13,6 +13,10 @@ llm.tensor @"blk 0" [256] q4_1 at 0 bytes 160
 llm.tensor @table [6, 8] f16 at 0 bytes 96
 // CHECK: llm.rope_table @long [1.000000e+00, 5.000000e-01] magnitude 1.000000e+00 over [4096]
 llm.rope_table @long [1.0, 0.5] magnitude 1.0 over [4096]
+// CHECK: llm.tensor @blocks [2, 256] q6_k at 0 bytes 420
+llm.tensor @blocks [2, 256] q6_k at 0 bytes 420
+// CHECK: llm.param @stays : tensor<2x256x!llm.quantized<q6_k>> dims ["rows", "hidden"]
+llm.param @stays : tensor<2x256x!llm.quantized<q6_k>> dims ["rows", "hidden"] from [#llm.source<@blocks[2, 256] [0:2] [0:256]>]
 // CHECK: llm.rope_table @rope [1.000000e+00, 1.000000e-01] magnitude 1.500000e+00
 llm.rope_table @rope [1.0, 0.1] magnitude 1.5
 // CHECK: llm.param @q : tensor<4x4x8xbf16> dims ["heads", "head_dim", "hidden"]

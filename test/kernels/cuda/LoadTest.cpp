@@ -2,6 +2,7 @@
 #include "DeviceTest.h"
 #include "distc/kernels/Cpu.h"
 #include "runtime/plan/RandomWeights.h"
+#include "test/kernels/Blocks.h"
 
 namespace distc::cuda {
 namespace {
@@ -33,25 +34,19 @@ TEST_F(CudaLoadTest, ConversionsRoundToNearestEven) {
 }
 
 TEST_F(CudaLoadTest, DequantizeAsTheCpuDoes) {
-  const int64_t blocks = 307, n = blocks * 32;
-  for (int64_t blockBytes : {34, 20}) {
-    std::vector<unsigned char> source(blocks * blockBytes);
-    for (unsigned char &b : source)
-      b = (unsigned char)(uniform(0, 255));
-    for (int64_t b = 0; b < blocks; ++b) // finite scales
-      for (int64_t at : {1, 3})
-        if (at == 1 || blockBytes == 20)
-          source[b * blockBytes + at] &= 0xBF;
+  std::mt19937 bytes(unsigned(uniform(0, 1 << 30)));
+  for (WeightType quantized : reference::kQuantizedTypes) {
+    const int64_t n = 307 * blockElements(quantized);
+    const std::vector<uint8_t> source = reference::randomBlocks(quantized, 307, bytes);
     std::vector<float> expected(n);
-    (blockBytes == 34 ? cpu::dequantizeQ8_0 : cpu::dequantizeQ4_1)(source.data(), expected.data(), n);
+    cpu::dequantize(source.data(), quantized, expected.data(), n);
     DeviceBytes from(source.size(), 1);
     from.set(source.data());
-    const auto dequantize = blockBytes == 34 ? dequantizeQ8_0 : dequantizeQ4_1;
     for (Type type : types) {
       const DeviceValues out(n, type, type == Type::F16);
-      ASSERT_CUDA(dequantize(from.data(), n, out, nullptr));
-      EXPECT_EQ(out.values(), rounded(expected, type)) << blockBytes << " type " << int(type);
-      EXPECT_EQ(dequantize(from.data(), n - 1, out, nullptr), cudaErrorInvalidValue);
+      ASSERT_CUDA(dequantize(quantized, from.data(), n, out, nullptr));
+      EXPECT_EQ(out.values(), rounded(expected, type)) << int(quantized) << " to type " << int(type);
+      EXPECT_EQ(dequantize(quantized, from.data(), n - 1, out, nullptr), cudaErrorInvalidValue);
     }
   }
 }

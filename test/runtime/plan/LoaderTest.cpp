@@ -1,6 +1,7 @@
 #include "PlanBuilder.h"
 #include "runtime/plan/WeightLoader.h"
 
+#include <cmath>
 #include <gmock/gmock.h>
 
 namespace distc::test {
@@ -31,6 +32,12 @@ protected:
       return static_cast<const float *>(weight.data)[i];
     if (weight.dtype == plan::DType::F16)
       return static_cast<float>(static_cast<const _Float16 *>(weight.data)[i]);
+    if (isQuantized(weight.dtype)) {
+      float block[256];
+      const uint64_t elements = dtypeBlock(weight.dtype);
+      convert(weight.data, weight.dtype, i / elements * elements, elements, block, plan::DType::F32);
+      return block[i % elements];
+    }
     const uint32_t bits = uint32_t(static_cast<const uint16_t *>(weight.data)[i]) << 16;
     float value;
     std::memcpy(&value, &bits, 4);
@@ -48,7 +55,8 @@ TEST_F(Loader, EveryTypeBySegmentsWithPadding) {
   using plan::DType;
   const std::pair<DType, DType> conversions[] = {
       {DType::F32, DType::F32},  {DType::F16, DType::F16},  {DType::BF16, DType::BF16}, {DType::F16, DType::F32},
-      {DType::BF16, DType::F32}, {DType::Q8_0, DType::F32}, {DType::Q4_1, DType::F32}};
+      {DType::BF16, DType::F32}, {DType::Q8_0, DType::F32}, {DType::Q4_1, DType::F32},
+      {DType::Q4_0, DType::F32}, {DType::Q5_0, DType::F16}, {DType::Q5_1, DType::BF16}};
   const Slices slices = {{{7, 5}, {kZeroFill, 2}, {0, 3}}, {{17, 70}, {kZeroFill, 3}, {2, 1}, {95, 1}}};
   for (auto [from, to] : conversions)
     checkpoint.add(std::string(EnumNameDType(from)), from, {12, 96});
@@ -74,6 +82,70 @@ TEST_F(Loader, EveryTypeBySegmentsWithPadding) {
                 << row << ", " << column;
           }
       }
+  }
+}
+
+// Blocks stay as they are: loaded with padding of rows and columns, and mapped.
+TEST_F(Loader, QuantizedStays) {
+  for (plan::DType dtype : {plan::DType::Q8_0, plan::DType::Q4_0, plan::DType::Q4_1, plan::DType::Q5_0,
+                            plan::DType::Q5_1, plan::DType::Q2_K, plan::DType::Q3_K, plan::DType::Q4_K,
+                            plan::DType::Q5_K, plan::DType::Q6_K}) {
+    SCOPED_TRACE(EnumNameDType(dtype));
+    Checkpoint tensors(freshSeed());
+    checkpoint = tensors;
+    const uint64_t b = dtypeBlock(dtype);
+    const uint32_t before = checkpoint.add("before", plan::DType::F16, {5}), // blocks are not aligned
+        t = checkpoint.add("t", dtype, {6, 4 * b});
+    ASSERT_EQ(before + 1, t);
+    PlanBuilder plan = builder();
+    const uint32_t loaded = plan.weight(t, dtype, {{{4, 2}, {kZeroFill, 3}, {0, 1}}, {{b, 2 * b}, {kZeroFill, b}}});
+    const uint32_t rows = plan.weight(t, dtype, {{{2, 3}}, {{0, 4 * b}}}, plan::Placement::Map);
+    const uint32_t columns = plan.weight(t, dtype, {{{0, 6}}, {{2 * b, b}}}, plan::Placement::Map);
+    auto weights = load(plan.finish());
+    ASSERT_TRUE(weights.ok()) << weights.status().message();
+    const std::vector<float> &exact = checkpoint.values(t);
+    for (uint64_t r = 0; r < 6; ++r)
+      for (uint64_t c = 0; c < 3 * b; ++c) {
+        const bool zero = (r >= 2 && r < 5) || c >= 2 * b;
+        ASSERT_EQ(at((*weights)[loaded], r, c), zero ? 0 : exact[(r < 2 ? 4 + r : 0) * 4 * b + b + c]) << r << ", " << c;
+      }
+    EXPECT_EQ((*weights)[columns].rowStride, 4 * b);
+    for (uint64_t r = 0; r < 3; ++r)
+      for (uint64_t c = 0; c < 4 * b; ++c)
+        ASSERT_EQ(at((*weights)[rows], r, c), exact[(2 + r) * 4 * b + c]);
+    for (uint64_t r = 0; r < 6; ++r)
+      for (uint64_t c = 0; c < b; ++c)
+        ASSERT_EQ(at((*weights)[columns], r, c), exact[r * 4 * b + 2 * b + c]);
+  }
+}
+
+TEST_F(Loader, CutBlocksAreRefused) {
+  const uint32_t t = checkpoint.add("t", plan::DType::Q4_0, {4, 64});
+  PlanBuilder plan = builder();
+  plan.weight(t, plan::DType::Q4_0, {{{0, 4}}, {{16, 32}}});
+  auto weights = load(plan.finish());
+  ASSERT_FALSE(weights.ok());
+  EXPECT_THAT(weights.status().message(), HasSubstr("is cut inside a block"));
+}
+
+// Values of random blocks spread as those of other types do.
+TEST(RandomBlocks, HaveTheScaleOfOtherTypes) {
+  for (int d = 0; d <= int(plan::DType::MAX); ++d) {
+    const auto dtype = static_cast<plan::DType>(d);
+    if (!isQuantized(dtype))
+      continue;
+    const uint64_t n = 1 << 16, key = randomKey(freshSeed(), "t"), from = 512;
+    std::vector<uint8_t> blocks(bytesOf(dtype, n)), part(bytesOf(dtype, 1024));
+    fillRandom(blocks.data(), dtype, plan::Init::Uniform, 0.05f, key, 0, n);
+    fillRandom(part.data(), dtype, plan::Init::Uniform, 0.05f, key, from, 1024);
+    EXPECT_EQ(std::memcmp(part.data(), blocks.data() + bytesOf(dtype, from), part.size()), 0) << EnumNameDType(dtype);
+    double sum = 0, squares = 0;
+    for (float v : reference::dequantized(weightType(dtype), blocks)) {
+      sum += v;
+      squares += double(v) * v;
+    }
+    EXPECT_NEAR(sum / n, 0, 0.01) << EnumNameDType(dtype);
+    EXPECT_NEAR(std::sqrt(squares / n), 0.05, 0.006) << EnumNameDType(dtype);
   }
 }
 

@@ -812,6 +812,35 @@ TEST(Verifier, MappedRowsAreWhereTheyAreSaidToBe) {
   EXPECT_THAT(verdict(model), AllOf(HasSubstr("weight-map"), HasSubstr("layers.1.down")));
 }
 
+TEST(Verifier, QuantizedBlocksAreTakenWhole) {
+  const auto change = [](const std::string &name, auto &&with) {
+    TinyModel model(freshSeed(), {.tp = 2, .weights = plan::DType::Q4_0, .mapped = true});
+    EXPECT_EQ(verdict(model), "");
+    for (auto &weight : model.plans()[1]->weights)
+      if (weight->name == name)
+        with(*weight, *model.plans()[1]);
+    return verdict(model);
+  };
+  EXPECT_THAT(change("layers.1.down", [](plan::WeightT &w, plan::PlanT &) {
+                w.sources[0]->dims[1]->segments = {plan::Segment(16, 32)};
+              }),
+              AllOf(HasSubstr("slice-alignment"), HasSubstr("cuts a block of 32 elements")));
+  EXPECT_THAT(change("layers.0.q", [](plan::WeightT &w, plan::PlanT &) { w.bytes *= 2; }), HasSubstr("weight-shape"));
+  EXPECT_THAT(change("layers.0.q", [](plan::WeightT &w, plan::PlanT &p) {
+                p.tensors[w.sources[0]->tensor]->dtype = plan::DType::Q5_0;
+              }),
+              HasSubstr("weight-shape"));
+  EXPECT_THAT(change("layers.0.q", [](plan::WeightT &w, plan::PlanT &) { w.dtype = plan::DType::Q4_1; }),
+              HasSubstr("weight-shape"));
+  // A norm reads floats.
+  EXPECT_THAT(change("layers.0.norm1",
+                     [](plan::WeightT &w, plan::PlanT &p) {
+                       w.dtype = p.tensors[w.sources[0]->tensor]->dtype = plan::DType::Q4_0;
+                       w.bytes = p.tensors[w.sources[0]->tensor]->bytes = 18;
+                     }),
+              AllOf(HasSubstr("dtype-mismatch"), HasSubstr("layers.0.norm1")));
+}
+
 TEST(Verifier, QueryHeadsReadTheirOwnKvHeads) {
   TinyModel model(freshSeed(), {.tp = 2});
   for (const std::string name : {"layers.0.k", "layers.0.v"}) {

@@ -83,7 +83,7 @@ config(f"{C}key 'partial_rotary_factor': rotates 24 of the 16 elements of a head
        partial_rotary_factor=1.5)
 config(f"{C}key 'partial_rotary_factor': rotates 0 of the 16 elements of a head, expected an even number from 2 to all",
        partial_rotary_factor=0)
-config(f"{C}key 'quantization_config': quantized checkpoints are supported as GGUF (Q8_0, Q4_1); from Hugging Face "
+config(f"{C}key 'quantization_config': quantized checkpoints are supported as GGUF; from Hugging Face "
        "folders F32, F16 and BF16 are", quantization_config={"quant_method": "gptq"})
 
 # Values by layer.

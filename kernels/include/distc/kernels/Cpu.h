@@ -7,16 +7,17 @@
 #pragma once
 
 #include "distc/kernels/Sampling.h"
+#include "distc/kernels/WeightType.h"
 
 #include <cstdint>
 
 namespace distc::cpu {
 
 using distc::SamplingRow;
+using distc::WeightType;
 
-enum class WeightType : uint8_t { F32, F16, BF16 };
-
-/// A row-major matrix; row n starts at data + n * rowStride elements. `data` is aligned to its element only.
+/// A row-major matrix; row n starts at data + n * rowStride elements. `data` is aligned to its element only, that of quantized
+/// types not at all; their cols and rowStride are multiples of the block.
 struct Matrix {
   const void *data;
   WeightType type;
@@ -125,12 +126,10 @@ void topCandidates(const float *logits, int64_t width, int64_t valid, int64_t fi
 void sample(const float *candidates, int64_t shards, int64_t rows, int64_t count, const SamplingRow *sampling,
             int32_t *ids);
 
-/// Conversions to f32 for loading: n elements.
+/// Conversion to f32: n elements, of quantized types whole blocks.
 void toF32(const void *source, WeightType type, float *out, int64_t n);
-/// GGUF blocks of 32 elements: Q8_0 {f16 d; i8 q[32]} (34 bytes), Q4_1 {f16 d; f16 m; u8 q[16]} (20 bytes), low nibbles
-/// are elements 0..15, high nibbles 16..31, value d*q (+ m). n is a multiple of 32.
-void dequantizeQ8_0(const void *source, float *out, int64_t n);
-void dequantizeQ4_1(const void *source, float *out, int64_t n);
+/// The same of quantized types alone.
+void dequantize(const void *source, WeightType type, float *out, int64_t n);
 
 /// Name of the instruction set that run-time dispatch chose, e.g. "AVX3".
 const char *simdTarget();

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "distc/kernels/Sampling.h"
+#include "distc/kernels/WeightType.h"
 
 #include <cuda_runtime_api.h>
 
@@ -206,9 +207,8 @@ cudaError_t sample(const float *candidates, int64_t shards, int64_t rows, int64_
 /// out[i] = in[i] in out's type.
 cudaError_t convert(In in, int64_t n, Out out, cudaStream_t stream);
 
-/// GGUF blocks of 32 elements at any address, laid out as in Cpu.h. n is a multiple of 32.
-cudaError_t dequantizeQ8_0(const void *source, int64_t n, Out out, cudaStream_t stream);
-cudaError_t dequantizeQ4_1(const void *source, int64_t n, Out out, cudaStream_t stream);
+/// Blocks of a quantized type at any address (WeightType.h). n is a number of whole ones.
+cudaError_t dequantize(WeightType type, const void *source, int64_t n, Out out, cudaStream_t stream);
 
 /// Reads `bytes` at `data` (both multiples of 16) once by plain 16-byte loads: the bandwidth to hold others against.
 cudaError_t readAll(const void *data, size_t bytes, cudaStream_t stream);

@@ -67,17 +67,21 @@ protected:
 };
 
 constexpr plan::DType kSources[] = {plan::DType::F32, plan::DType::F16, plan::DType::BF16, plan::DType::Q8_0,
-                                    plan::DType::Q4_1};
+                                    plan::DType::Q4_0, plan::DType::Q4_1, plan::DType::Q5_0, plan::DType::Q5_1,
+                                    plan::DType::Q2_K, plan::DType::Q3_K, plan::DType::Q4_K, plan::DType::Q5_K,
+                                    plan::DType::Q6_K};
 constexpr plan::DType kTargets[] = {plan::DType::F32, plan::DType::F16, plan::DType::BF16};
 
 // Slices that start and end inside quantized blocks, and those that do not; padding of rows and columns.
 TEST_F(CudaLoad, EveryTypeToEveryType) {
   for (plan::DType from : kSources)
-    checkpoint.add(EnumNameDType(from), from, {12, 96});
+    checkpoint.add(EnumNameDType(from), from, {12, dtypeBlock(from) > 32 ? 512u : 96u});
   PlanBuilder builder = this->builder();
   for (uint32_t t = 0; t < std::size(kSources); ++t)
     for (plan::DType to : kTargets) {
       builder.weight(t, to);
+      if (dtypeBlock(kSources[t]) > 32)
+        builder.weight(t, to, {{{7, 5}, {kZeroFill, 2}}, {{256, 256}, {kZeroFill, 256}}});
       builder.weight(t, to, {{{7, 5}, {kZeroFill, 2}, {0, 3}}, {{17, 70}, {kZeroFill, 3}, {2, 1}, {95, 1}}});
       builder.weight(t, to, {{{7, 5}, {kZeroFill, 2}}, {{32, 64}, {kZeroFill, 32}}});
       builder.weight(t, to, {{{0, 12}}, {{64, 32}}});
