@@ -125,7 +125,7 @@ public:
                         ranks(other), {a->ref_.instruction(instruction).id()});
           return;
         }
-    if (handed_ != other.handed_)
+    if (handed_ != other.handed_ || (!logits_.empty() && !other.logits_.empty() && logits_ != other.logits_))
       reporter_.add(
           "value-mismatch",
           cat(ref_.text(), " keeps, sends or hands out other values than ", other.ref_.text(), ": expected ", who),
@@ -155,8 +155,12 @@ private:
       return exchange(operands, op == plan::Op::Send);
     if (isCollective(op) || op == plan::Op::SelectRows)
       return values_.set(operands.list[1].buffer, get(operands.list[0].buffer), at_);
-    if (op == plan::Op::EmitIds || op == plan::Op::EmitLogits)
-      return hand(plan::EnumNameOp(op), 0, get(operands.list[0].buffer));
+    if (op == plan::Op::EmitLogits) { // a decode program may do without
+      logits_.insert(get(operands.list[0].buffer).fingerprint);
+      return;
+    }
+    if (op == plan::Op::EmitIds)
+      return hand("EmitIds", 0, get(operands.list[0].buffer));
     compute(it, operands);
   }
 
@@ -271,7 +275,7 @@ private:
   std::vector<Value> caches_;
   std::vector<bool> used_;                            // by weight
   std::vector<std::pair<uint64_t, size_t>> computed_; // fingerprint, instruction
-  std::set<uint64_t> known_, handed_;
+  std::set<uint64_t> known_, handed_, logits_;
   size_t at_ = 0;
 };
 
