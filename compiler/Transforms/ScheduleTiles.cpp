@@ -111,7 +111,7 @@ private:
       return {};
     auto cache = symbols_.lookup<planir::KvCacheOp>(append.getCache());
     auto table = symbols_.lookup<planir::RopeTableOp>(rotatedQ.getTable()); // one set of angles, for whole heads
-    if (!table.getOver().empty() || 2 * int64_t(table.getInvFreq().size()) != rotatedQ.getHeadDim())
+    if (!table.getOver().empty() || 2 * table.getInvFreq().size() != rotatedQ.getHeadDim())
       return {};
     if (cache.getDtype() != bufferOf(q.getInput()).getDtype() || cache.getHeadDim() != rotatedQ.getHeadDim() ||
         bufferOf(rotatedQ.getOut()).getDtype() != cache.getDtype() || !readOnce(q.getOut()) || !readOnce(k.getOut()) ||

@@ -30,7 +30,7 @@ plan.rank @rank0 producer "hand" target "sm_90" passes [] {
   plan.weight @odd [31, 64] bf16 load at 0 bytes 3968 stride 64 copies 1 uniform 1.0 from []
   plan.kv_pool block 16 blocks 1 per_sequence 1
   plan.kv_cache @kv layer 0 heads 1 dim 32 bf16 at 0 bytes 2048
-  plan.rope_table @rope [1.0, 0.5] magnitude 1.0
+  plan.rope_table @rope [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04] magnitude 1.0
 
   // A decoder layer: 32 units of 4 rows for q, k and v, 32 of 2 rows for o, 64 pairs of 2 rows for gate and up, 32 for
   // down; whoever has streamed least gets the larger share. The last product has an odd number of rows and stays what it

@@ -83,7 +83,7 @@ func.func @ops(%batch: !llm.batch, %k: tensor<?x2x4xf32>) -> (tensor<?x4x4xf32>,
   // CHECK: llm.glu silu %{{.*}}, %{{.*}} : tensor<?x4x4xf32>
   %g0 = llm.glu silu %s, %p : tensor<?x4x4xf32>
   // CHECK: llm.activate gelu_tanh %{{.*}} : tensor<?x4x4xf32>
-  %h = llm.activate gelu_tanh %s : tensor<?x4x4xf32>
+  %act = llm.activate gelu_tanh %s : tensor<?x4x4xf32>
   // CHECK: %[[E:.*]] = llm.position_embedding %[[X]], %[[B]], @vocabulary : tensor<?x8xf32>
   %pe = llm.position_embedding %e, %batch, @vocabulary : tensor<?x8xf32>
   // CHECK: llm.layer_norm %[[E]], @norm eps 9.99999974E-6 : tensor<?x8xf32>
