@@ -124,6 +124,8 @@ TEST_P(RowOpsTest, RopeOfAPartOfAHead) {
 TEST_P(RowOpsTest, LayerNorm) {
   for (int64_t width : {1, 2, 7, 16, 64, 129, 768, 4096})
     for (bool biased : {false, true}) {
+      if (width == 1 && !biased)
+        continue; // zeros, of which there is no relative error
       const int64_t rows = 5;
       std::vector<float> x = normal(rows * width, 3.0f);
       for (float &v : x)

@@ -85,6 +85,8 @@ TEST_F(CudaRowOpsTest, LayerNorm) {
     for (int64_t width : {1, 2, 7, 16, 64, 129, 768, 4096, 16384})
       for (bool shifted : {false, true})
         for (bool biased : {false, true}) {
+          if (width == 1 && !biased)
+            continue; // zeros, of which there is no relative error
           const int64_t rows = 5;
           auto x = rounded(normal(rows * width, 3.0f), type);
           for (float &v : x)
