@@ -125,7 +125,7 @@ Result<std::vector<PlanFile>> replacePlanSet(const std::vector<std::vector<uint8
     std::string message = status.message();
     if (message.starts_with(temporary.string()))
       message.replace(0, temporary.string().size(), folder);
-    return {status.code(), std::move(message)};
+    return Status(status.code(), std::move(message));
   }
   DISTC_ASSIGN(std::vector<PlanFile> set, openPlanSet(temporary.string()));
   std::vector<const plan::Plan *> plans;
