@@ -53,8 +53,7 @@ struct Machine {
   double instruction = 0, stage = 0, fork = 0, step = 0; // overheads, each time
   std::set<plan::Op> fused;                              // cost nothing beside the product that they follow
   std::vector<LinkTier> links;                           // by growing number of devices
-  // Both queues of a rank, and its micro-batches, run one after the other in program order: a GPU's one stream.
-  bool serial = false;
+  bool serial = false;                                   // a rank's micro-batches are queued one behind the other
 
   /// The ranks' plans must be for this target.
   const char *target() const { return cpu ? "cpu" : "sm_90"; }

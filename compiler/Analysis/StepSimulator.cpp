@@ -25,6 +25,8 @@ struct NodeProgram {
   std::vector<uint32_t> queues[2]; // instructions of each, in order
   std::vector<uint32_t> channelOf; // by instruction; kNone: it computes
   std::vector<uint32_t> after;     // by place in queue 0: the place that the micro-batch before must have passed
+  uint32_t comesBack = 0;          // the last receive from another stage; none: as many instructions as there are
+  uint32_t before[2] = {0, 0};     // of each queue, how many instructions stand in front of it
 };
 
 // Attention reads all keys and values that the micro-batch before appends to its cache.
@@ -200,9 +202,16 @@ private:
   const plan::Instruction &instruction(uint32_t n, uint32_t index) const {
     return *programs_[n].program->instructions()->Get(index);
   }
+  // A serial machine does of each micro-batch what stands in front of what comes back, then the rest of each.
+  bool sent(uint32_t n, uint32_t k) {
+    const NodeProgram &program = programs_[n];
+    return walk(n, k).done[0] >= program.before[0] && walk(n, k).done[1] >= program.before[1];
+  }
   bool mayStart(uint32_t n, uint32_t k, uint32_t index) {
     const Walk &w = walk(n, k);
-    if (serial_ && (w.done[0] + w.done[1] != index || (k > 0 && walk(n, k - 1).left > 0)))
+    if (serial_ && k > 0 && !(index < programs_[n].comesBack ? sent(n, k - 1) : walk(n, k - 1).left == 0))
+      return false;
+    if (serial_ && index >= programs_[n].comesBack && !sent(n, count_ - 1))
       return false;
     const auto *waits = instruction(n, index).waits();
     return !waits || std::all_of(waits->begin(), waits->end(), [&](uint32_t event) { return w.signalled[event] != 0; });
@@ -228,8 +237,8 @@ private:
     else
       states_[event.node].computing = false;
     communicate(event.node, event.microBatch);
-    if (serial_ && w.left == 0 && event.microBatch + 1 < count_)
-      communicate(event.node, event.microBatch + 1);
+    for (uint32_t k = 0; serial_ && k < count_; ++k)
+      communicate(event.node, k);
   }
 
   // Begins what the compute queue of a node may do next.
@@ -418,8 +427,18 @@ Status StepSimulator::State::addPrograms(uint32_t index) {
             double(nodes[n].ranks.size()) * double(nodes[n].plan->weights()->Get(linear->weight())->bytes());
     }
   }
-  for (NodeProgram &mine : all.programs)
+  for (NodeProgram &mine : all.programs) {
     mine.after = afterOf(mine);
+    const auto &instructions = *mine.program->instructions();
+    mine.comesBack = instructions.size();
+    for (uint32_t i = 0; i < instructions.size(); ++i)
+      if (instructions.Get(i)->op_type() == plan::Op::Recv)
+        mine.comesBack = i;
+    for (int queue : {0, 1})
+      mine.before[queue] =
+          static_cast<uint32_t>(std::lower_bound(mine.queues[queue].begin(), mine.queues[queue].end(), mine.comesBack) -
+                                mine.queues[queue].begin());
+  }
   const plan::Program &first = *all.programs[0].program;
   regimes[size_t(first.regime())].push_back(std::move(all));
   return {};

@@ -6,7 +6,8 @@
 // instruction after micro-batch k-1 has, attention after micro-batch k-1 has appended all its keys and values.
 // Communication runs beside all that: a collective begins when all its members are there, a receive ends `latency`
 // after the send's bytes have left, a send waits for nobody. Messages that are under way at once do not slow each other
-// down. On a serial machine all of that is one queue: instructions in program order, one micro-batch after the other.
+// down. On a serial machine a rank begins a
+// micro-batch when it has ended the one before, but for what it receives back from later stages: that comes behind all.
 #pragma once
 
 #include "compiler/Analysis/CostModel.h"

@@ -243,7 +243,7 @@ std::string weightText(const PlanSet &set, const WeightGroup &group) {
       view += (d ? ", " : "") + std::to_string(source->view()->Get(d));
     text +=
         "  from        " + printable(tensor.name()->string_view()) + " " + plan::EnumNameDType(tensor.dtype()) + " [" +
-        shape + "]" + (view == shape ? "" : " as [" + view + "]") +
+        shape + "]" + (view == shape ? "" : " as [" + view + "]") + (source->transposed() > 0 ? ", transposed" : "") +
         (tensor.file() < 0
              ? std::string(", no file")
              : ", " +

@@ -59,7 +59,7 @@
       pen.fillStyle = paint[open.kind];
       pen.fillRect(begin, y + 1, Math.max(w > 3 ? w - .7 : w, .5), ROW - 3);
       if (w > 34) {
-        const text = open.many ? layerOf(open.made) : (open.made[0] === null ? open.made[2] : String(open.made[0])) +
+        const text = open.count > 4 ? layerOf(open.made) : open.count > 1 ? open.made[0] + '-' + open.last[0] : (open.made[0] === null ? open.made[2] : String(open.made[0])) +
           (w > 110 && open.made[0] !== null ? ' ' + data.ops[open.made[1]] + (w > 220 ? ' ' + open.made[2] : '') : '');
         pen.save();
         pen.beginPath();
@@ -76,10 +76,11 @@
       if (open && begin - open.end < 1 && (end - begin < 4 || open.end - open.begin < 4) && made[3] === open.made[3]) {
         if (end - begin > open.longest) [open.longest, open.kind] = [end - begin, made[4]];
         open.end = Math.max(open.end, end);
-        open.many = true;
+        open.last = made;
+        ++open.count;
       } else {
         close();
-        open = {begin, end, made, kind: made[4], longest: end - begin, many: false};
+        open = {begin, end, made, kind: made[4], longest: end - begin, last: made, count: 1};
       }
     });
     close();
