@@ -110,6 +110,26 @@ struct Bench {
                 bytes / time / limit);
   }
 
+  /// One projection of a mixture of experts; places of a token are of neighbouring experts, as spread out as can be.
+  void expertLinear(int64_t experts, int64_t count, int64_t rows, int64_t cols, int64_t tokens) {
+    std::vector<float> chosen;
+    for (int64_t i = 0; i < tokens * count; ++i)
+      chosen.insert(chosen.end(), {1.0f / float(count), float(i % experts)});
+    float *routes = deviceMemory<float>(chosen.size());
+    CHECK(cudaMemcpy(routes, chosen.data(), chosen.size() * sizeof(float), cudaMemcpyHostToDevice));
+    char *x = deviceMemory<char>(size_t(tokens * cols) * 2), *y = deviceMemory<char>(chosen.size() * size_t(rows));
+    const int64_t used = std::min(experts, tokens * count);
+    report("experts " + std::to_string(experts) + " of " + std::to_string(rows) + "x" + std::to_string(cols) + ", " +
+               std::to_string(count) + " each, tokens " + std::to_string(tokens),
+           double(used * rows * cols * 2), [&] {
+             return cuda::expertLinear({x, Type::BF16}, count, routes, tokens * count,
+                                       {pool.next(size_t(experts * rows * cols) * 2), Type::BF16, experts, rows, cols},
+                                       {y, Type::BF16}, stream);
+           });
+    for (void *memory : {static_cast<void *>(x), static_cast<void *>(y), static_cast<void *>(routes)})
+      CHECK(cudaFree(memory));
+  }
+
   void linear(int64_t rows, int64_t cols, int64_t tokens) {
     const char *x = pool.next(tokens * cols * 2);
     char *y = pool.next(tokens * rows * 4);
@@ -292,6 +312,8 @@ int main(int argc, char **argv) {
     bench.linear(14336, 4096, tokens);
     bench.linear(4096, 14336, tokens);
     bench.linear(128256, 4096, tokens);
+    bench.expertLinear(128, 8, 768, 2048, tokens);
+    bench.expertLinear(8, 2, 14336, 4096, tokens);
   }
   for (int64_t tokens : {2, 4, 16, 64, 512})
     bench.linear(14336, 4096, tokens);

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral qwen2 qwen2-window qwen3 smollm3 granite gemma gemma2 olmo2)
+readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral mixtral qwen2 qwen2-window qwen3 qwen3-moe smollm3 granite gemma gemma2 olmo2)
 readonly families=(llama-bias mistral-window phi3 phi4 gpt2 rope-linear rope-yarn rope-yarn-mscale rope-dynamic)
 readonly meshes=(1x1 2x1 4x1 8x1 1x2 2x2 4x2 8x2 1x3 2x3 4x3 8x3)
 readonly long=(llama-gqa qwen2 mistral) # also with prompts so long that prefill is fused
@@ -51,6 +51,7 @@ llama-3-1b llama-3-1b 1 9216
 llama-3-8b llama-3-8b 1 33280
 llama-3-8b-batch llama-3-8b 32 1024
 llama-2-7b llama-2-7b 1 4096
+qwen3-30b-a3b qwen3-30b-a3b 1 2048
 llama-3-70b-tp4 bench/slices/llama-3-70b-tp4 1 2048
 llama-3-70b-tp8 bench/slices/llama-3-70b-tp8 1 2048
 END
@@ -99,6 +100,7 @@ bench llama-3-8b 32768 1
 bench llama-3-8b-batch 512 8
 bench llama-3-8b-batch 512 32
 bench llama-2-7b 512 1
+bench qwen3-30b-a3b 512 1
 bench llama-3-70b-tp4 512 1
 bench llama-3-70b-tp8 512 1
 for plans in llama-3-1b:512 llama-3-8b:512 llama-3-8b.2048:2048 llama-3-8b.4096:4096; do

@@ -1,15 +1,19 @@
 #include "compiler/Analysis/CostModel.h"
 
 #include "runtime/plan/BufferRows.h"
+#include "runtime/plan/ExpertUse.h"
 #include "runtime/schema/PlanFile.h"
 #include "runtime/schema/Tiles.h"
 #include "runtime/verify/Operands.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace distc {
 
 namespace {
+
+bool isProduct(plan::Op op) { return op == plan::Op::Linear || op == plan::Op::ExpertLinear; }
 
 // Positions that token p sees, summed over p = first … first + count - 1.
 double seen(uint64_t first, uint64_t count, uint64_t window) {
@@ -53,7 +57,9 @@ Work workOf(const plan::Plan &plan, const plan::Program &program, const plan::In
     const RowRange rows = rowsOf(buffer, tokens, outputs);
     const double elements = double(rows.count) * buffer.row_elements();
     const double bytes = elements * double(dtypeBytes(buffer.dtype()));
-    const bool leads = op == plan::Op::Linear || op == plan::Op::Attention ? !operand.write : operand.write;
+    const bool leads = op == plan::Op::Linear || op == plan::Op::ExpertLinear || op == plan::Op::Attention
+                           ? !operand.write
+                           : operand.write;
     if (leads || work.rows == 0)
       work.rows = rows.count;
     if (operand.write || work.elements == 0)
@@ -70,6 +76,16 @@ Work workOf(const plan::Plan &plan, const plan::Program &program, const plan::In
   if (op == plan::Op::Embedding || op == plan::Op::PositionEmbedding ||
       op == plan::Op::KvAppend) // rows of the table, of the cache
     work.activationBytes *= 2;
+  if (const plan::ExpertLinear *product = instruction.op_as_ExpertLinear()) {
+    const plan::Weight &weight = *plan.weights()->Get(product->weight());
+    const double experts = double(weight.shape()->Get(0));
+    const double count = program.buffers()->Get(product->routes())->row_elements() / 2.0;
+    const double perExpert = double(weight.bytes()) / experts, rows = double(work.rows);
+    const double used = expectedExperts(experts, count, rows);
+    work.weightBytes = used * perExpert;
+    work.flops = 2 * rows * count * perExpert / double(dtypeBytes(weight.dtype()));
+    work.rows = uint64_t(std::ceil(rows * count / std::max(1.0, used))); // that multiply an expert's weights together
+  }
   if (op == plan::Op::Linear) {
     const plan::Weight &weight = *plan.weights()->Get(static_cast<uint32_t>(operands.weight));
     work.weightBytes = double(weight.bytes());
@@ -114,8 +130,8 @@ Status CostModel::check(const Machine &machine, const plan::Plan &plan, const st
                              std::to_string(machine.cores));
   for (const plan::Program *program : *plan.programs())
     for (const plan::Instruction *instruction : *program->instructions())
-      if (const plan::Linear *linear = instruction->op_as_Linear()) {
-        const plan::Weight &weight = *plan.weights()->Get(linear->weight());
+      if (isProduct(instruction->op_type())) {
+        const plan::Weight &weight = *plan.weights()->Get(static_cast<uint32_t>(operandsOf(*instruction).weight));
         if (!machine.matrix.contains(rateType(weight.dtype())))
           return invalidArgument(where + ": weight " + weight.name()->str() + " is " + EnumNameDType(weight.dtype()) +
                                  ", and machine " + machine.name + " states no rate for it; add matrix." +
@@ -137,14 +153,14 @@ double CostModel::compute(const plan::Plan &plan, const plan::Instruction &instr
   const plan::Op op = instruction.op_type();
   if (work.rows == 0 || op == plan::Op::EmitLogits) // of which nobody asks here
     return 0;
-  const bool product = op == plan::Op::Linear, attends = op == plan::Op::Attention;
+  const bool product = isProduct(op), attends = op == plan::Op::Attention;
   const double overhead = staged == Staged::First    ? machine_.stage
                           : staged == Staged::Inside ? 0
                           : product || attends || !machine_.fused.contains(op)
                               ? machine_.instruction + (threads_ > 1 && (product || attends) ? machine_.fork : 0)
                               : 0;
   if (product) {
-    const plan::Weight &weight = *plan.weights()->Get(instruction.op_as_Linear()->weight());
+    const plan::Weight &weight = *plan.weights()->Get(static_cast<uint32_t>(operandsOf(instruction).weight));
     const double rate = machine_.matrix.at(rateType(weight.dtype())).at(double(work.rows)) * speed_;
     return overhead + std::max((work.weightBytes + work.activationBytes) / bandwidth_, work.flops / rate);
   }

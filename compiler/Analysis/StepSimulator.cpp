@@ -422,9 +422,11 @@ Status StepSimulator::State::addPrograms(uint32_t index) {
         DISTC_ASSIGN(mine.channelOf[i], channelOf(all, known, n, instruction));
       }
       mine.queues[communicates ? 1 : 0].push_back(i);
-      if (const plan::Linear *linear = instruction.op_as_Linear())
+      // Of experts all: in a run of steps each is read at some time.
+      if (instruction.op_as_Linear() || instruction.op_as_ExpertLinear())
         all.footprint +=
-            double(nodes[n].ranks.size()) * double(nodes[n].plan->weights()->Get(linear->weight())->bytes());
+            double(nodes[n].ranks.size()) *
+            double(nodes[n].plan->weights()->Get(static_cast<uint32_t>(operandsOf(instruction).weight))->bytes());
     }
   }
   for (NodeProgram &mine : all.programs) {

@@ -232,6 +232,27 @@ private:
           emit<planir::GluOp>(x, x.getActivationAttr(), gate, up, like(x, x.getGate()));
           return success();
         })
+        .Case([&](llm::RouteOp x) {
+          Value in = buffers_[x.getLogits()];
+          emit<planir::RouteOp>(x, in, x.getCountAttr(), x.getNormalizeAttr(), like(x, x.getLogits()));
+          return success();
+        })
+        .Case([&](llm::ExpertLinearOp x) {
+          std::optional<unsigned> split = paramOf(x.getWeight()).getSplitDim();
+          auto layout = !split        ? planir::LayoutKind::Replicated
+                        : *split == 2 ? planir::LayoutKind::Partial
+                                      : planir::LayoutKind::Split;
+          planir::BufferOp in = bufferOf(x.getInput());
+          Value routes = buffers_[x.getRoutes()],
+                out = declare(x, rowsOf(in), layout, layout == planir::LayoutKind::Split ? 2 : -1);
+          emit<planir::ExpertLinearOp>(x, in.getBuffer(), routes, x.getWeightAttr(), out);
+          return success();
+        })
+        .Case([&](llm::CombineOp x) {
+          Value in = buffers_[x.getInput()], routes = buffers_[x.getRoutes()];
+          emit<planir::CombineOp>(x, in, routes, like(x, x.getInput()));
+          return success();
+        })
         .Case([&](llm::SelectOutputsOp x) {
           Value in = buffers_[x.getInput()];
           emit<planir::SelectRowsOp>(x, in, declare(x, {planir::RowUnit::Outputs}, planir::LayoutKind::Replicated));

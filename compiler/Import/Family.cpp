@@ -76,6 +76,7 @@ public:
     DISTC_TRY(names(root, "hf", out.hf));
     DISTC_TRY(names(root, "gguf", out.gguf));
     DISTC_TRY(text(root, "hf_prefix", out.hfPrefix, false));
+    DISTC_TRY(text(root, "gguf_if", out.ggufIf, false));
     DISTC_TRY(object(root, "rope"));
     DISTC_TRY(text(root["rope"], "hf", out.hfRope));
     DISTC_TRY(text(root["rope"], "gguf", out.ggufRope));
@@ -97,6 +98,7 @@ public:
       DISTC_TRY(text(refusal, "gguf", entry.gguf, false));
       DISTC_TRY(text(refusal, "because", entry.because));
       entry.equals = refusal.value("equals", Json());
+      entry.unless = refusal.value("unless", Json());
     }
     return {};
   }
@@ -253,15 +255,27 @@ const std::vector<Family> &families() {
   return all;
 }
 
-Result<const Family *> findFamily(Format format, const std::string &architecture, const std::string &where) {
+Result<const Family *> findFamily(Format format, const std::string &architecture, const ConfigSource &config,
+                                  const std::string &where) {
   std::string supported;
+  const Family *found = nullptr;
   for (const Family &family : families()) {
     const std::vector<std::string> &names = format == Format::HuggingFace ? family.hf : family.gguf;
-    if (std::find(names.begin(), names.end(), architecture) != names.end())
-      return &family;
+    if (std::find(names.begin(), names.end(), architecture) != names.end()) {
+      if (format == Format::HuggingFace || family.ggufIf.empty()) {
+        found = found ? found : &family;
+      } else {
+        DISTC_ASSIGN(const std::optional<int64_t> value, config.integer(family.ggufIf));
+        if (value && *value > 0)
+          return &family;
+      }
+    }
     for (const std::string &name : names)
-      supported += (supported.empty() ? "" : ", ") + name;
+      if (supported.find(name) == std::string::npos)
+        supported += (supported.empty() ? "" : ", ") + name;
   }
+  if (found)
+    return found;
   return invalidArgument(where + ": architecture '" + architecture + "' is not supported; supported are " + supported);
 }
 

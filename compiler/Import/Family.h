@@ -39,9 +39,10 @@ struct ConfigRule {
 struct WeightRule {
   std::string hf, gguf; // "{layer}" stands for the layer's number
   std::vector<std::vector<std::string>> shape;
-  std::vector<std::string> of; // what dimension 0 of the tensor is made of, if the weight is a part of it: `part` of them
+  std::vector<std::string>
+      of; // what dimension 0 of the tensor is made of, if the weight is a part of it: `part` of them
   size_t part = 0;
-  bool hfTransposed = false; // a matrix that Hugging Face's tensor holds as [in, out]
+  bool hfTransposed = false;  // a matrix that Hugging Face's tensor holds as [in, out]
   std::string condition;      // Boolean value that must be true for the weight to exist; empty: always
   std::string sameAs, sameIf; // another weight that it is, if that Boolean is true
   std::string init = "uniform";
@@ -61,7 +62,7 @@ struct Statement {
 
 struct Refusal {
   std::string hf, gguf; // the key in each format; empty: none
-  Json equals;          // null: any value
+  Json equals, unless;  // the value that is refused, or the only one that is not; both null: any is refused
   std::string because;
 };
 
@@ -69,6 +70,7 @@ struct Family {
   std::string name;
   std::vector<std::string> hf, gguf; // architectures
   std::string hfPrefix;              // of tensor names, which a checkpoint may leave out
+  std::string ggufIf;                // of families with one architecture in GGUF: the key, above 0, of this one's files
   std::map<std::string, ConfigRule> config;
   std::vector<Refusal> refusals;
   std::string hfRope, ggufRope; // "half" or "interleaved"
@@ -83,7 +85,8 @@ Result<Family> parseFamily(std::string_view text, const std::string &name);
 const std::vector<Family> &families();
 
 /// The family of an architecture; the error lists the supported ones.
-Result<const Family *> findFamily(Format format, const std::string &architecture, const std::string &where);
+Result<const Family *> findFamily(Format format, const std::string &architecture, const ConfigSource &config,
+                                  const std::string &where);
 
 /// The values of a family's configuration for one model, checked: integers in range, in the order of the names.
 struct ModelValues {

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t kMaxInteger = int64_t(1) << 24;
 // Heads: what the plan's verifier takes; the head's size: a table of that length is in the plan.
 const std::map<std::string, int64_t> kMaxima = {
-    {"layers", 4096}, {"heads", 1 << 16}, {"kv_heads", 1 << 16}, {"head_dim", 1 << 16}};
+    {"layers", 4096}, {"heads", 1 << 16}, {"kv_heads", 1 << 16}, {"head_dim", 1 << 16}, {"experts", 1 << 12}};
 
 class ValueReader {
 public:
@@ -26,7 +26,8 @@ public:
       if (key.empty())
         continue;
       DISTC_ASSIGN(std::optional<Json> value, config_.value(key));
-      if (value && (refusal.equals.is_null() || *value == refusal.equals))
+      if (value &&
+          (refusal.unless.is_null() ? refusal.equals.is_null() || *value == refusal.equals : *value != refusal.unless))
         return invalidArgument(config_.where(key) + " is " + value->dump() + ": " + refusal.because);
     }
     for (const auto &[name, rule] : family_.config)

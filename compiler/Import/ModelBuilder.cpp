@@ -183,9 +183,15 @@ private:
       return glu(expression, name);
     if (op == "scale" || op == "soft_cap")
       return scaleOrCap(expression, name);
+    if (op == "route")
+      return route(expression, name);
+    if (op == "expert_linear")
+      return expertLinear(expression, name);
+    if (op == "combine")
+      return combine(expression, name);
     return bad("unknown op '" + op +
                "'; known are embedding, position_embedding, rms_norm, layer_norm, linear, rope, attention, add, "
-               "activate, glu, scale, soft_cap");
+               "activate, glu, scale, soft_cap, route, expert_linear, combine");
   }
 
   // A call may depend on a value, `if=` or `unless=`, of the layer.
@@ -211,8 +217,9 @@ private:
       return bad("'" + call.name + "' takes at least " + std::to_string(index + 1) + " arguments");
     const Expression &argument = call.arguments[index];
     std::string inner = name + "." + argument.name;
-    if (argument.call && argument.name == "linear" && argument.arguments.size() > 1)
-      inner = argument.arguments[1].name == name ? name + ".linear" : argument.arguments[1].name;
+    const size_t weight = argument.name == "linear" ? 1 : argument.name == "expert_linear" ? 2 : 0;
+    if (argument.call && weight > 0 && argument.arguments.size() > weight)
+      inner = argument.arguments[weight].name == name ? name + ".linear" : argument.arguments[weight].name;
     return evaluate(argument, inner);
   }
 
@@ -276,8 +283,9 @@ private:
       return bad("linear: weight '" + call.arguments[1].name + "' has too few dimensions");
     SmallVector<int64_t> shape{ShapedType::kDynamic};
     llvm::append_range(shape, matrix.getTensorType().getShape().drop_back(inRank));
-    // Rows over the vocabulary are logits, which are sampled from.
-    Type element = cast<StringAttr>(matrix.getDims()[0]).getValue() == "vocabulary" ? f32_ : activation_;
+    // Logits: of the vocabulary, which are sampled from, or of experts.
+    StringRef dim = cast<StringAttr>(matrix.getDims()[0]).getValue();
+    Type element = dim == "vocabulary" || dim == "experts" ? f32_ : activation_;
     return Value(llm::LinearOp::create(body_, named(name), RankedTensorType::get(shape, element), x,
                                        FlatSymbolRefAttr::get(matrix.getSymNameAttr()), bias));
   }
@@ -354,6 +362,41 @@ private:
     return it == values_.numbers.end() ? bad("no number '" + option->second + "'") : Result<double>(it->second);
   }
 
+  Result<Value> route(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value logits, operand(call, 0, name));
+    auto count = call.arguments.size() != 3 ? values_.integers.end() : values_.integers.find(call.arguments[1].name);
+    if (count == values_.integers.end() || !values_.booleans.count(call.arguments[2].name))
+      return bad("'route' takes logits, a number of experts, and a boolean");
+    int64_t experts = cast<RankedTensorType>(logits.getType()).getShape()[1];
+    if (count->second > experts)
+      return invalidArgument(values_.origin.at(count->first) + " is " + std::to_string(count->second) +
+                             ", expected at most the number of experts, " + std::to_string(experts));
+    auto type = RankedTensorType::get({ShapedType::kDynamic, count->second, 2}, f32_);
+    return Value(llm::RouteOp::create(body_, named(name), type, logits, count->second,
+                                      values_.booleans.at(call.arguments[2].name)));
+  }
+
+  Result<Value> expertLinear(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value x, operand(call, 0, name));
+    DISTC_ASSIGN(Value routes, operand(call, 1, name));
+    DISTC_ASSIGN(llm::ParamOp matrix, weight(call, 2));
+    if (matrix.getTensorType().getRank() != 3)
+      return bad("expert_linear: weight '" + call.arguments[2].name + "' has not three dimensions");
+    auto type = RankedTensorType::get({ShapedType::kDynamic, cast<RankedTensorType>(routes.getType()).getShape()[1],
+                                       matrix.getTensorType().getShape()[1]},
+                                      activation_);
+    return Value(llm::ExpertLinearOp::create(body_, named(name), type, x, routes, matrix.getSymName()));
+  }
+
+  Result<Value> combine(const Expression &call, const std::string &name) {
+    DISTC_ASSIGN(Value x, operand(call, 0, name));
+    DISTC_ASSIGN(Value routes, operand(call, 1, name));
+    auto type = cast<RankedTensorType>(x.getType());
+    return Value(llm::CombineOp::create(
+        body_, named(name),
+        RankedTensorType::get({ShapedType::kDynamic, type.getShape().back()}, type.getElementType()), x, routes));
+  }
+
   Result<double> number(const Expression &call, size_t index) {
     if (index < call.arguments.size())
       if (auto it = values_.numbers.find(call.arguments[index].name); it != values_.numbers.end())
@@ -387,49 +430,61 @@ private:
     }
     llm::ParamOp &param = params_[prefix_ + name];
     if (!param) {
-      DISTC_ASSIGN(import::TensorEntry tensor, import::findTensor(source_, *rule, layer_));
-      param = declare(prefix_ + name, *rule, tensor);
+      DISTC_ASSIGN(std::vector<import::TensorEntry> tensors, import::findTensors(source_, *rule, layer_));
+      param = declare(prefix_ + name, *rule, tensors);
       if (parameters_ > kMaxParameters)
         return invalidArgument(source_.path + ": the sizes that it states come to more than 2^50 parameters");
     }
     return param;
   }
 
-  llm::ParamOp declare(const std::string &name, const WeightRule &rule, const import::TensorEntry &tensor) {
+  FlatSymbolRefAttr declare(const import::TensorEntry &tensor) {
+    if (!tensors_.insert(tensor.name).second) // several weights may be parts of one
+      return FlatSymbolRefAttr::get(&context_, tensor.name);
     SmallVector<int64_t> fileShape(tensor.shape.begin(), tensor.shape.end());
     Location location = NameLoc::get(symbols_.getStringAttr(tensor.name), fileLocation_);
     FlatSymbolRefAttr file;
     if (source_.weights)
       file = FlatSymbolRefAttr::get(&context_, "file" + std::to_string(tensor.file));
-    if (tensors_.insert(tensor.name).second) // several weights may be parts of one
-      llm::TensorOp::create(symbols_, location, symbols_.getStringAttr(tensor.name),
-                            symbols_.getDenseI64ArrayAttr(fileShape),
-                            llm::DTypeAttr::get(&context_, static_cast<llm::DType>(*tensor.dtype)), file,
-                            symbols_.getI64IntegerAttr(tensor.offset), symbols_.getI64IntegerAttr(tensor.bytes));
-    const import::WeightLayout layout = import::weightLayout(source_, rule);
-    const std::vector<int64_t> &sizes = layout.shape;
+    auto symbol = llm::TensorOp::create(
+        symbols_, location, symbols_.getStringAttr(tensor.name), symbols_.getDenseI64ArrayAttr(fileShape),
+        llm::DTypeAttr::get(&context_, static_cast<llm::DType>(*tensor.dtype)), file,
+        symbols_.getI64IntegerAttr(tensor.offset), symbols_.getI64IntegerAttr(tensor.bytes));
+    return FlatSymbolRefAttr::get(symbol.getSymNameAttr());
+  }
+
+  llm::ParamOp declare(const std::string &name, const WeightRule &rule,
+                       const std::vector<import::TensorEntry> &tensors) {
+    const import::TensorEntry &first = tensors[0];
+    Location location = NameLoc::get(symbols_.getStringAttr(first.name), fileLocation_);
+    import::WeightLayout layout = import::weightLayout(source_, rule);
+    const std::vector<int64_t> sizes = layout.shape;
+    if (import::isStacked(source_, rule)) // each tensor is one index of dimension 0
+      layout.shape[0] = layout.view[0] = 1;
     SmallVector<DenseI64ArrayAttr> slices;
     SmallVector<StringRef> dims;
-    int64_t elements = 1, fanIn = 1;
+    int64_t fanIn = 1; // the last dimension of the matrix is summed over
     for (const std::vector<std::string> &group : rule.shape)
       for (const std::string &dim : group) {
         const size_t at = dims.size();
         dims.push_back(dim);
-        slices.push_back(symbols_.getDenseI64ArrayAttr({at == 0 ? layout.first : 0, sizes[at]}));
-        elements *= sizes[at];
-        fanIn *= &group == &rule.shape[0] ? 1 : sizes[at];
+        slices.push_back(symbols_.getDenseI64ArrayAttr({at == 0 ? layout.first : 0, layout.shape[at]}));
+        fanIn *= rule.shape.size() > 1 && &group == &rule.shape.back() ? sizes[at] : 1;
       }
-    parameters_ += elements;
-    auto source = llm::SourceAttr::get(&context_, FlatSymbolRefAttr::get(&context_, tensor.name), layout.view, slices,
-                                       layout.transposed);
+    SmallVector<Attribute> sources;
+    plan::DType dtype = *first.dtype;
+    for (const import::TensorEntry &tensor : tensors) {
+      sources.push_back(llm::SourceAttr::get(&context_, declare(tensor), layout.view, slices, layout.transposed));
+      if (*tensor.dtype != dtype)
+        dtype = plan::DType::F32;
+    }
+    auto type = RankedTensorType::get(sizes, f32_);
+    parameters_ += type.getNumElements();
     // Vectors (norms, biases) are small, and kernels read them as f32.
-    Type element = fileShape.size() == 1 ? f32_
-                   : target_ == "cpu"    ? elementType(&context_, *tensor.dtype)
-                                         : activation_;
+    Type element = first.shape.size() == 1 ? f32_ : target_ == "cpu" ? elementType(&context_, dtype) : activation_;
     llm::Init init = llm::symbolizeInit(rule.init).value_or(llm::Init::Uniform);
-    return llm::ParamOp::create(symbols_, location, name, RankedTensorType::get(sizes, element),
-                                symbols_.getStrArrayAttr(dims), symbols_.getArrayAttr({source}),
-                                shard::GridAxesArrayAttr(), /*first_only=*/false, init,
+    return llm::ParamOp::create(symbols_, location, name, type.clone(element), symbols_.getStrArrayAttr(dims),
+                                symbols_.getArrayAttr(sources), shard::GridAxesArrayAttr(), /*first_only=*/false, init,
                                 llvm::APFloat(static_cast<float>(1 / std::sqrt(static_cast<double>(fanIn)))));
   }
 

@@ -14,6 +14,10 @@ namespace {
 
 // Of all heads together, as of every other dimension.
 constexpr int64_t kMaxWidth = int64_t(1) << 24;
+// Of all layers together: each has tensors of its own.
+constexpr int64_t kMaxExperts = int64_t(1) << 17;
+
+constexpr std::string_view kLayerMark = "{layer}", kExpertMark = "{expert}";
 
 std::string list(const std::vector<std::string> &names) {
   std::string text;
@@ -28,7 +32,7 @@ Status openGguf(const std::string &model, ModelSource &source) {
   source.metadata = std::move(file.metadata);
   source.index = std::move(file.index);
   DISTC_ASSIGN(GgufConfig config, GgufConfig::open(source.metadata, model));
-  DISTC_ASSIGN(source.family, findFamily(Format::Gguf, config.architecture(), model));
+  DISTC_ASSIGN(source.family, findFamily(Format::Gguf, config.architecture(), config, model));
   source.config = std::make_unique<GgufConfig>(std::move(config));
   DISTC_ASSIGN(source.tokenizer, importGgufTokenizer(source.metadata, model));
   return {};
@@ -52,7 +56,7 @@ Status recognize(HfConfig config, ModelSource &source) {
       if (family.name == *type)
         architecture = family.hf.front();
   }
-  DISTC_ASSIGN(source.family, findFamily(Format::HuggingFace, architecture, config.path()));
+  DISTC_ASSIGN(source.family, findFamily(Format::HuggingFace, architecture, config, config.path()));
   DISTC_ASSIGN(std::optional<Json> quantization, config.value("quantization_config"));
   if (quantization)
     return invalidArgument(config.where("quantization_config") +
@@ -97,10 +101,15 @@ Status readDtype(ModelSource &source) {
   return {};
 }
 
-std::string tensorName(const ModelSource &source, const WeightRule &rule, int64_t layer) {
-  std::string name = source.format == Format::HuggingFace ? rule.hf : rule.gguf;
-  if (size_t at = name.find("{layer}"); at != std::string::npos)
-    name.replace(at, 7, std::to_string(layer));
+const std::string &namePattern(const ModelSource &source, const WeightRule &rule) {
+  return source.format == Format::HuggingFace ? rule.hf : rule.gguf;
+}
+
+std::string tensorName(const ModelSource &source, const WeightRule &rule, int64_t layer, int64_t expert = 0) {
+  std::string name = namePattern(source, rule);
+  for (auto [number, mark] : {std::pair(layer, kLayerMark), std::pair(expert, kExpertMark)})
+    if (size_t at = name.find(mark); at != std::string::npos)
+      name.replace(at, mark.size(), std::to_string(number));
   const std::string &prefix = source.family->hfPrefix;
   if (source.format == Format::HuggingFace && !prefix.empty() && name.starts_with(prefix) &&
       source.index.find(name.substr(prefix.size())) && !source.index.find(name))
@@ -136,7 +145,44 @@ std::vector<TensorDim> tensorDims(const ModelSource &source, const WeightRule &r
   }
   if (layout.transposed != 0)
     std::swap(dims[0], dims[1]);
+  if (isStacked(source, rule))
+    dims.erase(dims.begin());
   return dims;
+}
+
+// The tensor of a weight, or one of those that are stacked.
+Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule, int64_t layer, int64_t expert) {
+  std::string name = tensorName(source, rule, layer, expert);
+  const std::vector<TensorDim> dims = tensorDims(source, rule);
+  std::vector<uint64_t> expected;
+  for (const TensorDim &dim : dims)
+    expected.push_back(dim.size);
+  if (!source.weights) {
+    TensorEntry made;
+    made.name = name;
+    made.dtype = source.dtype;
+    made.shape = expected;
+    made.bytes = dtypeBytes(*made.dtype);
+    for (uint64_t size : expected)
+      made.bytes *= size;
+    return made;
+  }
+  const TensorEntry *tensor = source.index.find(name);
+  if (!tensor)
+    return dataLoss(source.path + ": tensor '" + name + "' is missing: family " + source.family->name +
+                    " expects it with shape " + showShape(expected));
+  const std::string &file = source.index.files[tensor->file].path;
+  if (tensor->shape.size() != expected.size())
+    return dataLoss(file + ": tensor '" + name + "' has shape " + showShape(tensor->shape) + ", expected " +
+                    showShape(expected));
+  for (size_t dim = 0; dim < expected.size(); ++dim)
+    if (tensor->shape[dim] != expected[dim])
+      return dataLoss(file + ": tensor '" + name + "' has shape " + showShape(tensor->shape) + ", expected " +
+                      showShape(expected) + ": dimension " + std::to_string(dim) + " contradicts " + dims[dim].origin);
+  if (!tensor->dtype || *tensor->dtype == plan::DType::I32)
+    return dataLoss(file + ": tensor '" + name + "' is " + tensor->dtypeName +
+                    ", which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_1");
+  return *tensor;
 }
 
 // A tensor that the model, as configured, would leave out: then the configuration is not this checkpoint's.
@@ -158,9 +204,10 @@ Status checkTensors(ModelSource &source) {
     if (!rule.condition.empty() && !values.boolean(rule.condition, layer))
       return checkUnused(source, rule, layer, rule.condition, "false");
     if (rule.sameAs.empty() || !values.booleans.at(rule.sameIf)) {
-      DISTC_ASSIGN(const TensorEntry tensor, findTensor(source, rule, layer));
-      if (tensor.shape.size() > 1)
-        source.matrixTypes.insert(*tensor.dtype);
+      DISTC_ASSIGN(const std::vector<TensorEntry> tensors, findTensors(source, rule, layer));
+      for (const TensorEntry &tensor : tensors)
+        if (tensor.shape.size() > 1)
+          source.matrixTypes.insert(*tensor.dtype);
     }
     return {};
   };
@@ -213,6 +260,11 @@ Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool we
   if (const int64_t width = values.at("heads") * values.at("head_dim"); width > kMaxWidth)
     return invalidArgument(source->values.origin["heads"] + " × " + source->values.origin["head_dim"] + " is " +
                            std::to_string(width) + ", expected at most " + std::to_string(kMaxWidth));
+  if (auto experts = values.find("experts");
+      experts != values.end() && experts->second * values.at("layers") > kMaxExperts)
+    return invalidArgument(source->values.origin["layers"] + " × " + source->values.origin["experts"] + " is " +
+                           std::to_string(experts->second * values.at("layers")) + ", expected at most " +
+                           std::to_string(kMaxExperts));
   if (values.at("head_dim") % 2 != 0)
     return invalidArgument(source->values.origin["head_dim"] + " is " + std::to_string(values.at("head_dim")) +
                            ", expected an even number: rotary embedding turns pairs");
@@ -250,39 +302,18 @@ WeightLayout weightLayout(const ModelSource &source, const WeightRule &rule) {
   return layout;
 }
 
-Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule, int64_t layer) {
-  std::string name = tensorName(source, rule, layer);
-  const std::vector<TensorDim> dims = tensorDims(source, rule);
-  std::vector<uint64_t> expected;
-  for (const TensorDim &dim : dims)
-    expected.push_back(dim.size);
-  if (!source.weights) {
-    TensorEntry made;
-    made.name = name;
-    made.dtype = source.dtype;
-    made.shape = expected;
-    made.bytes = dtypeBytes(*made.dtype);
-    for (uint64_t size : expected)
-      made.bytes *= size;
-    return made;
+bool isStacked(const ModelSource &source, const WeightRule &rule) {
+  return namePattern(source, rule).find(kExpertMark) != std::string::npos;
+}
+
+Result<std::vector<TensorEntry>> findTensors(const ModelSource &source, const WeightRule &rule, int64_t layer) {
+  const int64_t count = isStacked(source, rule) ? weightLayout(source, rule).shape[0] : 1;
+  std::vector<TensorEntry> tensors;
+  for (int64_t expert = 0; expert < count; ++expert) {
+    DISTC_ASSIGN(TensorEntry tensor, findTensor(source, rule, layer, expert));
+    tensors.push_back(std::move(tensor));
   }
-  const TensorEntry *tensor = source.index.find(name);
-  if (!tensor)
-    return dataLoss(source.path + ": tensor '" + name + "' is missing: family " + source.family->name +
-                    " expects it with shape " + showShape(expected));
-  const std::string &file = source.index.files[tensor->file].path;
-  if (tensor->shape.size() != expected.size())
-    return dataLoss(file + ": tensor '" + name + "' has shape " + showShape(tensor->shape) + ", expected " +
-                    showShape(expected));
-  for (size_t dim = 0; dim < expected.size(); ++dim)
-    if (tensor->shape[dim] != expected[dim])
-      return dataLoss(file + ": tensor '" + name + "' has shape " + showShape(tensor->shape) + ", expected " +
-                      showShape(expected) + ": dimension " + std::to_string(dim) + " contradicts " + dims[dim].origin);
-  if (!tensor->dtype || *tensor->dtype == plan::DType::I32)
-    return dataLoss(file + ": tensor '" + name + "' is " + tensor->dtypeName +
-                    ", which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, "
-                    "Q2_K, Q3_K, Q4_K, Q5_K, Q6_K");
-  return *tensor;
+  return tensors;
 }
 
 } // namespace distc::import

@@ -32,9 +32,13 @@ struct ModelSource {
 /// `model`: a Hugging Face folder, a .gguf file, or a name from models/shapes (then `weights` must be false).
 Result<std::unique_ptr<ModelSource>> openModel(const std::string &model, bool weights);
 
-/// The tensor of a weight, checked against the shape that the configuration implies. `layer` -1: not in a layer.
-/// Without weights it is made up.
-Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule, int64_t layer);
+/// The tensors that are stacked along a weight's first dimension, in order; most weights are one tensor. Each is
+/// checked against the shape that the configuration implies. `layer` -1: not in a layer. Without weights they are made
+/// up.
+Result<std::vector<TensorEntry>> findTensors(const ModelSource &source, const WeightRule &rule, int64_t layer);
+
+/// Whether each index of the weight's first dimension is a tensor of its own.
+bool isStacked(const ModelSource &source, const WeightRule &rule);
 
 /// Whether the model has no more positions than it says: it has learned each.
 bool hasLearnedPositions(const ModelSource &source);

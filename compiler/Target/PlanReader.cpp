@@ -271,6 +271,19 @@ private:
       auto &x = *instruction.op_as_SquareSum();
       return emit<planir::SquareSumOp>(b(x.a()), x.b() < 0 ? Value() : b(static_cast<uint32_t>(x.b())), b(x.out()));
     }
+    case plan::Op::Route: {
+      auto &x = *instruction.op_as_Route();
+      return emit<planir::RouteOp>(b(x.logits()), i64(x.count()), x.normalize() ? builder_.getUnitAttr() : UnitAttr(),
+                                   b(x.out()));
+    }
+    case plan::Op::ExpertLinear: {
+      auto &x = *instruction.op_as_ExpertLinear();
+      return emit<planir::ExpertLinearOp>(b(x.input()), b(x.routes()), weight(x.weight()), b(x.out()));
+    }
+    case plan::Op::Combine: {
+      auto &x = *instruction.op_as_Combine();
+      return emit<planir::CombineOp>(b(x.input()), b(x.routes()), b(x.out()));
+    }
     }
   }
 

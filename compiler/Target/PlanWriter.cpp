@@ -442,6 +442,29 @@ private:
               t.valid = x.getValid();
               return set(out, t);
             })
+            .Case([&](planir::RouteOp x) {
+              plan::RouteT t;
+              t.logits = buffer(x.getLogits());
+              t.out = buffer(x.getOut());
+              t.count = x.getCount();
+              t.normalize = x.getNormalize();
+              return set(out, t);
+            })
+            .Case([&](planir::ExpertLinearOp x) {
+              plan::ExpertLinearT t;
+              t.input = buffer(x.getInput());
+              t.routes = buffer(x.getRoutes());
+              t.weight = symbol(weights_, x.getWeight());
+              t.out = buffer(x.getOut());
+              return set(out, t);
+            })
+            .Case([&](planir::CombineOp x) {
+              plan::CombineT t;
+              t.input = buffer(x.getInput());
+              t.routes = buffer(x.getRoutes());
+              t.out = buffer(x.getOut());
+              return set(out, t);
+            })
             .Default([](Operation *other) { return other->emitOpError() << "has no form in a plan file"; });
     return success(succeeded(result) && found);
   }

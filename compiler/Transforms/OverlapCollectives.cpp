@@ -18,7 +18,7 @@ bool isRowwise(Operation &op) {
     return isa_and_nonnull<dist::AllReduceStartOp>(wait.getToken().getDefiningOp());
   return isa<llm::RmsNormOp, llm::LayerNormOp, llm::PositionEmbeddingOp, llm::ActivateOp, llm::LinearOp, llm::RopeOp,
              llm::KvAppendOp, llm::AttentionOp, llm::AddOp, llm::GluOp, llm::ScaleOp, llm::SoftCapOp, llm::SquareSumOp,
-             dist::AllReduceStartOp>(op);
+             llm::RouteOp, llm::ExpertLinearOp, llm::CombineOp, dist::AllReduceStartOp>(op);
 }
 
 // Cuts one program into chunks. A run is a stretch of ops that can be cut; a segment of it ends where something is

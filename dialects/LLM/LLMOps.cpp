@@ -271,6 +271,45 @@ FailureOr<Type> GluOp::inferType(ParamScope &) {
 }
 
 FailureOr<Type> ActivateOp::inferType(ParamScope &) { return getInput().getType(); }
+
+// How many experts each row of the routes names; an error if these are no routes.
+static FailureOr<int64_t> routesOf(Operation *op, Value routes) {
+  ArrayRef<int64_t> dims = rowDims(routes);
+  if (dims.size() == 2 && dims[1] == 2)
+    return dims[0];
+  return op->emitOpError() << "expected routes [?, count, 2], got " << routes.getType();
+}
+
+FailureOr<Type> RouteOp::inferType(ParamScope &) {
+  ArrayRef<int64_t> dims = rowDims(getLogits());
+  const auto count = static_cast<int64_t>(getCount());
+  if (dims.size() != 1 || count < 1 || count > dims[0])
+    return emitOpError() << "chooses " << count << " of " << getLogits().getType();
+  return Type(rows({count, 2}, elementOf(getResult())));
+}
+
+FailureOr<Type> ExpertLinearOp::inferType(ParamScope &scope) {
+  FailureOr<ParamOp> weight = scope.param(*this, getWeightAttr());
+  FailureOr<int64_t> count = routesOf(*this, getRoutes());
+  if (failed(weight) || failed(count))
+    return failure();
+  ArrayRef<int64_t> in = rowDims(getInput()), shape = weight->getTensorType().getShape();
+  if (shape.size() != 3 || in.back() != shape[2] || (in.size() == 2 && in[0] != *count))
+    return emitOpError() << "multiplies an input of type " << getInput().getType() << " for " << *count
+                         << " experts with " << getWeightAttr() << " (" << weight->getTensorType() << ")";
+  return Type(rows({*count, shape[1]}, elementOf(getInput())));
+}
+
+FailureOr<Type> CombineOp::inferType(ParamScope &) {
+  FailureOr<int64_t> count = routesOf(*this, getRoutes());
+  if (failed(count))
+    return failure();
+  ArrayRef<int64_t> dims = rowDims(getInput());
+  if (dims.size() != 2 || dims[0] != *count)
+    return emitOpError() << "adds up " << *count << " experts of " << getInput().getType();
+  return Type(rows(dims.drop_front(), elementOf(getInput())));
+}
+
 FailureOr<Type> LayerOp::inferType(ParamScope &) { return getInput().getType(); }
 FailureOr<Type> SelectOutputsOp::inferType(ParamScope &) { return getInput().getType(); }
 

@@ -328,6 +328,56 @@ def LLM_ActivateOp : LLM_ComputeOp<"activate", [Pure, AllTypesMatch<["input", "r
   let assemblyFormat = "$activation $input attr-dict `:` type($result)";
 }
 
+def LLM_RouteOp : LLM_ComputeOp<"route", [Pure]> {
+  let summary = "which experts each row goes to, and how much each of them counts";
+  let description = [{
+    Source: Shazeer et al., Outrageously Large Neural Networks, arXiv:1701.06538; Jiang et al., Mixtral of Experts,
+    arXiv:2401.04088. For each row `count` pairs of weight and id: the largest logits, descending, ties to the lower id. The
+    weights are the softmax over all logits, with `normalize` over those chosen. The logits must be whole on every rank, so that all
+    ranks choose alike.
+
+    ```mlir
+    %r = llm.route %z count 2 normalize : tensor<?x8xf32> -> tensor<?x2x2xf32>
+    ```
+  }];
+  let arguments = (ins LLM_F32Rows:$logits, I64Attr:$count, UnitAttr:$normalize);
+  let results = (outs LLM_F32Rows:$result);
+  let assemblyFormat = [{
+    $logits `count` $count (`normalize` $normalize^)? attr-dict `:` type($logits) `->` type($result)
+  }];
+}
+
+def LLM_ExpertLinearOp : LLM_ComputeOp<"expert_linear", [Pure]> {
+  let summary = "contraction of each row with the weights of the experts that it goes to";
+  let description = [{
+    The weight is `[experts, rows, columns]`. The input has one row of `columns` for all of a row's experts, or one for each of them;
+    the result has one for each. So gate and up projections of all experts are split by their rows, and down projections by
+    their columns, as those of an MLP.
+
+    ```mlir
+    %g = llm.expert_linear %m, %r, @layers.0.gate : tensor<?x64xf32>, tensor<?x2x2xf32> -> tensor<?x2x128xf32>
+    %d = llm.expert_linear %h, %r, @layers.0.down : tensor<?x2x128xf32>, tensor<?x2x2xf32> -> tensor<?x2x64xf32>
+    ```
+  }];
+  let arguments = (ins LLM_Rows:$input, LLM_F32Rows:$routes, FlatSymbolRefAttr:$weight);
+  let results = (outs LLM_Rows:$result);
+  let assemblyFormat = [{
+    $input `,` $routes `,` $weight attr-dict `:` type($input) `,` type($routes) `->` type($result)
+  }];
+}
+
+def LLM_CombineOp : LLM_ComputeOp<"combine", [Pure]> {
+  let summary = "sum of what a row's experts return, by their weights";
+  let description = [{
+    ```mlir
+    %y = llm.combine %d, %r : tensor<?x2x64xf32>, tensor<?x2x2xf32> -> tensor<?x64xf32>
+    ```
+  }];
+  let arguments = (ins LLM_Rows:$input, LLM_F32Rows:$routes);
+  let results = (outs LLM_Rows:$result);
+  let assemblyFormat = "$input `,` $routes attr-dict `:` type($input) `,` type($routes) `->` type($result)";
+}
+
 def LLM_LayerOp : LLM_ComputeOp<"layer", [Pure, AllTypesMatch<["input", "result"]>]> {
   let summary = "marks where a layer begins: a place to cut the pipeline";
   let description = [{

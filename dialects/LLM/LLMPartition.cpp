@@ -281,6 +281,41 @@ FailureOr<Layout> AttentionOp::partition(PartitionContext &context) {
 FailureOr<Layout> AddOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
 FailureOr<Layout> GluOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
 FailureOr<Layout> ActivateOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
+
+// Every rank chooses for itself, and all must choose alike.
+FailureOr<Layout> RouteOp::partition(PartitionContext &context) {
+  if (failed(context.requireReplicated(getLogitsMutable())))
+    return failure();
+  return Layout::replicated();
+}
+
+// Every rank has its part of each expert.
+FailureOr<Layout> ExpertLinearOp::partition(PartitionContext &context) {
+  FailureOr<ParamOp> weight = context.scope.param(*this, getWeightAttr());
+  if (failed(weight) || failed(context.requireReplicated(getRoutesMutable())))
+    return failure();
+  std::optional<unsigned> split = weight->getSplitDim();
+  if (!split || *split == 1) { // whole, or column parallel
+    if (failed(context.requireReplicated(getInputMutable())))
+      return failure();
+    return split ? Layout::split(2) : Layout::replicated();
+  }
+  unsigned last = cast<RankedTensorType>(getInput().getType()).getRank() - 1;
+  if (*split != 2 || !(context.layout(getInput()) == Layout::split(last)))
+    return context.noRule(*this);
+  return Layout::partial();
+}
+
+// A sum of partial sums is one: it is completed once for all experts of a row.
+FailureOr<Layout> CombineOp::partition(PartitionContext &context) {
+  if (failed(context.requireReplicated(getRoutesMutable())))
+    return failure();
+  Layout layout = context.layout(getInput());
+  if (layout.kind != Layout::Replicated && layout.kind != Layout::Partial)
+    return context.noRule(*this);
+  return layout;
+}
+
 FailureOr<Layout> LayerOp::partition(PartitionContext &context) { return allTheSame(context, *this); }
 
 FailureOr<Layout> SelectOutputsOp::partition(PartitionContext &context) {

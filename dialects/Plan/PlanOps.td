@@ -327,6 +327,21 @@ def Plan_EmitLogitsOp : Plan_Instr<"emit_logits", (ins Plan_BufferType:$input, P
   let summary = "hands the rank's logits to the host, if it asked";
   let description = "Example: `plan.emit_logits 82 : %73 columns 0 valid 24576 \"logits\"`";
 }
+def Plan_RouteOp : Plan_Instr<"route", (ins Plan_BufferType:$logits, Plan_U32:$count, UnitAttr:$normalize,
+    Plan_BufferType:$out), "$logits `count` $count (`normalize` $normalize^)? `->` $out"> {
+  let summary = "which experts each token goes to, and how much each counts";
+  let description = "Example: `plan.route 11 : %9 count 2 normalize -> %10 \"layers.0.r\"`";
+}
+def Plan_ExpertLinearOp : Plan_Instr<"expert_linear", (ins Plan_BufferType:$input, Plan_BufferType:$routes,
+    FlatSymbolRefAttr:$weight, Plan_BufferType:$out), "$input `,` $routes `,` $weight `->` $out"> {
+  let summary = "rows times the weights of the experts that they go to";
+  let description = "Example: `plan.expert_linear 12 : %8, %10, @layers.0.gate -> %11 \"layers.0.gate\"`";
+}
+def Plan_CombineOp : Plan_Instr<"combine", (ins Plan_BufferType:$input, Plan_BufferType:$routes, Plan_BufferType:$out),
+    "$input `,` $routes `->` $out"> {
+  let summary = "weighted sum of what a token's experts return";
+  let description = "Example: `plan.combine 15 : %13, %10 -> %14 \"layers.0.y\"`";
+}
 
 def Plan_ScaleOp : Plan_Instr<"scale", (ins Plan_BufferType:$input, F32Attr:$factor, Plan_BufferType:$out),
     "$input `by` $factor `->` $out", 1> {

@@ -32,11 +32,29 @@ constexpr size_t blockRows = 12 * panelRows;
 constexpr size_t blockTokens = 64;
 static_assert(blockCols % lanes == 0 && panelRows % tileRows == 0 && blockTokens % tileTokens == 0);
 
-/// sums[m * sumStride + n] += x[m] * w[n], vector by vector of `cols` columns; a vector of sums is `lanes` floats.
+/// Rows of x: one after the other, or chosen ones.
+struct Strided {
+  const float *x;
+  size_t stride;
+  HWY_INLINE const float *operator()(size_t m) const { return x + m * stride; }
+  HWY_INLINE Strided from(size_t k) const { return {x + k, stride}; }
+};
+template <size_t M> struct Chosen {
+  const float *x[M];
+  HWY_INLINE const float *operator()(size_t m) const { return x[m]; }
+  HWY_INLINE Chosen from(size_t k) const {
+    Chosen moved;
+    for (size_t m = 0; m < M; ++m)
+      moved.x[m] = x[m] + k;
+    return moved;
+  }
+};
+
+/// sums[m * sumStride + n] += x(m) * w[n], vector by vector of `cols` columns; a vector of sums is `lanes` floats.
 /// Prefetches the same part of the rows at `ahead`, if Ahead.
-template <size_t M, size_t N, bool Ahead = false, class T>
-HWY_INLINE void accumulateTile(const float *x, size_t xStride, const T *w, size_t wStride, size_t cols,
-                               float *HWY_RESTRICT sums, size_t sumStride, const T *ahead = nullptr) {
+template <size_t M, size_t N, bool Ahead = false, class X, class T>
+HWY_INLINE void accumulateTile(const X &x, const T *w, size_t wStride, size_t cols, float *HWY_RESTRICT sums,
+                               size_t sumStride, const T *ahead = nullptr) {
   const DF d;
   VF sum[M][N];
   for (size_t m = 0; m < M; ++m)
@@ -50,7 +68,7 @@ HWY_INLINE void accumulateTile(const float *x, size_t xStride, const T *w, size_
       for (size_t n = 0; n < N; ++n)
         hwy::Prefetch(ahead + n * wStride + k);
     for (size_t m = 0; m < M; ++m) {
-      const VF token = hn::LoadU(d, x + m * xStride + k);
+      const VF token = hn::LoadU(d, x(m) + k);
       for (size_t n = 0; n < N; ++n)
         sum[m][n] = hn::MulAdd(token, row[n], sum[m][n]);
     }
@@ -75,6 +93,11 @@ template <class T> struct Linear {
   const float *bias;
   float *y;
   size_t yStride;
+  const int32_t *items = nullptr; // token t is row items[t] / repeat of x, and row items[t] of y
+  size_t repeat = 1;
+
+  HWY_INLINE const float *xOf(size_t token) const { return x + (items ? size_t(items[token]) / repeat : token) * cols; }
+  HWY_INLINE float *yOf(size_t token) const { return y + (items ? size_t(items[token]) : token) * yStride; }
 
   void stream(size_t begin, size_t end) const {
     const size_t step = tokens <= 2 ? streamRows : tileRows;
@@ -87,29 +110,38 @@ template <class T> struct Linear {
   }
 
   template <size_t M, size_t N> HWY_INLINE void streamTile(size_t token, size_t row, size_t rowEnd) const {
+    if (items == nullptr)
+      return streamTile<M, N>(Strided{xOf(token), cols}, token, row, rowEnd);
+    Chosen<M> in;
+    for (size_t m = 0; m < M; ++m)
+      in.x[m] = xOf(token + m);
+    streamTile<M, N>(in, token, row, rowEnd);
+  }
+
+  template <size_t M, size_t N, class X>
+  HWY_INLINE void streamTile(const X &in, size_t token, size_t row, size_t rowEnd) const {
     HWY_ALIGN float sums[M * N * lanes] = {};
-    const float *in = x + token * cols;
     const T *weight = w + row * rowStride;
     const size_t whole = cols - cols % lanes;
     if (token == 0 && row + 2 * N <= rowEnd) {
       // The prefetch runs from the end of these rows on into the next.
       const size_t own = whole - std::min(whole, aheadBytes / sizeof(T));
-      accumulateTile<M, N, true>(in, cols, weight, rowStride, own, sums, N, weight + (whole - own));
-      accumulateTile<M, N, true>(in + own, cols, weight + own, rowStride, whole - own, sums, N, weight + N * rowStride);
+      accumulateTile<M, N, true>(in, weight, rowStride, own, sums, N, weight + (whole - own));
+      accumulateTile<M, N, true>(in.from(own), weight + own, rowStride, whole - own, sums, N, weight + N * rowStride);
     } else {
-      accumulateTile<M, N>(in, cols, weight, rowStride, whole, sums, N);
+      accumulateTile<M, N>(in, weight, rowStride, whole, sums, N);
     }
     if (whole < cols) {
       HWY_ALIGN float xTail[M * lanes];
       HWY_ALIGN float wTail[N * lanes];
       for (size_t m = 0; m < M; ++m)
-        pack(in + m * cols + whole, cols - whole, xTail + m * lanes);
+        pack(in(m) + whole, cols - whole, xTail + m * lanes);
       for (size_t n = 0; n < N; ++n)
         pack(weight + n * rowStride + whole, cols - whole, wTail + n * lanes);
-      accumulateTile<M, N>(xTail, lanes, wTail, lanes, lanes, sums, N);
+      accumulateTile<M, N>(Strided{xTail, lanes}, wTail, lanes, lanes, sums, N);
     }
     for (size_t m = 0; m < M; ++m)
-      total(sums + m * N * lanes, N, bias ? bias + row : nullptr, y + (token + m) * yStride + row);
+      total(sums + m * N * lanes, N, bias ? bias + row : nullptr, yOf(token + m) + row);
   }
 
   void blocked(size_t begin, size_t end) const {
@@ -141,7 +173,7 @@ template <class T> struct Linear {
       const size_t count = std::min(step, cols - k);
       const size_t padded = hwy::RoundUpTo(count, lanes);
       for (size_t t = 0; t < tokenCount; ++t)
-        pack(x + (token + t) * cols + k, count, xBlock + t * blockCols);
+        pack(xOf(token + t) + k, count, xBlock + t * blockCols);
       for (size_t p = 0; p < rowCount; p += panelRows) {
         const size_t rows = std::min(panelRows, rowCount - p);
         for (size_t n = 0; n < rows; ++n)
@@ -154,26 +186,34 @@ template <class T> struct Linear {
           for (size_t n = 0; n < rows; n += tileRows)
             withConstant<tileTokens>(std::min(tileTokens, tokenCount - t), [&](auto m) HWY_ATTR {
               withConstant<tileRows>(std::min(tileRows, rows - n), [&](auto r) HWY_ATTR {
-                accumulateTile<m, r>(xBlock + t * blockCols, blockCols, panel + n * blockCols, blockCols, padded,
-                                     sums + (t * blockRows + p + n) * lanes, blockRows);
+                accumulateTile<m, r>(Strided{xBlock + t * blockCols, blockCols}, panel + n * blockCols, blockCols,
+                                     padded, sums + (t * blockRows + p + n) * lanes, blockRows);
               });
             });
         }
       }
     }
     for (size_t t = 0; t < tokenCount; ++t)
-      total(sums + t * blockRows * lanes, rowCount, bias ? bias + row : nullptr, y + (token + t) * yStride + row);
+      total(sums + t * blockRows * lanes, rowCount, bias ? bias + row : nullptr, yOf(token + t) + row);
   }
 };
 
-void linear(const float *x, int64_t tokens, const Matrix &w, const float *bias, float *y, int64_t yStride,
-            int64_t rowBegin, int64_t rowEnd) {
+void linear(const float *x, int64_t tokens, const int32_t *items, int64_t repeat, const Matrix &w, const float *bias,
+            float *y, int64_t yStride, int64_t rowBegin, int64_t rowEnd) {
   if (tokens <= 0 || rowBegin >= rowEnd)
     return;
   withElement(w.type, [&](auto element) {
     using T = decltype(element);
-    const Linear<T> op{x, size_t(tokens), static_cast<const T *>(w.data), size_t(w.cols), size_t(w.rowStride), bias,
-                       y, size_t(yStride)};
+    const Linear<T> op{x,
+                       size_t(tokens),
+                       static_cast<const T *>(w.data),
+                       size_t(w.cols),
+                       size_t(w.rowStride),
+                       bias,
+                       y,
+                       size_t(yStride),
+                       items,
+                       size_t(repeat)};
     if (op.tokens <= streamTokens)
       op.stream(rowBegin, rowEnd);
     else
@@ -193,7 +233,17 @@ void linear(const float *x, int64_t tokens, const Matrix &w, const float *bias, 
             int64_t rowBegin, int64_t rowEnd) {
   if (isQuantized(w.type))
     return linearQuantized(x, tokens, w, bias, y, yStride, rowBegin, rowEnd);
-  HWY_DYNAMIC_DISPATCH(linear)(x, tokens, w, bias, y, yStride, rowBegin, rowEnd);
+  HWY_DYNAMIC_DISPATCH(linear)(x, tokens, nullptr, 1, w, bias, y, yStride, rowBegin, rowEnd);
+}
+
+void linearOf(const int32_t *items, int64_t count, const float *x, int64_t repeat, const Matrix &w, float *y,
+              int64_t yStride, int64_t rowBegin, int64_t rowEnd) {
+  if (isQuantized(w.type)) {
+    for (int64_t i = 0; i < count; ++i)
+      linearQuantized(x + items[i] / repeat * w.cols, 1, w, nullptr, y + items[i] * yStride, yStride, rowBegin, rowEnd);
+    return;
+  }
+  HWY_DYNAMIC_DISPATCH(linear)(x, count, items, repeat, w, nullptr, y, yStride, rowBegin, rowEnd);
 }
 } // namespace distc::cpu
 #endif

@@ -62,21 +62,30 @@ template <class T> struct alignas(16) Pack {
   T e[packElements];
 };
 
+/// What is read once stays out of the first cache.
+__device__ inline uint4 loadStreamed16(const uint4 *p) {
+#ifdef __CUDA_ARCH__
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p));
+  return v;
+#else
+  return *p; // where the kernel is emulated
+#endif
+}
+
 /// Elements [0, n) of p, zeros behind them. Aligned: p is a multiple of 16 bytes and all eight are loaded, whatever n
 /// says; a choice at run time would make the thread wait for each load before it issues the next. Streamed elements are
-/// read once, by this kernel alone: they stay out of the first cache, where what is reused stands.
+/// read once, by this kernel alone.
 template <bool Aligned, bool Streamed = false, class T> __device__ inline Pack<T> loadPack(const T *p, int64_t n) {
   Pack<T> pack;
   if constexpr (Aligned) {
     uint4 raw[sizeof(pack) / sizeof(uint4)];
 #pragma unroll
     for (int i = 0; i < int(sizeof(pack) / sizeof(uint4)); ++i)
-      if constexpr (Streamed)
-        asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-                     : "=r"(raw[i].x), "=r"(raw[i].y), "=r"(raw[i].z), "=r"(raw[i].w)
-                     : "l"(reinterpret_cast<const uint4 *>(p) + i));
-      else
-        raw[i] = reinterpret_cast<const uint4 *>(p)[i];
+      raw[i] =
+          Streamed ? loadStreamed16(reinterpret_cast<const uint4 *>(p) + i) : reinterpret_cast<const uint4 *>(p)[i];
     memcpy(&pack, raw, sizeof(pack));
   } else {
 #pragma unroll

@@ -2,6 +2,7 @@
 
 #include "runtime/engine/BlockAllocator.h"
 #include "runtime/engine/StopFilter.h"
+#include "runtime/plan/ExpertUse.h"
 
 #include <algorithm>
 #include <chrono>
@@ -132,6 +133,9 @@ void count(EngineStats &stats, const PlanSetInfo &info, const std::vector<Batch>
     if (!decode)
       continue;
     stats.decodeBytes += double(info.weightBytes);
+    for (const auto &[use, bytes] : info.expertBytes)
+      stats.decodeBytes +=
+          double(bytes) / use.experts * expectedExperts(use.experts, use.count, double(batch.tokens.size()));
     for (int32_t position : batch.positions)
       for (const auto &[window, bytes] : info.kvBytesPerToken)
         stats.decodeBytes += double(bytes) * (window ? std::min(window, uint32_t(position) + 1) : position + 1.0);

@@ -22,7 +22,11 @@ void addDecodeReads(const plan::Plan &plan, PlanSetInfo &info) {
   std::set<int64_t> weights; // all that instructions read whole; an embedding reads single rows
   for (const plan::Instruction *instruction : *chosen->instructions()) {
     const Operands operands = operandsOf(*instruction);
-    if (instruction->op_type() != plan::Op::Embedding && instruction->op_type() != plan::Op::PositionEmbedding)
+    if (const plan::ExpertLinear *product = instruction->op_as_ExpertLinear()) {
+      const plan::Weight &weight = *plan.weights()->Get(product->weight());
+      const uint32_t count = chosen->buffers()->Get(product->routes())->row_elements() / 2;
+      info.expertBytes[{static_cast<uint32_t>(weight.shape()->Get(0)), count}] += weight.bytes();
+    } else if (instruction->op_type() != plan::Op::Embedding && instruction->op_type() != plan::Op::PositionEmbedding)
       weights.insert({operands.weight, operands.bias});
     if (const plan::Attention *attention = instruction->op_as_Attention()) {
       const plan::KvCache &cache = *plan.kv()->caches()->Get(attention->cache());

@@ -236,6 +236,8 @@ private:
       return cat(", ", plan::EnumNameReduceOp(op->op()));
     if (const auto *op = it.op_as_ReduceScatter())
       return cat(", ", plan::EnumNameReduceOp(op->op()));
+    if (const auto *op = it.op_as_Route())
+      return cat(", count ", op->count(), op->normalize() ? ", normalized" : "");
     if (const auto *op = it.op_as_EmitLogits())
       return cat(", ids ", op->first_column(), ":", uint64_t(op->first_column()) + op->valid());
     return {};

@@ -26,9 +26,8 @@ bool isKnownOp(plan::Op op) { return op > plan::Op::NONE && op <= plan::Op::MAX;
 
 bool isInPlaceOp(plan::Op op) {
   return op == plan::Op::Add || op == plan::Op::Glu || op == plan::Op::Rope || op == plan::Op::RmsNorm ||
-         op == plan::Op::AllReduce || op == plan::Op::Scale || op == plan::Op::SoftCap ||
-         op == plan::Op::LayerNorm || op == plan::Op::Activate ||
-         op == plan::Op::PositionEmbedding;
+         op == plan::Op::AllReduce || op == plan::Op::Scale || op == plan::Op::SoftCap || op == plan::Op::LayerNorm ||
+         op == plan::Op::Activate || op == plan::Op::PositionEmbedding;
 }
 
 bool isCollective(plan::Op op) {
@@ -168,6 +167,20 @@ Operands operandsOf(const plan::Instruction &instruction) {
     if (op.b() != -1)
       c.in("b", static_cast<uint32_t>(op.b()));
     c.out(op.out());
+    break;
+  }
+  case plan::Op::Route:
+    c.in("logits", instruction.op_as_Route()->logits()).out(instruction.op_as_Route()->out());
+    break;
+  case plan::Op::ExpertLinear: {
+    const auto &op = *instruction.op_as_ExpertLinear();
+    c.operands.weight = op.weight();
+    c.in("input", op.input()).in("routes", op.routes()).out(op.out());
+    break;
+  }
+  case plan::Op::Combine: {
+    const auto &op = *instruction.op_as_Combine();
+    c.in("input", op.input()).in("routes", op.routes()).out(op.out());
     break;
   }
   }

@@ -10,6 +10,8 @@ namespace distc::verify {
 
 namespace {
 
+constexpr uint64_t kMaxExperts = uint64_t(1) << 24; // an id is exact in F32
+
 bool isFloat(plan::DType dtype) { return dtype <= plan::DType::BF16; }
 
 class ShapeCheck {
@@ -83,6 +85,12 @@ public:
       return elementwise(it.op_as_Activate()->out(), {it.op_as_Activate()->input()});
     case plan::Op::PositionEmbedding:
       return check(*it.op_as_PositionEmbedding());
+    case plan::Op::Route:
+      return check(*it.op_as_Route());
+    case plan::Op::ExpertLinear:
+      return check(*it.op_as_ExpertLinear());
+    case plan::Op::Combine:
+      return check(*it.op_as_Combine());
     }
   }
 
@@ -314,6 +322,55 @@ private:
   void check(const plan::EmitLogits &op) {
     outputRows(op.input(), 1, buffer(op.input()).row_elements(), plan::DType::F32, true);
     columns(op.first_column(), op.valid(), buffer(op.input()).row_elements());
+  }
+
+  void check(const plan::Route &op) {
+    const uint64_t experts = buffer(op.logits()).row_elements();
+    sameRows(op.logits(), op.out());
+    for (uint32_t value : {op.logits(), op.out()})
+      if (buffer(value).dtype() != plan::DType::F32)
+        fail("dtype-mismatch",
+             cat(ref_.value(value), " is ", plan::EnumNameDType(buffer(value).dtype()), ", expected F32"));
+    width(op.out(), 2 * uint64_t(op.count()), "a weight and an id for each chosen expert");
+    if (op.count() == 0 || op.count() > experts || experts > kMaxExperts)
+      fail("shape-mismatch",
+           cat("chooses ", op.count(), " of ", experts, " experts, expected 1 to all of at most ", kMaxExperts));
+  }
+
+  /// The number of experts that each row of the routes names; 0: these are no routes.
+  uint64_t routed(uint32_t routes, uint32_t out) {
+    sameRows(routes, out);
+    const plan::Buffer &b = buffer(routes);
+    if (b.dtype() == plan::DType::F32 && b.row_elements() % 2 == 0)
+      return b.row_elements() / 2;
+    fail("shape-mismatch", cat(ref_.value(routes), " has rows of ", b.row_elements(), " ",
+                               plan::EnumNameDType(b.dtype()), ", expected pairs of F32"));
+    return 0;
+  }
+
+  void check(const plan::ExpertLinear &op) {
+    const plan::Weight &w = weight(op.weight());
+    std::string name = cat("weight '", w.name()->string_view(), "' ", listText(*w.shape()));
+    sameRows(op.input(), op.out());
+    sameDtype(op.input(), op.out());
+    const uint64_t count = routed(op.routes(), op.out());
+    if (w.shape()->size() != 3)
+      return fail("shape-mismatch", cat(name, ", expected [experts, rows, columns]"));
+    if (count == 0)
+      return;
+    const uint64_t columns = w.shape()->Get(2);
+    wholeBlocks(w, columns);
+    width(op.out(), saturatingMul(count, w.shape()->Get(1)), cat("for each route the rows of ", name));
+    if (buffer(op.input()).row_elements() != columns)
+      width(op.input(), saturatingMul(count, columns), cat("the columns of ", name, ", or those for each route"));
+  }
+
+  void check(const plan::Combine &op) {
+    sameRows(op.input(), op.out());
+    sameDtype(op.input(), op.out());
+    const uint64_t count = routed(op.routes(), op.out());
+    if (count > 0)
+      width(op.input(), count * buffer(op.out()).row_elements(), "a row of the output for each route");
   }
 
   void columns(uint64_t first, uint64_t valid, uint64_t width) {

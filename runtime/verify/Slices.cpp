@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint32_t kMaxHeads = 1 << 16; // each is looked at
 
-/// What is known of a value. No columns: ids or candidates, of which nothing is to be proven.
+/// What is known of a value. No columns: ids, candidates or routes.
 struct Label {
   std::shared_ptr<const Coords> columns;
   bool partial = false; // a share of the sum over the tensor-parallel ranks
@@ -21,12 +21,14 @@ struct Label {
   std::vector<uint32_t> squaresOf{}; // of sums of squares: of which value each column is one,
   int64_t squaresAt = -1;            // when they were made,
   bool summed = false;               // and whether the ranks have added theirs up
+  uint64_t times = 1;                // so many times these columns make a row: one for each expert that the row goes to
+  uint64_t experts = 0;              // of routes: their ids are below this
 
   static bool sameColumns(const Label &a, const Label &b) {
-    return a.columns == b.columns || (a.columns && b.columns && *a.columns == *b.columns);
+    return a.times == b.times && (a.columns == b.columns || (a.columns && b.columns && *a.columns == *b.columns));
   }
   bool operator==(const Label &other) const {
-    return partial == other.partial && alone == other.alone && sameColumns(*this, other);
+    return partial == other.partial && alone == other.alone && experts == other.experts && sameColumns(*this, other);
   }
 };
 
@@ -53,9 +55,16 @@ private:
            cat("the parts of ", ref_.value(ref_.root(b)), " differ in their columns or in being summed"));
     });
   }
-  void set(uint32_t b, Label label) { labels_.set(b, std::move(label), at_); }
+  void set(uint32_t b, Label label) {
+    if (ref_.instruction(at_).op_type() != plan::Op::Route)
+      label.experts = 0;
+    labels_.set(b, std::move(label), at_);
+  }
 
-  static std::string columnsText(const Label &label) { return label.columns ? label.columns->text() : "no columns"; }
+  static std::string columnsText(const Label &label) {
+    return label.columns ? cat(label.times > 1 ? cat(label.times, " times ") : "", label.columns->text())
+                         : "no columns";
+  }
 
   /// A value that an op other than a sum may use.
   Label complete(uint32_t b) {
@@ -67,7 +76,7 @@ private:
   }
   Label wholeColumns(uint32_t b) {
     Label label = complete(b);
-    if (label.columns && !label.columns->whole())
+    if (label.columns && (!label.columns->whole() || label.times != 1))
       fail("slice-alignment", cat(ref_.value(b), " holds columns ", columnsText(label), ", expected all of them"));
     return label;
   }
@@ -170,6 +179,25 @@ private:
       if (out.dtype() != plan::DType::I32)
         label.columns = std::make_shared<Coords>(Coords::all(out.row_elements()));
       return set(it.op_as_Recv()->out(), label);
+    }
+    case plan::Op::Route: {
+      const plan::Route &op = *it.op_as_Route();
+      wholeColumns(op.logits()); // else each rank would choose among its own
+      Label label;
+      label.experts = ref_.buffer(op.logits()).row_elements();
+      return set(op.out(), label);
+    }
+    case plan::Op::ExpertLinear:
+      return expertLinear(*it.op_as_ExpertLinear());
+    case plan::Op::Combine: {
+      const plan::Combine &op = *it.op_as_Combine();
+      Label label = get(op.input());
+      const uint64_t count = ref_.buffer(op.routes()).row_elements() / 2;
+      if (routes(op.routes()) && label.columns && label.times != count)
+        fail("slice-alignment", cat(ref_.value(op.input()), " holds columns ", columnsText(label), ", expected ", count,
+                                    " times the columns of the sum"));
+      label.times = 1;
+      return set(op.out(), label);
     }
     }
   }
@@ -286,6 +314,75 @@ private:
     const bool alone = !partial && (*match)->rows.held() == (*match)->rows.extent &&
                        ref_.plan.weights()->Get(op.weight())->copies() == 1;
     set(op.out(), {rowsOf(*match), partial, alone});
+  }
+
+  /// How many experts routes choose among; 0: it is not what a Route has written.
+  uint64_t routes(uint32_t b) {
+    const uint64_t experts = get(b).experts;
+    if (experts == 0)
+      fail("slice-alignment", cat(ref_.value(b), " is read as routes, and no Route has written it"));
+    return experts;
+  }
+
+  void expertLinear(const plan::ExpertLinear &op) {
+    const Label input = complete(op.input());
+    const plan::Weight &weight = *ref_.plan.weights()->Get(op.weight());
+    const uint64_t experts = weight.shape()->Get(0), count = ref_.buffer(op.routes()).row_elements() / 2;
+    if (const uint64_t known = routes(op.routes()); known != experts)
+      return fail("slice-alignment",
+                  cat(weightText(op.weight()), " has ", experts, " experts, the routes are among ", known));
+    if (input.columns && input.times != 1 && input.times != count)
+      return fail("slice-alignment",
+                  cat(ref_.value(op.input()), " holds columns ", columnsText(input), " for ", count, " routes"));
+    auto all = matrices(op.weight(), weight.shape()->Get(2));
+    if (all.empty() || !input.columns)
+      return;
+    auto match = std::find_if(all.begin(), all.end(), [&](const auto &m) { return m->columns == *input.columns; });
+    if (match == all.end())
+      return fail("slice-alignment", cat(ref_.value(op.input()), " holds columns ", columnsText(input), ", ",
+                                         weightText(op.weight()), " ", all[0]->columns.text(), ": expected the same"));
+    const std::optional<Coords> rows = rowsOfEach((*match)->rows, experts);
+    if (!rows)
+      return fail("slice-alignment", cat(weightText(op.weight()), " holds rows ", (*match)->rows.text(), " of ",
+                                         experts, " experts, expected the same of each"));
+    Label label;
+    label.columns = std::make_shared<Coords>(*rows);
+    label.partial = (*match)->columns.held() != (*match)->columns.extent;
+    label.alone = !label.partial && rows->held() == rows->extent && weight.copies() == 1;
+    label.times = count;
+    set(op.out(), label);
+  }
+
+  /// The rows that stacked experts have each, if these are the same of all.
+  static std::optional<Coords> rowsOfEach(const Coords &rows, uint64_t experts) {
+    uint64_t local = 0;
+    for (const Span &span : rows.spans)
+      local += span.count;
+    if (local % experts != 0 || rows.extent % experts != 0)
+      return std::nullopt;
+    const uint64_t size = local / experts, extent = rows.extent / experts;
+    Coords first, current;
+    uint64_t left = size, expert = 0;
+    for (Span span : rows.spans)
+      while (span.count > 0) {
+        const uint64_t taken = std::min(span.count, left), base = expert * extent;
+        if (!span.zero && (span.begin < base || span.begin + taken > base + extent))
+          return std::nullopt;
+        current.push({span.zero ? 0 : span.begin - base, taken, span.zero});
+        span.begin += span.zero ? 0 : taken;
+        span.count -= taken;
+        if ((left -= taken) > 0)
+          continue;
+        if (expert == 0)
+          first = current;
+        else if (current.spans != first.spans)
+          return std::nullopt;
+        current = {};
+        left = size;
+        ++expert;
+      }
+    first.extent = extent;
+    return first;
   }
 
   /// Where the ranks' shares are summed later, only one of them may add the bias.

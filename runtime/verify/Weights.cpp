@@ -43,9 +43,9 @@ public:
     for (const Part &part : use_.parts)
       if (part.source->transposed() != transposed() ||
           !std::equal(view_.begin(), view_.end(), part.source->view()->begin(), part.source->view()->end())) {
-        fail(cat("rank ", part.rank, " reads it as ", listText(*part.source->view()), ", ",
-                 part.source->transposed(), " dimensions last in the tensor, rank ", use_.parts[0].rank, " as ",
-                 listText(view_), ", ", transposed()));
+        fail(cat("rank ", part.rank, " reads it as ", listText(*part.source->view()), ", ", part.source->transposed(),
+                 " dimensions last in the tensor, rank ", use_.parts[0].rank, " as ", listText(view_), ", ",
+                 transposed()));
         return false;
       }
     cells_ = 1;
@@ -383,7 +383,7 @@ private:
     for (const UseCheck &check : checks)
       if (check.transposedRows() != checks[0].transposedRows())
         return reporter_.add("weight-coverage", cat(uses[0].text(), ": divided among several weights, of which one "
-                                                    "reads it transposed in another way"));
+                                                                    "reads it transposed in another way"));
       else if (!check.flatten(ranges))
         return reporter_.add("weight-coverage", cat(uses[0].text(), ": divided among several weights in more than ",
                                                     kMaxCells, " pieces"));

@@ -63,6 +63,32 @@ TEST(CostModel, RanksOnACpuShareCoresAndMemory) {
   EXPECT_NEAR(linearSeconds(machine, 1, 8, 8), flops * 2, 1e-9);
 }
 
+// Of four experts a token goes to two: the weights of those that some token is expected to go to are read.
+TEST(CostModel, AProductOfExpertsReadsThoseThatTokensGoTo) {
+  LittlePlan rank(1, 1, 0);
+  PlanBuilder &builder = rank.builder;
+  const uint32_t weight =
+      builder.weight(0, plan::DType::F32, {{{0, 4}}, {{0, 16}}, {{0, 64}}}, plan::Placement::Load, {4, 16, 64});
+  auto &op = builder.add<plan::ExpertLinearT>("experts");
+  op.input = rank.value;
+  op.routes = builder.buffer(2 * 2);
+  op.weight = weight;
+  op.out = builder.buffer(2 * 16);
+  const std::vector<uint8_t> bytes = packPayload(builder.finish());
+  const plan::Plan &plan = *flatbuffers::GetRoot<plan::Plan>(bytes.data());
+  const plan::Program &program = *plan.programs()->Get(0);
+  Machine machine = plainMachine();
+  for (auto [tokens, experts] : {std::pair{1.0, 2.0}, {2.0, 3.0}, {3.0, 3.5}, {64.0, 4.0}}) {
+    const Work work = workOf(plan, program, *program.instructions()->Get(0), {{1, uint64_t(tokens), 0, 1}});
+    EXPECT_NEAR(work.weightBytes, experts * 16 * 64 * 4, 1e-6) << tokens;
+    EXPECT_EQ(work.flops, 2 * tokens * 2 * 16 * 64);
+    EXPECT_EQ(work.rows, uint64_t(std::ceil(2 * tokens / experts)));
+    EXPECT_EQ(work.activationBytes, tokens * 4 * (64 + 4 + 32));
+    EXPECT_NEAR(CostModel(machine, 1, 1, 1).compute(plan, *program.instructions()->Get(0), work),
+                (work.weightBytes + work.activationBytes) * kNano, 1e-15);
+  }
+}
+
 TEST(CostModel, AttentionReadsTheContext) {
   std::vector<std::unique_ptr<LittlePlan>> one;
   one.push_back(std::make_unique<LittlePlan>(1, 1, 0));

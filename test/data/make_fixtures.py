@@ -6,7 +6,8 @@
 
 A checkpoint of random weights is saved and read again from its files in float64: casting a live model would round its
 rope frequencies too. golden.safetensors then holds two rows of input_ids, their logits, what follows greedily the first
-16 of them, and the margin between the two likeliest tokens at each of these steps. The cache of transformers is not used.
+16 of them, and the margin between the two likeliest tokens at each of these steps, or of the choice of experts where
+that is smaller. The cache of transformers is not used.
 """
 import json
 import sys
@@ -91,6 +92,12 @@ FAMILIES = {
         "vocab_size": 251, "n_positions": 48, "activation_function": "gelu_new",
         "without": ["intermediate_size", "num_key_value_heads", "head_dim", "max_position_embeddings",
                     "tie_word_embeddings"]}),
+    "mixtral": ("mixtral", "bfloat16", {
+        "num_local_experts": 5, "num_experts_per_tok": 2, "intermediate_size": 66, "router_jitter_noise": 0.0,
+    }),
+    "qwen3-moe": ("qwen3_moe", "bfloat16", {
+        "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 42, "attention_bias": True, "norm_topk_prob": True,
+    }),
 }
 
 
@@ -124,16 +131,47 @@ def to_old_dialect(path, oldest):
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
+def routing_gaps(routers):
+    """What a forward pass fills: by router, how far the last expert that a token goes to is ahead of the next one."""
+    gaps = []
+
+    def note(router, _, output):
+        top = output[0].topk(router.top_k + 1).values
+        gaps.append(top[:, -2] - top[:, -1])
+
+    for router in routers:
+        router.register_forward_hook(note)
+    return gaps
+
+
+def smallest(gaps, rows):
+    """By row of the batch; empties the list."""
+    least = torch.stack(gaps).amin(dim=0).view(rows, -1).amin(dim=1)
+    gaps.clear()
+    return least
+
+
 def golden(folder, name, greedy):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(  # eager experts: the grouped product takes no float64
+        folder, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager").eval()
     random = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 1)
-    ids = torch.randint(3, model.config.vocab_size, (ROWS, LENGTH), generator=random)
+    routers = [module for module in model.modules() if type(module).__name__.endswith("TopKRouter")]
+    gaps = routing_gaps(routers)
+    ids = torch.randint(3, model.config.vocab_size, (2000 if routers else ROWS, LENGTH), generator=random)
     with torch.no_grad():
+        if routers:  # another rounding must not choose other experts
+            model(ids, use_cache=False)
+            best = smallest(gaps, len(ids)).topk(ROWS)
+            ids = ids[best.indices]
+            print(f"{name}: experts are chosen by at least {best.values.min():.2f}")
         logits = model(ids, use_cache=False).logits
+        gaps.clear()
         sequence, margins = ids[:, :PROMPT], []
         for _ in range(NEW if greedy else 0):
             best = model(sequence, use_cache=False).logits[:, -1].topk(2)
             margins.append(best.values[:, 0] - best.values[:, 1])
+            if gaps:
+                margins[-1] = torch.minimum(margins[-1], smallest(gaps, ROWS))
             sequence = torch.cat([sequence, best.indices[:, :1]], dim=1)
     tensors = {"input_ids": ids, "logits": logits.float().contiguous()}
     if greedy:

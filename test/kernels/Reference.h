@@ -70,6 +70,46 @@ inline Linear linear(const std::vector<float> &x, int64_t tokens, const std::vec
   return result;
 }
 
+/// How far routes [rows, count, 2] are from those of the logits: infinite where an id is another, or in another order.
+inline double routeError(const std::vector<float> &logits, int64_t experts, int64_t count, bool normalize,
+                         const float *routes) {
+  double largest = 0;
+  for (int64_t t = 0; t < int64_t(logits.size()) / experts; ++t) {
+    const float *z = &logits[size_t(t * experts)];
+    std::vector<int64_t> order(static_cast<size_t>(experts));
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return z[a] > z[b]; });
+    double sum = 0;
+    for (int64_t i = 0; i < (normalize ? count : experts); ++i)
+      sum += std::exp(double(z[order[size_t(i)]]));
+    for (int64_t j = 0; j < count; ++j) {
+      const double weight = std::exp(double(z[order[size_t(j)]])) / sum;
+      if (routes[(t * count + j) * 2 + 1] != float(order[size_t(j)]))
+        return std::numeric_limits<double>::infinity();
+      largest = std::max(largest, std::abs(routes[(t * count + j) * 2] - weight) / weight);
+    }
+  }
+  return largest;
+}
+
+/// The weighted sums of the rows of x [rows, count, width].
+inline Linear combine(const std::vector<float> &x, const std::vector<float> &routes, int64_t count, int64_t width) {
+  Linear result;
+  double squares = 0;
+  for (int64_t t = 0; t < int64_t(routes.size()) / (2 * count); ++t)
+    for (int64_t n = 0; n < width; ++n) {
+      double sum = 0;
+      for (int64_t j = 0; j < count; ++j) {
+        const double term = double(routes[size_t((t * count + j) * 2)]) * x[size_t((t * count + j) * width + n)];
+        sum += term;
+        squares += term * term;
+      }
+      result.sums.push_back(sum);
+    }
+  result.scale = std::sqrt(squares);
+  return result;
+}
+
 inline std::vector<double> rmsNorm(const std::vector<float> &x, const std::vector<float> &weight, double eps) {
   const size_t width = weight.size();
   std::vector<double> result;

@@ -124,6 +124,7 @@ def _interleave(values, heads, head_dim, columns):
 GGUF = {
     "llama": {"pairs": True},
     "qwen3": {"names": {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}},
+    "qwen3moe": {"names": {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}},
     "smollm3": {"pairs": True},
     "granite": {
         "pairs": True,
@@ -141,13 +142,21 @@ GGUF = {
                   "post_attention_layernorm": "post_attention_norm", "post_feedforward_layernorm": "post_ffw_norm"}},
 }
 
+# Where a family has its experts, and what GGUF calls their weights, stacked.
+EXPERTS = {
+    "mixtral": ("block_sparse_moe", {"w1": "ffn_gate_exps", "w3": "ffn_up_exps", "w2": "ffn_down_exps"}),
+    "qwen3_moe": ("mlp", {"gate_proj": "ffn_gate_exps", "up_proj": "ffn_up_exps", "down_proj": "ffn_down_exps"}),
+}
+
 
 def llama_to_gguf(folder, path, dtype="F32", rope_freqs=None, metadata=None, change=None):
-    """A Hugging Face folder of a family in GGUF above as GGUF without a tokenizer. Norms stay F32. `dtype` may be a list:
-    one for each matrix in the order of the file, the last for all that follow."""
+    """A Hugging Face folder of a family in GGUF above, or of experts, as GGUF without a tokenizer. Norms and routers stay F32.
+    `dtype` may be a list: one for each matrix in the order of the file, the last for all that follow; rows that a type's
+    blocks do not divide are F32."""
     dtypes = [dtype] if isinstance(dtype, str) else list(dtype)
     config = json.loads((Path(folder) / "config.json").read_text())
-    arch = config["model_type"] if config.get("model_type") in GGUF else "llama"
+    arch = config.get("model_type", "llama").replace("_", "")
+    arch = arch if arch in GGUF else "llama"
     form = GGUF[arch]
     files = [read_safetensors(file) for file in sorted(Path(folder).glob("model*.safetensors"))]
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
@@ -158,9 +167,24 @@ def llama_to_gguf(folder, path, dtype="F32", rope_freqs=None, metadata=None, cha
                 "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
                 "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
                 "mlp.down_proj": "ffn_down", **form.get("names", {})}
+    experts_in, of_expert = EXPERTS.get(config.get("model_type"), (None, {}))
+    experts = config.get("num_local_experts") or config.get("num_experts") or 0
+    if experts:
+        of_layer[f"{experts_in}.gate"] = "ffn_gate_inp"
+        metadata = {f"{arch}.expert_count": experts, f"{arch}.expert_used_count": config["num_experts_per_tok"],
+                    f"{arch}.expert_feed_forward_length": config.get("moe_intermediate_size"), **(metadata or {})}
+        if config.get("attention_bias"):
+            names |= {f"model.layers.{layer}.self_attn.{hf}_proj.bias": f"blk.{layer}.attn_{gguf}.bias"
+                      for layer in range(config["num_hidden_layers"])
+                      for hf, gguf in {"q": "q", "k": "k", "v": "v", "o": "output"}.items()}
+    stacked = {}
     for layer in range(config["num_hidden_layers"]):
         for hf, gguf in of_layer.items():
             names[f"model.layers.{layer}.{hf}.weight"] = f"blk.{layer}.{gguf}.weight"
+        for hf, gguf in of_expert.items():
+            parts = [f"model.layers.{layer}.{experts_in}.experts.{expert}.{hf}.weight" for expert in range(experts)]
+            names[parts[0]] = f"blk.{layer}.{gguf}.weight"
+            stacked[parts[0]] = parts
     tensors = []
     for hf, gguf in names.items():
         found = [(header, data) for header, data in files if hf in header]
@@ -168,13 +192,16 @@ def llama_to_gguf(folder, path, dtype="F32", rope_freqs=None, metadata=None, cha
             continue
         header, data = found[0]
         shape, values = header[hf]["shape"], floats(header, data, hf)
+        if hf in stacked:
+            shape, values = [experts, *shape], sum((floats(header, data, part) for part in stacked[hf]), array("f"))
         if form.get("pairs") and len(shape) == 2 and ("attn_q" in gguf or "attn_k" in gguf):
             values = _interleave(values, heads if "attn_q" in gguf else kv_heads, head_dim, shape[1])
         if form.get("norms") and "norm" in gguf:
             values = array("f", [value + 1 for value in values])
         kind = "F32"
-        if len(shape) == 2:
+        if len(shape) > 1 and "gate_inp" not in gguf:
             kind = dtypes.pop(0) if len(dtypes) > 1 else dtypes[0]
+            kind = "F32" if kind == "Q8_0" and shape[-1] % 32 else kind
         tensors.append((gguf, kind, shape, encode(values, kind)))
     if rope_freqs:
         tensors.append(("rope_freqs.weight", "F32", [len(rope_freqs)], encode(rope_freqs, "F32")))

@@ -27,7 +27,16 @@ cpu::Matrix CpuRun::matrix(uint32_t index, int64_t columns) const {
   const LoadedWeight &weight = weights[index];
   const int64_t rows = static_cast<int64_t>(weight.elements) / columns;
   const bool rowPerIndex = rows == static_cast<int64_t>(weight.rows);
-  return {weight.data, weightType(weight.dtype), rows, columns, rowPerIndex ? static_cast<int64_t>(weight.rowStride) : columns};
+  return {weight.data, weightType(weight.dtype), rows, columns,
+          rowPerIndex ? static_cast<int64_t>(weight.rowStride) : columns};
+}
+
+cpu::Matrix CpuRun::expert(uint32_t index, int64_t expert, int64_t columns) const {
+  const LoadedWeight &weight = weights[index];
+  const auto *data =
+      static_cast<const std::byte *>(weight.data) + bytesOf(weight.dtype, uint64_t(expert) * weight.rowStride);
+  const auto rows = static_cast<int64_t>(weight.elements / weight.rows) / columns;
+  return {data, weightType(weight.dtype), rows, columns, columns};
 }
 
 cpu::KvView CpuRun::cache(uint32_t index) const {
@@ -101,6 +110,14 @@ uint64_t CpuBackend::bytesOf(uint32_t slot, const Instruction &instruction) cons
       bytes += size;
     else if (operand.write) // reads as many rows as it writes
       bytes += 2 * size;
+  }
+  if (instruction.op == plan::Op::ExpertLinear) { // of the experts that tokens have gone to
+    const BufferView routes = run.buffer(instruction.as<plan::ExpertLinear>().routes());
+    std::set<float> experts;
+    for (int64_t i = 1; i < routes.elements(); i += 2)
+      experts.insert(routes.f32()[i]);
+    const plan::Weight &weight = *plan_.weights()->Get(static_cast<uint32_t>(operands.weight));
+    return bytes + weight.bytes() / weight.shape()->Get(0) * experts.size();
   }
   for (int64_t weight : {operands.weight, operands.bias})
     if (weight >= 0 && instruction.op != plan::Op::Embedding &&

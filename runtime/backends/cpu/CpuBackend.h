@@ -40,6 +40,8 @@ struct CpuRun {
   BufferView buffer(uint32_t index) const;
   /// A weight as a matrix of `columns`; docs/plan-format.md, Linear.
   cpu::Matrix matrix(uint32_t weight, int64_t columns) const;
+  /// Of a weight [experts, rows, columns] the matrix of one expert.
+  cpu::Matrix expert(uint32_t weight, int64_t expert, int64_t columns) const;
   const float *vector(uint32_t weight) const { return static_cast<const float *>(weights[weight].data); }
   cpu::KvView cache(uint32_t index) const;
 

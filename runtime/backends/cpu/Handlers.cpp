@@ -43,6 +43,9 @@ constexpr Table makeTable() {
   set(plan::Op::LayerNorm, layerNorm);
   set(plan::Op::Activate, activate);
   set(plan::Op::PositionEmbedding, positionEmbedding);
+  set(plan::Op::Route, route);
+  set(plan::Op::ExpertLinear, expertLinear);
+  set(plan::Op::Combine, combine);
   return table;
 }
 

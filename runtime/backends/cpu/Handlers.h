@@ -31,6 +31,9 @@ Status emitLogits(CpuRun &run, const Instruction &instruction);
 Status layerNorm(CpuRun &run, const Instruction &instruction);
 Status activate(CpuRun &run, const Instruction &instruction);
 Status positionEmbedding(CpuRun &run, const Instruction &instruction);
+Status route(CpuRun &run, const Instruction &instruction);
+Status expertLinear(CpuRun &run, const Instruction &instruction);
+Status combine(CpuRun &run, const Instruction &instruction);
 
 /// The handler of an instruction; the file's structure is verified, so every op of the schema has one.
 Handler handlerOf(plan::Op op);

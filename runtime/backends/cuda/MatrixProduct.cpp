@@ -4,8 +4,6 @@ namespace distc::cuda {
 
 namespace {
 
-constexpr int64_t kFewRows = 8; // up to here `linear` reads each weight once, at more than half of the bandwidth
-
 cudaDataType_t typeOf(Type type) {
   return type == Type::F32 ? CUDA_R_32F : type == Type::F16 ? CUDA_R_16F : CUDA_R_16BF;
 }

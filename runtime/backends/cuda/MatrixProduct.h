@@ -16,8 +16,10 @@ public:
 
   Status create(cudaStream_t stream);
 
-  /// Whether run() is right for this product, and faster than the kernel `linear`: more than 8 rows, input and weight
-  /// of one 16-bit type.
+  /// Up to here `linear` reads each weight once, at more than half of the bandwidth.
+  static constexpr int64_t kFewRows = 8;
+  /// Whether run() is right for this product, and faster than the kernel `linear`: more rows, input and weight of one
+  /// 16-bit type.
   static bool suits(In x, int64_t rows, const Matrix &weight);
 
   /// y[t, n] = sum_k x[t, k] * w[n, k], plus what y holds if `add`, summed in f32. The order of a sum is the library's

@@ -75,8 +75,15 @@ struct PlanSetInfo {
     uint32_t maxTokens = 0, maxSequences = 0, maxOutputs = 0; // of a micro-batch
   };
   Limits decode, prefill;
-  std::string tokenizerPath;                    // empty: none
-  uint64_t weightBytes = 0;                     // of all ranks, as they are read in one decode step
+  std::string tokenizerPath; // empty: none
+  uint64_t weightBytes = 0;  // of all ranks, as they are read in one decode step, but for experts'
+  struct Experts {
+    uint32_t experts = 0, count = 0; // a token goes to `count` of them
+    bool operator<(const Experts &other) const {
+      return experts != other.experts ? experts < other.experts : count < other.count;
+    }
+  };
+  std::map<Experts, uint64_t> expertBytes;      // of all ranks, all weights of all experts
   std::map<uint32_t, uint64_t> kvBytesPerToken; // of all ranks, by the window of attention; 0: the whole context
 };
 

@@ -329,3 +329,42 @@ module attributes {llm.model = {context = 64 : i64, family = "llama", hidden = 4
     return
   }
 }
+
+// -----
+
+// A mixture of two experts on two ranks: routes are whole, what experts return is split or partial as in an MLP.
+module attributes {llm.model = {context = 64 : i64, family = "mixtral", hidden = 4 : i64, layers = 1 : i64, name = "tiny", parameters = 99 : i64, vocabulary = 6 : i64},
+                   llm.limits = {kv_block = 16 : i64, max_batch = 3 : i64, max_sequence = 40 : i64, max_tokens = 7 : i64}, llm.target = "cpu"} {
+  shard.grid @mesh(shape = 1x2)
+  llm.tensor @t0 [6, 4] bf16 at 0 bytes 48
+  llm.tensor @t1 [6, 4] bf16 at 0 bytes 48
+  llm.tensor @te [6, 4] f32 at 0 bytes 96
+  llm.tensor @tr [2, 4] f32 at 0 bytes 32
+  llm.param @table : tensor<3x4xf32> dims ["vocabulary", "hidden"] from [#llm.source<@te[6, 4] [0:6] [0:4]>] sharded [[1], []]
+  llm.param @router : tensor<2x4xf32> dims ["experts", "hidden"] from [#llm.source<@tr[2, 4] [0:2] [0:4]>]
+  llm.param @gate : tensor<2x3x4xbf16> dims ["experts", "intermediate", "hidden"] from [#llm.source<@t0[1, 6, 4] [0:1] [0:6] [0:4]>, #llm.source<@t1[1, 6, 4] [0:1] [0:6] [0:4]>] sharded [[], [1], []]
+  llm.param @down : tensor<2x4x3xbf16> dims ["experts", "hidden", "intermediate"] from [#llm.source<@t0[1, 4, 6] [0:1] [0:4] [0:6]>, #llm.source<@t1[1, 4, 6] [0:1] [0:4] [0:6]>] sharded [[], [], [1]]
+
+  // CHECK: plan.weight @router [2, 4] f32 map at 0 bytes 32 stride 4 copies 2
+  // CHECK: plan.weight @gate [2, 3, 4] bf16 load at 0 bytes 48 stride 12 copies 1 uniform 1.000000e+00 from [#llm.source<@t0[1, 6, 4] [0:1] [0:3] [0:4]>, #llm.source<@t1[1, 6, 4] [0:1] [0:3] [0:4]>]
+  // CHECK: %[[X:.*]] = plan.buffer "x" tokens [4] partial
+  // CHECK: %[[Z:.*]] = plan.buffer "z" tokens [2] replicated : f32, 2 elements
+  // CHECK-NEXT: %[[R:.*]] = plan.buffer "r" tokens [2, 2] replicated : f32, 4 elements
+  // CHECK-NEXT: %[[G:.*]] = plan.buffer "g" tokens [2, 6] split 2 : f32, 6 elements
+  // CHECK-NEXT: %[[D:.*]] = plan.buffer "d" tokens [2, 4] partial : f32, 8 elements
+  // CHECK-NEXT: %[[Y:.*]] = plan.buffer "y" tokens [4] partial : f32, 4 elements
+  // CHECK: plan.linear 1 : %[[X]], @router -> %[[Z]] "z"
+  // CHECK-NEXT: plan.route 2 : %[[Z]] count 2 normalize -> %[[R]] "r"
+  // CHECK-NEXT: plan.expert_linear 3 : %[[X]], %[[R]], @gate -> %[[G]] "g"
+  // CHECK-NEXT: plan.expert_linear 4 : %[[G]], %[[R]], @down -> %[[D]] "d"
+  // CHECK-NEXT: plan.combine 5 : %[[D]], %[[R]] -> %[[Y]] "y"
+  func.func @decode(%batch: !llm.batch) attributes {dist.stage = 0 : i64, llm.regime = "decode"} {
+    %x = llm.embedding %batch, @table : tensor<?x4xf32> loc("x")
+    %z = llm.linear %x, @router : tensor<?x4xf32> -> tensor<?x2xf32> loc("z")
+    %r = llm.route %z count 2 normalize : tensor<?x2xf32> -> tensor<?x2x2xf32> loc("r")
+    %g = llm.expert_linear %x, %r, @gate : tensor<?x4xf32>, tensor<?x2x2xf32> -> tensor<?x2x3xf32> loc("g")
+    %d = llm.expert_linear %g, %r, @down : tensor<?x2x3xf32>, tensor<?x2x2xf32> -> tensor<?x2x4xf32> loc("d")
+    %y = llm.combine %d, %r : tensor<?x2x4xf32>, tensor<?x2x2xf32> -> tensor<?x4xf32> loc("y")
+    return
+  }
+}

@@ -52,6 +52,29 @@ module {
     return %l : tensor<?x8xf32>
   }
 
+  // A mixture of experts is cut between its products as everything else.
+  // CHECK-LABEL: func.func @mixture
+  // CHECK: %[[R0:.*]] = llm.route
+  // CHECK-NEXT: %[[G0:.*]] = llm.expert_linear %{{.*}}, %[[R0]], @experts
+  // CHECK-NEXT: %[[Y0:.*]] = llm.combine %[[G0]], %[[R0]]
+  // CHECK-NEXT: dist.all_reduce_start %[[Y0]]
+  // CHECK: %[[R1:.*]] = llm.route
+  // CHECK-NEXT: %[[G1:.*]] = llm.expert_linear %{{.*}}, %[[R1]], @experts
+  // CHECK-NEXT: %[[Y1:.*]] = llm.combine %[[G1]], %[[R1]]
+  // CHECK-NEXT: dist.all_reduce_start %[[Y1]]
+  llm.tensor @te [8, 8, 8] f32 at 0 bytes 2048
+  llm.param @experts : tensor<8x8x8xf32> dims ["experts", "hidden", "intermediate"] from [#llm.source<@te[8, 8, 8] [0:8] [0:8] [0:8]>]
+  func.func @mixture(%batch: !llm.batch) -> tensor<?x8xf32> attributes {llm.regime = "prefill"} {
+    %x = llm.embedding %batch, @w : tensor<?x8xf32>
+    %r = llm.route %x count 2 normalize : tensor<?x8xf32> -> tensor<?x2x2xf32>
+    %g = llm.expert_linear %x, %r, @experts : tensor<?x8xf32>, tensor<?x2x2xf32> -> tensor<?x2x8xf32>
+    %y = llm.combine %g, %r : tensor<?x2x8xf32>, tensor<?x2x2xf32> -> tensor<?x8xf32>
+    %t = dist.all_reduce_start %y over tp sum : tensor<?x8xf32> -> !dist.token<tensor<?x8xf32>>
+    %s = dist.wait %t : !dist.token<tensor<?x8xf32>> -> tensor<?x8xf32>
+    %o = llm.select_outputs %s, %batch : tensor<?x8xf32>
+    return %o : tensor<?x8xf32>
+  }
+
   // A stage in the middle: what comes is cut, what goes on is whole. Ids are not rows of tokens.
   // CHECK-LABEL: func.func @stage
   // CHECK: %[[X:.*]] = dist.wait

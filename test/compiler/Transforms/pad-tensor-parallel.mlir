@@ -23,6 +23,8 @@ llm.param @bias : tensor<9x2xf32> dims ["heads", "head_dim"] from [#llm.source<@
 llm.param @k : tensor<3x2x4xf32> dims ["kv_heads", "head_dim", "hidden"] from [#llm.source<@tk[3, 2, 4] [0:3] [0:2] [0:4]>]
 llm.param @o : tensor<4x9x2xf32> dims ["hidden", "heads", "head_dim"] from [#llm.source<@to[4, 9, 2] [0:4] [0:9] [0:2]>]
 llm.param @gate : tensor<5x4xf32> dims ["intermediate", "hidden"] from [#llm.source<@tg[5, 4] [0:5] [0:4]>]
+// Experts are padded one by one.
+llm.param @experts : tensor<2x5x4xf32> dims ["experts", "intermediate", "hidden"] from [#llm.source<@tg[1, 5, 4] [0:1] [0:5] [0:4]>, #llm.source<@tg[1, 5, 4] [0:1] [0:5] [0:4]>]
 llm.param @table : tensor<7x4xf32> dims ["vocabulary", "hidden"] from [#llm.source<@te[7, 4] [0:7] [0:4]>]
 llm.param @norm : tensor<4xf32> dims ["hidden"] from [#llm.source<@tn[4] [0:4]>]
 llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 3, dim 2, f32>
@@ -57,6 +59,7 @@ func.func @half(%batch: !llm.batch) -> (tensor<?x5xbf16>, tensor<?x7xf32>) {
 // TP2: llm.param @k : tensor<10x2x4xf32> {{.*}}@tk[3, 2, 4] [0:1, 0:1, 0:2, 1:1, 1:2, 2:1, 2:1, zero:1] [0:2] [0:4]>]
 // TP2: llm.param @o : tensor<4x10x2xf32> {{.*}}@to[4, 9, 2] [0:4] [0:9, zero:1] [0:2]>]
 // TP2: llm.param @gate : tensor<6x4xf32> {{.*}}@tg[5, 4] [0:5, zero:1] [0:4]>]
+// TP2: llm.param @experts : tensor<2x6x4xf32> {{.*}}@tg[1, 5, 4] [0:1] [0:5, zero:1] [0:4]>, {{.*}}@tg[1, 5, 4] [0:1] [0:5, zero:1] [0:4]>]
 // TP2: llm.param @table : tensor<8x4xf32> {{.*}}@te[7, 4] [0:7, zero:1] [0:4]>]
 // TP2: llm.param @norm : tensor<4xf32> {{.*}}@tn[4] [0:4]>]
 // TP2: llm.kv_cache @kv layer 0 : !llm.kv_cache<heads 10, dim 2, f32>

@@ -2,6 +2,7 @@
 // RUN: split-file %s %t
 // RUN: distc-opt %t/layer.mlir -partition-tensor-parallel | FileCheck %s --implicit-check-not=shard.all --implicit-check-not=shard.reduce
 // RUN: distc-opt %t/rules.mlir -partition-tensor-parallel | FileCheck %s --check-prefix=RULES --implicit-check-not=shard.all
+// RUN: distc-opt %t/experts.mlir -partition-tensor-parallel | FileCheck %s --check-prefix=EXPERTS --implicit-check-not=shard.all
 // RUN: sed 's/1x2/1x1/' %t/layer.mlir > %t/one.mlir
 // RUN: distc-opt %t/one.mlir -partition-tensor-parallel > %t/one.out
 // RUN: distc-opt %t/one.mlir > %t/one.in
@@ -332,6 +333,36 @@ func.func @mixed(%batch: !llm.batch, %x: tensor<?x8xf32>) -> tensor<?x4xf32> att
 }
 llm.param @down : tensor<8x8xf32> dims ["hidden", "intermediate"] from [#llm.source<@t[8, 8] [0:8] [0:8]>]
 
+//--- experts.mlir
+// Experts are split as an MLP is, each of them; every rank routes all rows; one sum for all experts of a row.
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t0 [6, 8] f32 at 0 bytes 192
+llm.tensor @t1 [6, 8] f32 at 0 bytes 192
+llm.tensor @tr [2, 8] f32 at 0 bytes 64
+// EXPERTS-LABEL: llm.param @router : tensor<2x8xf32> dims ["experts", "hidden"]
+// EXPERTS: llm.param @gate : tensor<2x3x8xf32> {{.*}} sharded {{\[}}[], [1], []]
+// EXPERTS: llm.param @down : tensor<2x8x3xf32> {{.*}} sharded {{\[}}[], [], [1]]
+llm.param @router : tensor<2x8xf32> dims ["experts", "hidden"] from [#llm.source<@tr[2, 8] [0:2] [0:8]>]
+llm.param @gate : tensor<2x6x8xf32> dims ["experts", "intermediate", "hidden"] from [#llm.source<@t0[1, 6, 8] [0:1] [0:6] [0:8]>, #llm.source<@t1[1, 6, 8] [0:1] [0:6] [0:8]>]
+llm.param @down : tensor<2x8x6xf32> dims ["experts", "hidden", "intermediate"] from [#llm.source<@t0[1, 8, 6] [0:1] [0:8] [0:6]>, #llm.source<@t1[1, 8, 6] [0:1] [0:8] [0:6]>]
+// EXPERTS-LABEL: func.func @mixture
+func.func @mixture(%x: tensor<?x8xf32>) -> tensor<?x8xf32> {
+  // EXPERTS: %[[Z:.*]] = llm.linear %{{.*}}, @router : tensor<?x8xf32> -> tensor<?x2xf32>
+  %z = llm.linear %x, @router : tensor<?x8xf32> -> tensor<?x2xf32>
+  // EXPERTS-NEXT: %[[R:.*]] = llm.route %[[Z]] count 1
+  %r = llm.route %z count 1 : tensor<?x2xf32> -> tensor<?x1x2xf32>
+  // EXPERTS-NEXT: %[[G:.*]] = llm.expert_linear %{{.*}}, %[[R]], @gate : tensor<?x8xf32>, tensor<?x1x2xf32> -> tensor<?x1x3xf32>
+  %g = llm.expert_linear %x, %r, @gate : tensor<?x8xf32>, tensor<?x1x2xf32> -> tensor<?x1x6xf32>
+  // EXPERTS-NEXT: %[[D:.*]] = llm.expert_linear %[[G]], %[[R]], @down : tensor<?x1x3xf32>, tensor<?x1x2xf32> -> tensor<?x1x8xf32>
+  %d = llm.expert_linear %g, %r, @down : tensor<?x1x6xf32>, tensor<?x1x2xf32> -> tensor<?x1x8xf32>
+  // EXPERTS-NEXT: %[[Y:.*]] = llm.combine %[[D]], %[[R]]
+  %y = llm.combine %d, %r : tensor<?x1x8xf32>, tensor<?x1x2xf32> -> tensor<?x8xf32>
+  // EXPERTS-NEXT: %[[S:.*]] = shard.all_reduce %[[Y]]
+  // EXPERTS-NEXT: llm.add %[[S]], %{{.*}}
+  %s = llm.add %y, %x : tensor<?x8xf32>
+  return %s : tensor<?x8xf32>
+}
+
 //--- errors.mlir
 // expected-error @+1 {{expected 'shard.grid @mesh(shape = PPxTP)' in the module}}
 module {
@@ -430,4 +461,16 @@ func.func @whole_queries(%batch: !llm.batch, %q: tensor<?x2x2xf32>) -> tensor<?x
   // expected-error @+1 {{'llm.attention' op has no sharding rule for 'tensor<?x2x2xf32>' replicated}}
   %a = llm.attention %q, %batch, @kv scale 0.5 : tensor<?x2x2xf32>
   return %a : tensor<?x2x2xf32>
+}
+
+// -----
+
+// A down projection whose input is whole.
+shard.grid @mesh(shape = 1x2)
+llm.tensor @t [2, 8, 6] f32 at 0 bytes 384
+llm.param @down : tensor<2x8x6xf32> dims ["experts", "hidden", "intermediate"] from [#llm.source<@t[2, 8, 6] [0:2] [0:8] [0:6]>]
+func.func @row_of_experts(%x: tensor<?x1x6xf32>, %r: tensor<?x1x2xf32>) -> tensor<?x1x8xf32> {
+  // expected-error @+1 {{'llm.expert_linear' op has no sharding rule for 'tensor<?x1x6xf32>' replicated and 'tensor<?x1x2xf32>' replicated}}
+  %d = llm.expert_linear %x, %r, @down : tensor<?x1x6xf32>, tensor<?x1x2xf32> -> tensor<?x1x8xf32>
+  return %d : tensor<?x1x8xf32>
 }

@@ -374,3 +374,49 @@ func.func @no_such_column(%x: tensor<?x8xf32>, %s: tensor<?x2xf32>) -> tensor<?x
   %y = llm.rms_norm %x, @norm eps 1.0e-5 squares %s : tensor<?x2xf32> {column = 2 : i64, elements = 8 : i64} : tensor<?x8xf32>
   return %y : tensor<?x8xf32>
 }
+
+// -----
+
+func.func @too_many_experts(%z: tensor<?x3xf32>) {
+  // expected-error @+1 {{chooses 4 of 'tensor<?x3xf32>'}}
+  %r = llm.route %z count 4 : tensor<?x3xf32> -> tensor<?x4x2xf32>
+  return
+}
+
+// -----
+
+llm.tensor @t [3, 6, 8] f32 at 0 bytes 576
+llm.param @w : tensor<3x6x8xf32> dims ["experts", "intermediate", "hidden"] from [#llm.source<@t[3, 6, 8] [0:3] [0:6] [0:8]>]
+func.func @routes(%x: tensor<?x8xf32>, %r: tensor<?x3xf32>) {
+  // expected-error @+1 {{expected routes [?, count, 2], got 'tensor<?x3xf32>'}}
+  %y = llm.expert_linear %x, %r, @w : tensor<?x8xf32>, tensor<?x3xf32> -> tensor<?x3x6xf32>
+  return
+}
+
+// -----
+
+llm.tensor @t [3, 6, 8] f32 at 0 bytes 576
+llm.param @w : tensor<3x6x8xf32> dims ["experts", "intermediate", "hidden"] from [#llm.source<@t[3, 6, 8] [0:3] [0:6] [0:8]>]
+func.func @another_count(%x: tensor<?x3x8xf32>, %r: tensor<?x2x2xf32>) {
+  // expected-error @+1 {{multiplies an input of type 'tensor<?x3x8xf32>' for 2 experts with @w ('tensor<3x6x8xf32>')}}
+  %y = llm.expert_linear %x, %r, @w : tensor<?x3x8xf32>, tensor<?x2x2xf32> -> tensor<?x2x6xf32>
+  return
+}
+
+// -----
+
+llm.tensor @t [6, 8] f32 at 0 bytes 192
+llm.param @w : tensor<6x8xf32> dims ["intermediate", "hidden"] from [#llm.source<@t[6, 8] [0:6] [0:8]>]
+func.func @one_matrix(%x: tensor<?x8xf32>, %r: tensor<?x2x2xf32>) {
+  // expected-error @+1 {{multiplies an input of type 'tensor<?x8xf32>' for 2 experts with @w ('tensor<6x8xf32>')}}
+  %y = llm.expert_linear %x, %r, @w : tensor<?x8xf32>, tensor<?x2x2xf32> -> tensor<?x2x6xf32>
+  return
+}
+
+// -----
+
+func.func @sum_of_another_count(%x: tensor<?x3x8xf32>, %r: tensor<?x2x2xf32>) {
+  // expected-error @+1 {{adds up 2 experts of 'tensor<?x3x8xf32>'}}
+  %y = llm.combine %x, %r : tensor<?x3x8xf32>, tensor<?x2x2xf32> -> tensor<?x8xf32>
+  return
+}

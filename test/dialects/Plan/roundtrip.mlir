@@ -104,6 +104,14 @@ plan.rank @rank3 producer "hand" target "cpu" passes ["a", "b"] {
     plan.position_embedding 27 : %x, @embedding -> %x "p"
     // CHECK-NEXT: plan.activate 28 : gelu_tanh %[[X]] -> %[[Y]] "h"
     plan.activate 28 : gelu_tanh %x -> %y "h"
+    // CHECK-NEXT: plan.route 29 : %[[X]] count 2 normalize -> %[[Y]] "r"
+    plan.route 29 : %x count 2 normalize -> %y "r"
+    // CHECK-NEXT: plan.route 30 : %[[X]] count 1 -> %[[Y]] "r"
+    plan.route 30 : %x count 1 -> %y "r"
+    // CHECK-NEXT: plan.expert_linear 31 : %[[X]], %[[Y]], @embedding -> %[[P]] "e"
+    plan.expert_linear 31 : %x, %y, @embedding -> %p "e"
+    // CHECK-NEXT: plan.combine 32 : %[[P]], %[[Y]] -> %[[X]] "c"
+    plan.combine 32 : %p, %y -> %x "c"
   }
   // CHECK: plan.program prefill
   plan.program prefill attributes {arena_bytes = 0 : i64, events = 0 : i64, max_outputs = 1 : i64, max_sequences = 1 : i64, max_tokens = 1 : i64, micro_batches = 1 : i64, queues = 1 : i64} {

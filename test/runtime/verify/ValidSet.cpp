@@ -59,6 +59,25 @@ private:
     return named(name, b_.weight(tensor, dtype, slices, placement, std::move(view)), copies);
   }
 
+  /// The same part of every expert; without experts, of the one tensor.
+  uint32_t stacked(const std::string &name, const std::vector<uint32_t> &tensors, Slices slices) {
+    if (set_.experts_ == 0)
+      return sliced(name, tensors[0], slices, 1);
+    std::vector<uint64_t> view = b_.plan.tensors[tensors[0]]->shape;
+    view.insert(view.begin(), 1);
+    slices.insert(slices.begin(), Segments{{0, 1}});
+    const uint32_t first = sliced(name, tensors[0], slices, 1, view);
+    std::unique_ptr<plan::WeightT> weight = std::move(b_.plan.weights.back());
+    b_.plan.weights.pop_back();
+    b_.plan.ledger->weights_loaded = weight->offset;
+    weight->shape[0] = tensors.size();
+    weight->bytes *= tensors.size();
+    for (size_t e = 1; e < tensors.size(); ++e)
+      PlanBuilder::addSource(*weight, tensors[e], slices, view);
+    b_.place(std::move(weight));
+    return first;
+  }
+
   void weights() {
     const Segments hidden = {{0, kHidden}}, headDim = {{0, kHeadDim}}, kv = {{0, 1}};
     if (stage_ == 0)
@@ -73,9 +92,11 @@ private:
     o_ = sliced("o", set_.o_[stage_], {hidden, part(kHeads, 2), headDim}, 1, {kHidden, kHeads, kHeadDim});
     oBias_ = sliced("o.bias", set_.oBias_[stage_], {index_ == 0 ? hidden : Segments{{kZeroFill, kHidden}}}, 1);
     norm2_ = named("norm2", b_.weight(set_.norm_[stage_][1], DType::F32), kTp);
-    gate_ = sliced("gate", set_.gate_[stage_], {part(kFfn, 6), hidden}, 1);
-    up_ = sliced("up", set_.up_[stage_], {part(kFfn, 6), hidden}, 1);
-    down_ = sliced("down", set_.down_[stage_], {hidden, part(kFfn, 6)}, 1);
+    if (set_.experts_ > 0)
+      router_ = sliced("router", set_.router_[stage_], {{{0, set_.experts_}}, hidden}, kTp);
+    gate_ = stacked("gate", set_.gate_[stage_], {part(kFfn, 6), hidden});
+    up_ = stacked("up", set_.up_[stage_], {part(kFfn, 6), hidden});
+    down_ = stacked("down", set_.down_[stage_], {hidden, part(kFfn, 6)});
     b_.cache(stage_, 1, kHeadDim, set_.type_);
     if (last_) {
       final_ =
@@ -169,12 +190,7 @@ private:
     scale.factor = .25;
     x = add("add1", x, allReduce("o.reduce", o));
     n = norm("norm2", x, norm2_);
-    const uint32_t gate = linear("gate", n, gate_, 6), up = linear("up", n, up_, 6);
-    auto &glu = b_.add<plan::GluT>("glu");
-    glu.gate = gate;
-    glu.up = up;
-    const uint32_t both = glu.out = b_.buffer(6, rows_);
-    x = add("add2", x, allReduce("down.reduce", linear("down", both, down_, kHidden)));
+    x = add("add2", x, allReduce("down.reduce", set_.experts_ > 0 ? experts(n) : feedForward(n)));
     const BufferSpec ids{.rows = plan::RowUnit::Outputs, .dtype = DType::I32};
     if (last_) {
       sample(x, b_.buffer(1, ids));
@@ -183,6 +199,42 @@ private:
       b_.add<plan::EmitIdsT>("emit.ids").input = b_.recv("ids", kPp - 1, b_.buffer(1, ids));
     }
     packArena();
+  }
+
+  uint32_t glu(uint32_t gate, uint32_t up, uint32_t width) {
+    auto &op = b_.add<plan::GluT>("glu");
+    op.gate = gate;
+    op.up = up;
+    return op.out = b_.buffer(width, rows_);
+  }
+  uint32_t feedForward(uint32_t n) {
+    const uint32_t gate = linear("gate", n, gate_, 6), up = linear("up", n, up_, 6);
+    return linear("down", glu(gate, up, 6), down_, kHidden);
+  }
+  uint32_t experts(uint32_t n) {
+    BufferSpec floats = rows_;
+    floats.dtype = DType::F32;
+    std::swap(rows_, floats);
+    const uint32_t logits = linear("router", n, router_, set_.experts_);
+    auto &op = b_.add<plan::RouteT>("route");
+    op.logits = logits;
+    op.count = kChosen;
+    op.normalize = true;
+    const uint32_t routes = op.out = b_.buffer(2 * kChosen, rows_);
+    std::swap(rows_, floats);
+    auto product = [&](const std::string &label, uint32_t input, uint32_t weight, uint32_t width) {
+      auto &op = b_.add<plan::ExpertLinearT>(label);
+      op.input = input;
+      op.routes = routes;
+      op.weight = weight;
+      return op.out = b_.buffer(kChosen * width, rows_);
+    };
+    const uint32_t gate = product("gate", n, gate_, 6), up = product("up", n, up_, 6);
+    const uint32_t down = product("down", glu(gate, up, kChosen * 6), down_, kHidden);
+    auto &sum = b_.add<plan::CombineT>("combine");
+    sum.input = down;
+    sum.routes = routes;
+    return sum.out = b_.buffer(kHidden, rows_);
   }
 
   void sample(uint32_t x, uint32_t out) {
@@ -264,10 +316,11 @@ private:
   bool last_;
   BufferSpec rows_;
   uint32_t embed_ = 0, norm1_ = 0, q_ = 0, qNorm_ = 0, qAll_ = 0, kAll_ = 0, k_ = 0, v_ = 0, o_ = 0, oBias_ = 0,
-           norm2_ = 0, gate_ = 0, up_ = 0, down_ = 0, final_ = 0, head_ = 0;
+           norm2_ = 0, router_ = 0, gate_ = 0, up_ = 0, down_ = 0, final_ = 0, head_ = 0;
 };
 
-ValidSet::ValidSet(uint32_t seed, plan::DType type) : checkpoint_(seed), type_(type) {
+ValidSet::ValidSet(uint32_t seed, plan::DType type, uint32_t experts)
+    : checkpoint_(seed), type_(type), experts_(experts) {
   auto tensor = [&](const std::string &name, std::vector<uint64_t> shape) {
     return checkpoint_.add(name, DType::F32, std::move(shape));
   };
@@ -283,9 +336,14 @@ ValidSet::ValidSet(uint32_t seed, plan::DType type) : checkpoint_(seed), type_(t
     kv_[l] = tensor(layer + "kv", {2 * kHeadDim, kHidden});
     o_[l] = tensor(layer + "o", {kHidden, kHeads * kHeadDim});
     oBias_[l] = tensor(layer + "o.bias", {kHidden});
-    gate_[l] = tensor(layer + "gate", {kFfn, kHidden});
-    up_[l] = tensor(layer + "up", {kFfn, kHidden});
-    down_[l] = tensor(layer + "down", {kHidden, kFfn});
+    if (experts > 0)
+      router_[l] = tensor(layer + "router", {experts, kHidden});
+    for (uint32_t e = 0; e < std::max(1u, experts); ++e) {
+      const std::string of = experts > 0 ? layer + "experts." + std::to_string(e) + "." : layer;
+      gate_[l].push_back(tensor(of + "gate", {kFfn, kHidden}));
+      up_[l].push_back(tensor(of + "up", {kFfn, kHidden}));
+      down_[l].push_back(tensor(of + "down", {kHidden, kFfn}));
+    }
   }
   final_ = tensor("final", {kHidden});
   for (uint32_t rank = 0; rank < kTp * kPp; ++rank) {

@@ -14,9 +14,10 @@ namespace distc::test {
 class ValidSet {
 public:
   static constexpr uint32_t kTp = 2, kPp = 2, kHidden = 16, kHeadDim = 4, kHeads = 3, kFfn = 10, kVocabulary = 13,
-                            kCandidates = 2, kMaxTokens = 8, kMaxBatch = 2;
+                            kCandidates = 2, kMaxTokens = 8, kMaxBatch = 2, kChosen = 2;
 
-  explicit ValidSet(uint32_t seed, plan::DType type = plan::DType::F32);
+  /// `experts` > 0: so many, of which each token goes to kChosen, in the place of the feed-forward network.
+  explicit ValidSet(uint32_t seed, plan::DType type = plan::DType::F32, uint32_t experts = 0);
 
   plan::PlanT &rank(uint32_t r) { return ranks_[r]->plan; }
   /// The plans as a verifier sees them; valid until the next call.
@@ -35,8 +36,10 @@ private:
 
   Checkpoint checkpoint_;
   plan::DType type_;
+  uint32_t experts_;
   uint32_t embed_, norm_[kPp][2], q_[kPp], qNorm_[kPp], qAll_[kPp], kAll_[kPp], kv_[kPp], o_[kPp], oBias_[kPp],
-      gate_[kPp], up_[kPp], down_[kPp], final_;
+      router_[kPp], final_;
+  std::vector<uint32_t> gate_[kPp], up_[kPp], down_[kPp]; // by expert
   std::vector<std::unique_ptr<PlanBuilder>> ranks_;
   std::vector<std::vector<uint8_t>> payloads_;
 };

@@ -98,6 +98,18 @@ config(f"{C}key 'logits_scaling': 1 / logits_scaling is inf, expected a number o
        fixture="granite", logits_scaling=0)
 config(f"{C}key 'attention_bias' is true: biases are not supported", fixture="gemma", attention_bias=True)
 
+# Experts.
+config(f"{C}key 'num_experts_per_tok' is 9, expected at most the number of experts, 5", fixture="mixtral",
+       num_experts_per_tok=9)
+config(f"{C}key 'num_local_experts' is 5000, expected 1 to 4096", fixture="mixtral", num_local_experts=5000)
+config("<0>/model.safetensors: tensor 'model.layers.0.block_sparse_moe.gate.weight' has shape [5, 64], expected [4, 64]: "
+       f"dimension 0 contradicts {C}key 'num_local_experts' (4)", fixture="mixtral", num_local_experts=4)
+config("<0>: tensor 'model.layers.0.block_sparse_moe.experts.5.w2.weight' is missing: family mixtral expects it with "
+       "shape [64, 66]", fixture="mixtral", num_local_experts=6)
+sparse = "layers without experts are not supported beside those with experts"
+config(f"{C}key 'decoder_sparse_step' is 2: {sparse}", fixture="qwen3-moe", decoder_sparse_step=2)
+config(f"{C}key 'mlp_only_layers' is [1]: {sparse}", fixture="qwen3-moe", mlp_only_layers=[1])
+
 text(C + "not valid JSON: line 1, column 1: syntax error while parsing value - unexpected end of input; expected '[', "
      "'{', or a literal", b"")
 text(C + "nested deeper than 64 levels", b"[" * 100000)

@@ -31,6 +31,24 @@ struct Matrix {
 void linear(const float *x, int64_t tokens, const Matrix &w, const float *bias, float *y, int64_t yStride,
             int64_t rowBegin, int64_t rowEnd);
 
+/// The same, to the bit, of some rows alone: for each i of items[0, count) y[i * yStride + n] = sum_k x[i / repeat *
+/// w.cols + k] * w[n, k]. repeat: so many items after each other read one row of x.
+void linearOf(const int32_t *items, int64_t count, const float *x, int64_t repeat, const Matrix &w, float *y,
+              int64_t yStride, int64_t rowBegin, int64_t rowEnd);
+
+/// docs/plan-format.md, Route: logits [rows, experts] -> routes [rows, count, 2], count <= experts. A NaN counts as
+/// -inf, so that ids are always distinct and below `experts`. t in [rowBegin, rowEnd).
+void route(const float *logits, int64_t experts, int64_t count, bool normalize, float *routes, int64_t rowBegin,
+           int64_t rowEnd);
+
+/// Sorts the places of routes [places, 2] by expert: those of expert e are order[starts[e]] … order[starts[e + 1] - 1],
+/// ascending. order [places], starts [experts + 1].
+void groupByExpert(const float *routes, int64_t places, int64_t experts, int32_t *order, int32_t *starts);
+
+/// y[t] = sum_j routes[t, j, 0] * x[t, j], in the order of j; x [rows, count, width], t in [rowBegin, rowEnd).
+void combine(const float *x, const float *routes, int64_t count, int64_t width, float *y, int64_t rowBegin,
+             int64_t rowEnd);
+
 /// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * (weight + weightOffset), t in [rowBegin, rowEnd). y may be x.
 void rmsNorm(const float *x, const float *weight, float eps, int64_t width, float *y, int64_t rowBegin, int64_t rowEnd,
              float weightOffset = 0);

@@ -166,6 +166,34 @@ cudaError_t softCap(In input, float cap, int64_t n, Out out, cudaStream_t stream
 /// out[i] = activation(gate[i]) * up[i]; all of one type; up null: activation(gate[i]). out may be gate or up.
 cudaError_t glu(In gate, In up, Activation activation, int64_t n, Out out, cudaStream_t stream);
 
+/// docs/plan-format.md, Route: logits [rows, experts] in f32 -> routes [rows, count, 2], as in Cpu.h.
+inline constexpr int64_t maxExperts = int64_t(1) << 24;
+cudaError_t route(const float *logits, int64_t rows, int64_t experts, int64_t count, bool normalize, float *routes,
+                  cudaStream_t stream);
+
+/// Dense matrices [experts, rows, cols].
+struct ExpertMatrices {
+  const void *data;
+  Type type;
+  int64_t experts;
+  int64_t rows;
+  int64_t cols;
+};
+
+/// y[i, n] = sum_k x[i / repeat, k] * w[id of routes[i], n, k] for each place i of routes [places, 2], whose ids are
+/// experts of w. Each expert's weights are read from memory once, however many places are its own.
+cudaError_t expertLinear(In x, int64_t repeat, const float *routes, int64_t places, const ExpertMatrices &w, Out y,
+                         cudaStream_t stream);
+
+/// The same for many places, on the tensor cores: x, w and y of one 16-bit type, x and w at multiples of 16 bytes,
+/// columns a multiple of 8. Other bits than expertLinear's, which depend on the columns alone as well.
+bool expertProductSuits(In x, const ExpertMatrices &w);
+cudaError_t expertProduct(In x, int64_t repeat, const float *routes, int64_t places, const ExpertMatrices &w, void *y,
+                          cudaStream_t stream);
+
+/// y[t] = sum_j routes[t, j, 0] * x[t, j], in the order of j; x [rows, count, width], y [rows, width] of its type.
+cudaError_t combine(In x, const float *routes, int64_t rows, int64_t count, int64_t width, Out y, cudaStream_t stream);
+
 inline constexpr int maxPeers = 16;
 
 /// The same buffer of each member of a group, in the order of the member's index.
