@@ -21,7 +21,8 @@ public:
   void run() {
     const plan::Instruction &it = ref_.instruction(index_);
     const Operands operands = operandsOf(it);
-    const bool readsBlocks = it.op_type() == plan::Op::Linear || it.op_type() == plan::Op::Embedding;
+    const bool readsBlocks = it.op_type() == plan::Op::Linear || it.op_type() == plan::Op::Embedding ||
+                             it.op_type() == plan::Op::ExpertLinear || it.op_type() == plan::Op::PositionEmbedding;
     for (int64_t index : {readsBlocks ? -1 : operands.weight, operands.bias})
       if (index >= 0)
         notQuantized(index);
@@ -236,6 +237,7 @@ private:
     const plan::Weight &w = weight(op.weight());
     tokenRows(op.input());
     elementwise(op.out(), {op.input()});
+    wholeBlocks(w, buffer(op.out()).row_elements());
     if (w.shape()->size() != 2 || w.shape()->Get(0) < ref_.plan.limits()->max_sequence())
       return fail("shape-mismatch",
                   cat("weight '", w.name()->string_view(), "' ", listText(*w.shape()), ", expected a row for each of ",
