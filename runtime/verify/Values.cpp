@@ -240,6 +240,8 @@ private:
     uint64_t hash = mix(0, bitsOf(table.magnitude()));
     for (double frequency : *table.inv_freq())
       hash = mix(hash, bitsOf(frequency));
+    for (uint32_t i = 0; table.over() && i < table.over()->size(); ++i)
+      hash = mix(hash, table.over()->Get(i));
     return hash;
   }
 
