@@ -69,6 +69,8 @@ Result<SliceRuns> SliceRuns::create(const plan::WeightSource &source, uint64_t t
 }
 
 bool SliceRuns::inBlocks(uint64_t block) const {
+  if (columns_ != 1 && block != 1)
+    return false; // transposed, element by element
   uint64_t stride = 1;
   for (size_t d = dims_.size(); d-- > 0; stride = multiply(stride, dims_[d].view))
     for (const Segment &segment : dims_[d].segments)

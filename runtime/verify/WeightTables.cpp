@@ -186,6 +186,8 @@ private:
     if (tensor.dtype() != dtype)
       return fail("weight-slice", cat(from, " of ", plan::EnumNameDType(tensor.dtype()), ": it is to stay ",
                                       plan::EnumNameDType(dtype), ", expected the same type"));
+    if (source.transposed() != 0)
+      return fail("weight-slice", cat(from, ": it is to stay ", plan::EnumNameDType(dtype), ", but is transposed"));
     uint64_t stride = 1, block = dtypeBlock(dtype);
     for (flatbuffers::uoffset_t d = source.dims()->size(); d-- > 0; stride *= source.view()->Get(d)) {
       const auto &segments = *source.dims()->Get(d)->segments();

@@ -821,14 +821,14 @@ TEST(Verifier, QuantizedBlocksAreTakenWhole) {
         with(*weight, *model.plans()[1]);
     return verdict(model);
   };
-  EXPECT_THAT(change("layers.1.down", [](plan::WeightT &w, plan::PlanT &) {
-                w.sources[0]->dims[1]->segments = {plan::Segment(16, 32)};
-              }),
+  EXPECT_THAT(change("layers.1.down", [](plan::WeightT &w,
+                                         plan::PlanT &) { w.sources[0]->dims[1]->segments = {plan::Segment(16, 32)}; }),
               AllOf(HasSubstr("slice-alignment"), HasSubstr("cuts a block of 32 elements")));
+  EXPECT_THAT(change("layers.0.q", [](plan::WeightT &w, plan::PlanT &) { w.sources[0]->transposed = 1; }),
+              AllOf(HasSubstr("weight-slice"), HasSubstr("is to stay Q4_0, but is transposed")));
   EXPECT_THAT(change("layers.0.q", [](plan::WeightT &w, plan::PlanT &) { w.bytes *= 2; }), HasSubstr("weight-shape"));
-  EXPECT_THAT(change("layers.0.q", [](plan::WeightT &w, plan::PlanT &p) {
-                p.tensors[w.sources[0]->tensor]->dtype = plan::DType::Q5_0;
-              }),
+  EXPECT_THAT(change("layers.0.q", [](plan::WeightT &w,
+                                      plan::PlanT &p) { p.tensors[w.sources[0]->tensor]->dtype = plan::DType::Q5_0; }),
               HasSubstr("weight-shape"));
   EXPECT_THAT(change("layers.0.q", [](plan::WeightT &w, plan::PlanT &) { w.dtype = plan::DType::Q4_1; }),
               HasSubstr("weight-shape"));
