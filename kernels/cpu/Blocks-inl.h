@@ -1,6 +1,7 @@
-// The block formats of GGUF as vectors of f32 (layouts: WeightType.h). decode(block, f) calls f(i, v) for the vectors of
-// elements i, i + lanes, ... of a block, in order. Each value is one product and one sum: products of a scale and an element are exact
-// in f32 (at most 11 + 7 + 5 bits), so fused or not, here or on a GPU, the bits are the same. Included once per target.
+// The block formats of GGUF as vectors of f32 (layouts: WeightType.h). decode(block, f) calls f(i, v) for the vectors
+// of elements i, i + lanes, ... of a block, in order. Each value is one product and one sum: products of a scale and an
+// element are exact in f32 (at most 11 + 7 + 5 bits), so fused or not, here or on a GPU, the bits are the same.
+// Included once per target.
 #if defined(DISTC_KERNELS_CPU_BLOCKS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef DISTC_KERNELS_CPU_BLOCKS_INL_H
 #undef DISTC_KERNELS_CPU_BLOCKS_INL_H
@@ -19,6 +20,11 @@ static_assert(16 % lanes == 0, "a vector lies in one half of a block's bytes");
 
 /// An f16 at any address.
 HWY_INLINE float halfAt(const uint8_t *p) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  uint16_t stored;
+  std::memcpy(&stored, p, sizeof(stored));
+  return _cvtsh_ss(stored);
+#else
   const uint32_t bits = p[0] | uint32_t(p[1]) << 8;
   const uint32_t magnitude = (bits & 0x7FFF) << 13, sign = (bits & 0x8000) << 16;
   // Exponent and mantissa at their place in f32 are the value times 2^-112.
@@ -30,18 +36,20 @@ HWY_INLINE float halfAt(const uint8_t *p) {
   out = sign | (magnitude < 0x7C00u << 13 ? out : magnitude | 0x7F800000u);
   std::memcpy(&value, &out, sizeof(value));
   return value;
+#endif
 }
 
-HWY_INLINE VU32 bytesAt(const uint8_t *p) {
-  return hn::PromoteTo(DU32(), hn::LoadU(hn::Rebind<uint8_t, DF>(), p));
-}
+HWY_INLINE VU32 bytesAt(const uint8_t *p) { return hn::PromoteTo(DU32(), hn::LoadU(hn::Rebind<uint8_t, DF>(), p)); }
 HWY_INLINE VF asFloat(VU32 q) { return hn::ConvertTo(DF(), hn::BitCast(hn::Rebind<int32_t, DF>(), q)); }
 template <int Shift> HWY_INLINE VU32 bits(VU32 q, uint32_t mask) {
   return hn::And(hn::ShiftRight<Shift>(q), hn::Set(DU32(), mask));
 }
-/// bits(q, mask) for a shift that is not known at compile time.
-HWY_INLINE VU32 bitsAt(VU32 q, int shift, uint32_t mask) {
-  return hn::And(hn::ShiftRightSame(q, shift), hn::Set(DU32(), mask));
+/// f(std::integral_constant<size_t, i>()) for i < N: shifts are by constants.
+template <size_t N, size_t I = 0, class F> HWY_INLINE void unrolled(F f) {
+  if constexpr (I < N) {
+    f(std::integral_constant<size_t, I>());
+    unrolled<N, I + 1>(f);
+  }
 }
 
 struct BlockQ8_0 {
@@ -93,84 +101,91 @@ struct BlockQ2_K {
   static constexpr size_t elements = 256, bytes = 84;
   template <class F> static HWY_INLINE void decode(const uint8_t *block, F f) {
     const DF d;
-    const uint8_t *q = block + 16;
     const float d0 = halfAt(block + 80), m0 = halfAt(block + 82);
-    for (size_t i = 0; i < elements; i += 16) {
-      const uint8_t s = block[i / 16];
-      const VF scale = hn::Set(d, d0 * float(s & 15)), minimum = hn::Set(d, -m0 * float(s >> 4));
-      for (size_t k = 0; k < 16; k += lanes)
-        f(i + k, hn::MulAdd(asFloat(bitsAt(bytesAt(q + i / 128 * 32 + i % 32 + k), int(i % 128 / 32 * 2), 3)), scale,
-                            minimum));
-    }
+    for (size_t n = 0; n < 2; ++n)
+      unrolled<4>([&](auto j) HWY_ATTR {
+        for (size_t l = 0; l < 32; l += 16) {
+          const uint8_t s = block[8 * n + 2 * j + l / 16];
+          const VF scale = hn::Set(d, d0 * float(s & 15)), minimum = hn::Set(d, -m0 * float(s >> 4));
+          for (size_t k = l; k < l + 16; k += lanes)
+            f(128 * n + 32 * j + k,
+              hn::MulAdd(asFloat(bits<2 * j>(bytesAt(block + 16 + 32 * n + k), 3)), scale, minimum));
+        }
+      });
   }
 };
 
-/// As Q2_K; bit 4 n + j of byte h[l] is the third. Scale i: the low bits are a half of byte i % 8 (the high half from 8 on), the upper
-/// two are bits 2 (i / 4) of byte 8 + i % 4.
+/// As Q2_K; bit 4 n + j of byte h[l] is the third. Scale i: the low bits are a half of byte i % 8 (the high half from 8
+/// on), the upper two are bits 2 (i / 4) of byte 8 + i % 4.
 struct BlockQ3_K {
   static constexpr size_t elements = 256, bytes = 110;
   template <class F> static HWY_INLINE void decode(const uint8_t *block, F f) {
     const DF d;
     const uint8_t *q = block + 32, *s = block + 96;
     const float d0 = halfAt(block + 108);
-    for (size_t i = 0; i < elements; i += 16) {
-      const size_t g = i / 16;
-      const int low = g < 8 ? s[g] & 15 : s[g - 8] >> 4, high = s[8 + g % 4] >> (2 * (g / 4)) & 3;
-      const float own = d0 * float((low | high << 4) - 32);
-      const VF scale = hn::Set(d, own), zero = hn::Set(d, -4.0f * own);
-      for (size_t k = 0; k < 16; k += lanes) {
-        const VU32 two = bitsAt(bytesAt(q + i / 128 * 32 + i % 32 + k), int(i % 128 / 32 * 2), 3);
-        const VU32 third = bitsAt(bytesAt(block + i % 32 + k), int(i / 32), 1);
-        f(i + k, hn::MulAdd(asFloat(hn::Or(two, hn::ShiftLeft<2>(third))), scale, zero));
+    unrolled<8>([&](auto nj) HWY_ATTR {
+      constexpr size_t n = nj / 4, j = nj % 4;
+      for (size_t l = 0; l < 32; l += 16) {
+        const size_t g = 2 * nj + l / 16;
+        const int low = n == 0 ? s[g] & 15 : s[g - 8] >> 4, high = s[8 + g % 4] >> (2 * (g / 4)) & 3;
+        const float own = d0 * float((low | high << 4) - 32);
+        const VF scale = hn::Set(d, own), zero = hn::Set(d, -4.0f * own);
+        for (size_t k = l; k < l + 16; k += lanes) {
+          const VU32 two = bits<2 * j>(bytesAt(q + 32 * n + k), 3), third = bits<nj>(bytesAt(block + k), 1);
+          f(32 * nj + k, hn::MulAdd(asFloat(hn::Or(two, hn::ShiftLeft<2>(third))), scale, zero));
+        }
       }
-    }
+    });
   }
 };
 
-/// Elements 64 n + 32 j + l have the low (j = 0) or high half of byte 32 n + l, and pair 2 n + j. Pair i < 4: the low six bits of bytes i
-/// and i + 4; from 4 on: the halves of byte i + 4, and the upper two bits of bytes i - 4 and i. Of Q5_K bit 2 n + j of h[l] is
-/// the fifth.
+/// Elements 64 n + 32 j + l have the low (j = 0) or high half of byte 32 n + l, and pair 2 n + j. Pair i < 4: the low
+/// six bits of bytes i and i + 4; from 4 on: the halves of byte i + 4, and the upper two bits of bytes i - 4 and i. Of
+/// Q5_K bit 2 n + j of h[l] is the fifth.
 template <bool HasFifth> struct BlockPairs {
   static constexpr size_t elements = 256, bytes = 144 + (HasFifth ? 32 : 0);
   template <class F> static HWY_INLINE void decode(const uint8_t *block, F f) {
     const DF d;
     const uint8_t *s = block + 4, *h = block + 16, *q = block + bytes - 128;
     const float d0 = halfAt(block), m0 = halfAt(block + 2);
-    for (size_t i = 0; i < elements; i += 32) {
-      const size_t g = i / 32;
-      const int own = g < 4 ? s[g] & 63 : (s[g + 4] & 15) | s[g - 4] >> 6 << 4;
-      const int least = g < 4 ? s[g + 4] & 63 : s[g + 4] >> 4 | s[g] >> 6 << 4;
+    unrolled<8>([&](auto g) HWY_ATTR {
+      constexpr bool isFirst = g < 4;
+      constexpr size_t before = isFirst ? 0 : g - 4;
+      const int own = isFirst ? s[g] & 63 : (s[g + 4] & 15) | s[before] >> 6 << 4;
+      const int least = isFirst ? s[g + 4] & 63 : s[g + 4] >> 4 | s[g] >> 6 << 4;
       const VF scale = hn::Set(d, d0 * float(own)), minimum = hn::Set(d, -m0 * float(least));
       for (size_t k = 0; k < 32; k += lanes) {
-        VU32 v = bitsAt(bytesAt(q + i / 64 * 32 + k), int(g % 2 * 4), 15);
+        VU32 v = bits<g % 2 * 4>(bytesAt(q + g / 2 * 32 + k), 15);
         if constexpr (HasFifth)
-          v = hn::Or(v, hn::ShiftLeft<4>(bitsAt(bytesAt(h + k), int(g), 1)));
-        f(i + k, hn::MulAdd(asFloat(v), scale, minimum));
+          v = hn::Or(v, hn::ShiftLeft<4>(bits<g>(bytesAt(h + k), 1)));
+        f(32 * g + k, hn::MulAdd(asFloat(v), scale, minimum));
       }
-    }
+    });
   }
 };
 using BlockQ4_K = BlockPairs<false>;
 using BlockQ5_K = BlockPairs<true>;
 
-/// Elements 128 n + 32 j + l have a half (the high one for j of 2 and 3) of byte 64 n + 32 (j % 2) + l, bits 2 j of byte h[32 n + l], and
-/// scale 8 n + 2 j + l / 16.
+/// Elements 128 n + 32 j + l have a half (the high one for j of 2 and 3) of byte 64 n + 32 (j % 2) + l, bits 2 j of
+/// byte h[32 n + l], and scale 8 n + 2 j + l / 16.
 struct BlockQ6_K {
   static constexpr size_t elements = 256, bytes = 210;
   template <class F> static HWY_INLINE void decode(const uint8_t *block, F f) {
     const DF d;
     const uint8_t *h = block + 128;
     const float d0 = halfAt(block + 208);
-    for (size_t i = 0; i < elements; i += 16) {
-      const size_t n = i / 128, j = i % 128 / 32, l = i % 32;
-      const float own = d0 * float(static_cast<int8_t>(block[192 + i / 16]));
-      const VF scale = hn::Set(d, own), zero = hn::Set(d, -32.0f * own);
-      for (size_t k = 0; k < 16; k += lanes) {
-        const VU32 four = bitsAt(bytesAt(block + n * 64 + j % 2 * 32 + l + k), int(j / 2 * 4), 15);
-        const VU32 two = bitsAt(bytesAt(h + n * 32 + l + k), int(j * 2), 3);
-        f(i + k, hn::MulAdd(asFloat(hn::Or(four, hn::ShiftLeft<4>(two))), scale, zero));
-      }
-    }
+    for (size_t n = 0; n < 2; ++n)
+      unrolled<4>([&](auto j) HWY_ATTR {
+        for (size_t l = 0; l < 32; l += 16) {
+          const float own = d0 * float(static_cast<int8_t>(block[192 + 8 * n + 2 * j + l / 16]));
+          const VF scale = hn::Set(d, own), zero = hn::Set(d, -32.0f * own);
+          for (size_t k = l; k < l + 16; k += lanes) {
+            const VU32 four = bits<j / 2 * 4>(bytesAt(block + 64 * n + j % 2 * 32 + k), 15);
+            const VU32 two = bits<2 * j>(bytesAt(h + 32 * n + k), 3);
+            f(128 * n + 32 * j + k, hn::MulAdd(asFloat(hn::Or(four, hn::ShiftLeft<4>(two))), scale, zero));
+          }
+        }
+      });
   }
 };
 

@@ -1,6 +1,6 @@
-// y = x w^T + bias with w in the block formats of GGUF, which are read as they are: a block becomes vectors of f32 in registers. The
-// sums are those of Linear.cpp over the dequantized matrix, vector by vector in the same order, so the bits are too, for
-// any number of tokens.
+// y = x w^T + bias with w in the block formats of GGUF, which are read as they are: a block becomes vectors of f32 in
+// registers. The sums are those of Linear.cpp over the dequantized matrix, vector by vector in the same order, so the
+// bits are too, for any number of tokens.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/LinearQuantized.cpp"
 #include "hwy/foreach_target.h" // IWYU pragma: keep

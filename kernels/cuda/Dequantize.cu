@@ -1,6 +1,6 @@
-// The GGUF block formats (WeightType.h; where the bits lie: kernels/cpu/Blocks-inl.h); blocks may start at any address, so every
-// field is read through its bytes. A thread takes 8 elements, which share their scales. Products are exact, so product and sum
-// give the bits of the CPU.
+// The GGUF block formats (WeightType.h; where the bits lie: kernels/cpu/Blocks-inl.h); blocks may start at any address,
+// so every field is read through its bytes. A thread takes 8 elements, which share their scales. Products are exact, so
+// product and sum give the bits of the CPU.
 #include "kernels/cuda/Device.cuh"
 
 namespace distc::cuda {
@@ -79,8 +79,7 @@ struct Q6_K {
     const int n = first / 128, j = first % 128 / 32, l = first % 32;
     const uint8_t *q = b + n * 64 + j % 2 * 32 + l, *h = b + 128 + n * 32 + l;
     const float scale = loadScale(b + 208) * float(int8_t(b[192 + first / 16]));
-    assign(scale, -32.0f * scale, v,
-           [&](int i) { return (q[i] >> (j / 2 * 4) & 15) | (h[i] >> (j * 2) & 3) << 4; });
+    assign(scale, -32.0f * scale, v, [&](int i) { return (q[i] >> (j / 2 * 4) & 15) | (h[i] >> (j * 2) & 3) << 4; });
   }
 };
 

@@ -60,9 +60,7 @@ uint64_t dtypeBytes(plan::DType dtype) {
   return 0;
 }
 
-uint64_t dtypeBlock(plan::DType dtype) {
-  return dtype <= plan::DType::I32 ? 1 : dtype <= plan::DType::Q5_1 ? 32 : 256;
-}
+uint64_t dtypeBlock(plan::DType dtype) { return dtype <= plan::DType::I32 ? 1 : dtype <= plan::DType::Q5_1 ? 32 : 256; }
 
 std::vector<uint8_t> packPayload(const plan::PlanT &plan) {
   flatbuffers::FlatBufferBuilder builder(1 << 16);

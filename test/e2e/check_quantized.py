@@ -87,7 +87,7 @@ def weight_bytes(plans):
     total = 0
     for plan in sorted(plans.glob("rank*.plan")):
         shown = json.loads(subprocess.run(["distc", "inspect", plan, "--json"], check=True, capture_output=True).stdout)
-        total += shown["ledger"]["weights_loaded"] + shown["ledger"]["weights_mapped"]
+        total += sum(shown["ledger"].get(f"weights_{kind}", 0) for kind in ("loaded", "mapped"))
     return total
 
 

@@ -97,7 +97,7 @@ TEST(Gguf, KnowsBlocksAndPadding) {
   EXPECT_EQ(c->bytes, 288u);
   EXPECT_EQ(c->offset, start + 128);
   EXPECT_EQ(c->dtypeName, "Q4_K");
-  EXPECT_FALSE(c->dtype.has_value());
+  EXPECT_EQ(c->dtype, plan::DType::Q4_K);
 }
 
 TEST(Gguf, ObeysTheAlignmentKey) {

@@ -1,4 +1,5 @@
-// Quantized blocks for tests: random ones, and what they stand for, element by element as the layouts say (WeightType.h).
+// Quantized blocks for tests: random ones, and what they stand for, element by element as the layouts say
+// (WeightType.h).
 #pragma once
 
 #include "distc/kernels/WeightType.h"

@@ -90,7 +90,8 @@ TEST_P(LinearTest, QuantizedIsTheDequantizedMatrix) {
           if (n < begin || n >= end)
             ASSERT_TRUE(std::isnan(y[i])) << "written outside the range";
           else
-            ASSERT_EQ(y[i], expected[i]) << int(type) << " " << cols << "x" << rows << ", token " << t << " of " << tokens;
+            ASSERT_EQ(y[i], expected[i]) << int(type) << " " << cols << "x" << rows << ", token " << t << " of "
+                                         << tokens;
         }
     }
 }

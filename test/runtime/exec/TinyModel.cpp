@@ -55,8 +55,8 @@ private:
     const auto &shape = b_.plan.tensors[tensor]->shape;
     for (uint32_t d = 0; d < shape.size(); ++d)
       slices.push_back({d == dim ? Slice{index_ * (shape[d] / tp_), shape[d] / tp_} : Slice{0, shape[d]}});
-    const bool stays = !isQuantized(o_.weights) ||
-                       (o_.target == "cpu" && slices[1][0].count % dtypeBlock(o_.weights) == 0);
+    const bool stays =
+        !isQuantized(o_.weights) || (o_.target == "cpu" && slices[1][0].count % dtypeBlock(o_.weights) == 0);
     return b_.weight(tensor, stays ? o_.weights : DType::F32, slices,
                      o_.mapped && stays && o_.target == "cpu" ? plan::Placement::Map : plan::Placement::Load);
   }

@@ -55,8 +55,8 @@ TEST_F(Loader, EveryTypeBySegmentsWithPadding) {
   using plan::DType;
   const std::pair<DType, DType> conversions[] = {
       {DType::F32, DType::F32},  {DType::F16, DType::F16},  {DType::BF16, DType::BF16}, {DType::F16, DType::F32},
-      {DType::BF16, DType::F32}, {DType::Q8_0, DType::F32}, {DType::Q4_1, DType::F32},
-      {DType::Q4_0, DType::F32}, {DType::Q5_0, DType::F16}, {DType::Q5_1, DType::BF16}};
+      {DType::BF16, DType::F32}, {DType::Q8_0, DType::F32}, {DType::Q4_1, DType::F32},  {DType::Q4_0, DType::F32},
+      {DType::Q5_0, DType::F16}, {DType::Q5_1, DType::BF16}};
   const Slices slices = {{{7, 5}, {kZeroFill, 2}, {0, 3}}, {{17, 70}, {kZeroFill, 3}, {2, 1}, {95, 1}}};
   for (auto [from, to] : conversions)
     checkpoint.add(std::string(EnumNameDType(from)), from, {12, 96});
@@ -87,9 +87,9 @@ TEST_F(Loader, EveryTypeBySegmentsWithPadding) {
 
 // Blocks stay as they are: loaded with padding of rows and columns, and mapped.
 TEST_F(Loader, QuantizedStays) {
-  for (plan::DType dtype : {plan::DType::Q8_0, plan::DType::Q4_0, plan::DType::Q4_1, plan::DType::Q5_0,
-                            plan::DType::Q5_1, plan::DType::Q2_K, plan::DType::Q3_K, plan::DType::Q4_K,
-                            plan::DType::Q5_K, plan::DType::Q6_K}) {
+  for (plan::DType dtype :
+       {plan::DType::Q8_0, plan::DType::Q4_0, plan::DType::Q4_1, plan::DType::Q5_0, plan::DType::Q5_1,
+        plan::DType::Q2_K, plan::DType::Q3_K, plan::DType::Q4_K, plan::DType::Q5_K, plan::DType::Q6_K}) {
     SCOPED_TRACE(EnumNameDType(dtype));
     Checkpoint tensors(freshSeed());
     checkpoint = tensors;
@@ -107,7 +107,8 @@ TEST_F(Loader, QuantizedStays) {
     for (uint64_t r = 0; r < 6; ++r)
       for (uint64_t c = 0; c < 3 * b; ++c) {
         const bool zero = (r >= 2 && r < 5) || c >= 2 * b;
-        ASSERT_EQ(at((*weights)[loaded], r, c), zero ? 0 : exact[(r < 2 ? 4 + r : 0) * 4 * b + b + c]) << r << ", " << c;
+        ASSERT_EQ(at((*weights)[loaded], r, c), zero ? 0 : exact[(r < 2 ? 4 + r : 0) * 4 * b + b + c])
+            << r << ", " << c;
       }
     EXPECT_EQ((*weights)[columns].rowStride, 4 * b);
     for (uint64_t r = 0; r < 3; ++r)

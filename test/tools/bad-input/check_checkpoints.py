@@ -75,7 +75,8 @@ single(f"<0>: tensor '{Q}' is missing: family llama expects it with shape [128, 
 single(M + " has shape [64, 256], expected [128, 128]: dimension 0 contradicts <0>/config.json: key "
        "'num_attention_heads' (8) × <0>/config.json: key 'head_dim' (16)", put(shape=[64, 256]))
 single(M + " has shape [16384], expected [128, 128]", put(shape=[16384]))
-single(M + " is I32, which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K", put(dtype="I32"))
+single(M + " is I32, which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, "
+       "Q2_K, Q3_K, Q4_K, Q5_K, Q6_K", put(dtype="I32"))
 single(M + ": unknown dtype 'Q9'", put(dtype="Q9"))
 single(M + ": shape [128, 128] of F64 takes 131072 bytes, data_offsets 1443840..1509376 give 65536", put(dtype="F64"))
 single(M + ": shape [4611686018427387904, 4] of F32 overflows", put(shape=[1 << 62, 4]))

@@ -96,8 +96,8 @@ made(f"{T} has shape [64, 256], expected [128, 128]: dimension 0 contradicts <0>
      f"{K}attention.key_length' (16)", change=update(shape=[64, 256]))
 made(f"{T}: 5 dimensions, expected at most 4", change=update(shape=[1, 1, 1, 128, 128]))
 made(f"{T}: unknown type 99 (removed from the format, or newer)", change=update(type=99))
-made(f"{T} is Q4_0, which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K",
-     change=update(type=2))
+made(f"{T} is IQ4_NL, which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_0, Q4_1, Q5_0, "
+     "Q5_1, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K", change=update(type=20))
 made(f"{T}: offset 33 is not a multiple of the alignment 32", change=update(offset=33))
 made(f"{T}: 65536 bytes at offset 4611686018427387904 end beyond the data of …", change=update(offset=1 << 62))
 made("tensor 'blk.1.attn_q.weight' (bytes …", change=overlap)

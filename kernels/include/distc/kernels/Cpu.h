@@ -16,8 +16,8 @@ namespace distc::cpu {
 using distc::SamplingRow;
 using distc::WeightType;
 
-/// A row-major matrix; row n starts at data + n * rowStride elements. `data` is aligned to its element only, that of quantized
-/// types not at all; their cols and rowStride are multiples of the block.
+/// A row-major matrix; row n starts at data + n * rowStride elements. `data` is aligned to its element only, that of
+/// quantized types not at all; their cols and rowStride are multiples of the block.
 struct Matrix {
   const void *data;
   WeightType type;

@@ -1,6 +1,6 @@
-// Types of weights, and the block formats of GGUF among them. In those the elements of a row lie in blocks, each with scales
-// of its own; a block is a run of bytes at any address. d and m are f16 (little-endian), all else bytes; bit fields are
-// unsigned, the lowest bits first. Source of the layouts: ggml, src/ggml-common.h and ggml-quants.c
+// Types of weights, and the block formats of GGUF among them. In those the elements of a row lie in blocks, each with
+// scales of its own; a block is a run of bytes at any address. d and m are f16 (little-endian), all else bytes; bit
+// fields are unsigned, the lowest bits first. Source of the layouts: ggml, src/ggml-common.h and ggml-quants.c
 // (https://github.com/ggml-org/ggml).
 //
 //   Q8_0  32 elements   d, i8 q[32]                                          d q
@@ -8,14 +8,15 @@
 //   Q4_1  32            d, m, u8 q[16]                                       d q + m
 //   Q5_0  32            d, u32 h, u8 q[16]                                   d (q - 16)
 //   Q5_1  32            d, m, u32 h, u8 q[16]                                d q + m
-//     of 4 and 5 bits: the low halves of the bytes q are elements 0 to 15, the high ones 16 to 31; bit i of h is the fifth
-//     of element i
+//     of 4 and 5 bits: the low halves of the bytes q are elements 0 to 15, the high ones 16 to 31; bit i of h is the
+//     fifth of element i
 //   Q2_K  256           u8 s[16], u8 q[64], d, m                             d (s & 15) q - m (s >> 4)
 //   Q3_K  256           u8 h[32], u8 q[64], s (16 of 6 bits), d              d (s - 32) (q - 4)
 //   Q4_K  256           d, m, s (8 pairs of 6 bits), u8 q[128]               d s q - m t
 //   Q5_K  256           d, m, s (8 pairs of 6 bits), u8 h[32], u8 q[128]     d s q - m t
 //   Q6_K  256           u8 q[128], u8 h[64], i8 s[16], d                     d s (q - 32)
-//     a scale is for 16 elements (Q2_K, Q3_K, Q6_K), a pair s, t for 32 (Q4_K, Q5_K); the places of bits: docs/plan-format.md
+//     a scale is for 16 elements (Q2_K, Q3_K, Q6_K), a pair s, t for 32 (Q4_K, Q5_K); the places of bits:
+//     docs/plan-format.md
 #pragma once
 
 #include <cstdint>

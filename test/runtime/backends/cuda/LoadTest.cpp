@@ -66,7 +66,7 @@ protected:
   SourceFiles files;
 };
 
-constexpr plan::DType kSources[] = {plan::DType::F32, plan::DType::F16, plan::DType::BF16, plan::DType::Q8_0,
+constexpr plan::DType kSources[] = {plan::DType::F32,  plan::DType::F16,  plan::DType::BF16, plan::DType::Q8_0,
                                     plan::DType::Q4_0, plan::DType::Q4_1, plan::DType::Q5_0, plan::DType::Q5_1,
                                     plan::DType::Q2_K, plan::DType::Q3_K, plan::DType::Q4_K, plan::DType::Q5_K,
                                     plan::DType::Q6_K};
