@@ -1,5 +1,7 @@
 #include "compiler/Transforms/Passes.h"
 
+#include "runtime/schema/PlanFile.h"
+
 #include "mlir/IR/IRMapping.h"
 
 namespace distc {
@@ -19,7 +21,7 @@ struct Cost {
 
 int64_t paramBytes(llm::ParamOp param) {
   RankedTensorType type = param.getTensorType();
-  return type.getNumElements() * type.getElementTypeBitWidth() / 8;
+  return bytesOf(static_cast<plan::DType>(llm::dtypeOf(type.getElementType())), type.getNumElements());
 }
 
 // Cost of the ops before the first layer, and of each layer; what follows the last one is on its stage in any case, and
