@@ -143,7 +143,7 @@ void name(WeightFact &fact, const plan::Plan &plan, const Use *use) {
     return;
   }
   const int inputs = inputDims(*fact.parts[0].weight, *use);
-  if (op != plan::Op::Linear || inputs < 0)
+  if (inputs < 0 || (!use->bias && fact.shape.size() < 2)) // a norm has a weight for each element, no matrix
     return;
   if (axis + static_cast<size_t>(inputs) >= fact.shape.size()) {
     fact.rule = SplitRule::Row;
