@@ -181,7 +181,8 @@ Result<TensorEntry> findTensor(const ModelSource &source, const WeightRule &rule
                       showShape(expected) + ": dimension " + std::to_string(dim) + " contradicts " + dims[dim].origin);
   if (!tensor->dtype || *tensor->dtype == plan::DType::I32)
     return dataLoss(file + ": tensor '" + name + "' is " + tensor->dtypeName +
-                    ", which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_1");
+                    ", which is not supported; supported are F32, F16, BF16, and in GGUF Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, "
+                    "Q2_K, Q3_K, Q4_K, Q5_K, Q6_K");
   return *tensor;
 }
 

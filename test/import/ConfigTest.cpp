@@ -64,22 +64,6 @@ TEST_F(Hf, RefusesBadFiles) {
   expectFailure(HfConfig::open(path).status(), {path + ": key 'a' occurs twice"});
 }
 
-TEST(Shapes, AreComplete) {
-  size_t shapes = 0;
-  for (const auto &entry : std::filesystem::directory_iterator(DISTC_SOURCE_DIR "/models/shapes")) {
-    SCOPED_TRACE(entry.path());
-    auto config = HfConfig::open(entry.path().string());
-    ASSERT_TRUE(config.ok()) << config.status().message();
-    for (const char *key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                            "num_key_value_heads", "vocab_size", "max_position_embeddings"})
-      EXPECT_GT(config->integer(key)->value_or(0), 0) << key;
-    EXPECT_TRUE(config->string("model_type")->has_value());
-    EXPECT_TRUE(config->number("rope_theta")->has_value());
-    ++shapes;
-  }
-  EXPECT_GE(shapes, 10u);
-}
-
 TEST(GgufConfigTest, ReadsAFileOfLlamaCpp) {
   auto file = readGguf(dataPath("stories260K/stories260K-f32.gguf"));
   ASSERT_TRUE(file.ok());

@@ -1,5 +1,6 @@
 // Values that a family's description takes from a configuration: by layer, under a condition, by formula.
 #include "compiler/Import/Family.h"
+#include "compiler/Import/ModelSource.h"
 #include "test/import/Support.h"
 
 #include <filesystem>
@@ -128,6 +129,15 @@ TEST(Families, EveryDescriptionIsRead) {
   for (const Family &family : families())
     EXPECT_EQ(names.erase(family.name), 1u) << family.name;
   EXPECT_TRUE(names.empty()) << "cannot be read: " << *names.begin();
+}
+
+TEST(Shapes, AreOfAFamilyThatFindsItsValues) {
+  for (const std::string &name : shapeNames()) {
+    auto source = openModel(name, /*weights=*/false);
+    ASSERT_TRUE(source.ok()) << source.status().message();
+    EXPECT_GT((*source)->values.integers.at("layers"), 1) << name;
+  }
+  EXPECT_GE(shapeNames().size(), 20u);
 }
 
 TEST(Families, LikeAnotherWithChanges) {

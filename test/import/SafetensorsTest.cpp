@@ -36,7 +36,7 @@ TEST(Safetensors, ReadsEveryFixture) {
   for (const auto &entry : std::filesystem::directory_iterator(dataPath("fixtures"))) {
     auto index = readSafetensorsFolder(entry.path().string());
     ASSERT_TRUE(index.ok()) << index.status().message();
-    EXPECT_GE(index->tensors.size(), 29u) << entry.path();
+    EXPECT_GE(index->tensors.size(), 18u) << entry.path();
     auto golden = readSafetensors((entry.path() / "golden.safetensors").string());
     ASSERT_TRUE(golden.ok()) << golden.status().message();
     const TensorEntry *ids = golden->find("input_ids");
