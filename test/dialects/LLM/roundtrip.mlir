@@ -106,7 +106,7 @@ func.func @ops(%batch: !llm.batch, %k: tensor<?x2x4xf32>) -> (tensor<?x4x4xf32>,
 // Three experts of six rows each, of which a row goes to two.
 llm.tensor @te [3, 6, 8] f32 at 0 bytes 576
 llm.param @experts : tensor<3x6x8xf32> dims ["experts", "intermediate", "hidden"] from [#llm.source<@te[3, 6, 8] [0:3] [0:6] [0:8]>]
-llm.param @down : tensor<3x8x6xf32> dims ["experts", "hidden", "intermediate"] from [#llm.source<@te[3, 8, 6] [0:3] [0:8] [0:6]>]
+llm.param @expert_down : tensor<3x8x6xf32> dims ["experts", "hidden", "intermediate"] from [#llm.source<@te[3, 8, 6] [0:3] [0:8] [0:6]>]
 // CHECK-LABEL: func.func @mixture
 func.func @mixture(%x: tensor<?x8xf32>, %z: tensor<?x3xf32>) -> tensor<?x8xf32> {
   // CHECK: llm.route %{{.*}} count 3 : tensor<?x3xf32> -> tensor<?x3x2xf32>
@@ -115,8 +115,8 @@ func.func @mixture(%x: tensor<?x8xf32>, %z: tensor<?x3xf32>) -> tensor<?x8xf32> 
   %r = llm.route %z count 2 normalize : tensor<?x3xf32> -> tensor<?x2x2xf32>
   // CHECK: %[[G:.*]] = llm.expert_linear %{{.*}}, %[[R]], @experts : tensor<?x8xf32>, tensor<?x2x2xf32> -> tensor<?x2x6xf32>
   %g = llm.expert_linear %x, %r, @experts : tensor<?x8xf32>, tensor<?x2x2xf32> -> tensor<?x2x6xf32>
-  // CHECK: %[[D:.*]] = llm.expert_linear %[[G]], %[[R]], @down : tensor<?x2x6xf32>, tensor<?x2x2xf32> -> tensor<?x2x8xf32>
-  %d = llm.expert_linear %g, %r, @down : tensor<?x2x6xf32>, tensor<?x2x2xf32> -> tensor<?x2x8xf32>
+  // CHECK: %[[D:.*]] = llm.expert_linear %[[G]], %[[R]], @expert_down : tensor<?x2x6xf32>, tensor<?x2x2xf32> -> tensor<?x2x8xf32>
+  %d = llm.expert_linear %g, %r, @expert_down : tensor<?x2x6xf32>, tensor<?x2x2xf32> -> tensor<?x2x8xf32>
   // CHECK: llm.combine %[[D]], %[[R]] : tensor<?x2x8xf32>, tensor<?x2x2xf32> -> tensor<?x8xf32>
   %y = llm.combine %d, %r : tensor<?x2x8xf32>, tensor<?x2x2xf32> -> tensor<?x8xf32>
   return %y : tensor<?x8xf32>

@@ -116,12 +116,12 @@ TEST_F(CudaLoad, MoreThanABuffer) {
 // Matrices that the file holds as [in, out]: of every type, and of more than a buffer.
 TEST_F(CudaLoad, Transposed) {
   for (plan::DType from : kSources)
-    checkpoint.add(EnumNameDType(from), from, {50, 96});
+    checkpoint.add(EnumNameDType(from), from, {64, 96});
   const uint32_t large = checkpoint.add("large", plan::DType::BF16, {1100, 1500});
   PlanBuilder builder = this->builder();
   for (uint32_t t = 0; t < std::size(kSources); ++t)
     for (plan::DType to : kTargets)
-      builder.weight(t, to, {{{20, 37}, {kZeroFill, 2}}, {{3, 40}}}, plan::Placement::Load, {96, 50});
+      builder.weight(t, to, {{{20, 37}, {kZeroFill, 2}}, {{3, 40}}}, plan::Placement::Load, {96, 64});
   builder.weight(large, plan::DType::BF16, {{{0, 1500}}, {{0, 1100}}}, plan::Placement::Load, {1500, 1100});
   for (auto &weight : builder.plan.weights)
     weight->sources[0]->transposed = 1;
