@@ -13,7 +13,7 @@ std::vector<uint8_t> bytesOf(const plan::InstructionT &it) {
   return {builder.GetBufferPointer(), builder.GetBufferPointer() + builder.GetSize()};
 }
 
-/// a + b is b + a; the same instruction twice writes the same twice.
+/// a + b is b + a; the same instruction twice writes the same twice, also a collective that is not in place.
 void canonicalizeInstructions(plan::ProgramT &p) {
   for (auto &it : p.instructions) {
     it->id = 0;
@@ -21,6 +21,12 @@ void canonicalizeInstructions(plan::ProgramT &p) {
     it->signal = -1;
     if (plan::AddT *add = it->op.AsAdd(); add && add->b < add->a)
       std::swap(add->a, add->b);
+    if (plan::AllGatherT *gather = it->op.AsAllGather())
+      gather->sequence = 0;
+    if (plan::AllReduceT *reduce = it->op.AsAllReduce(); reduce && reduce->input != reduce->out)
+      reduce->sequence = 0;
+    if (plan::ReduceScatterT *reduce = it->op.AsReduceScatter())
+      reduce->sequence = 0;
   }
   std::sort(p.instructions.begin(), p.instructions.end(),
             [](const auto &a, const auto &b) { return bytesOf(*a) < bytesOf(*b); });
