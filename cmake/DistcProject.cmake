@@ -28,7 +28,8 @@ endif()
 # distc_library(name SOURCES... [LINK libs...]): a static library of ours, warnings as errors.
 function(distc_warnings target)
   target_compile_options(${target} PRIVATE
-    "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-Wno-unused-parameter;-Wno-restrict>"
+    "$<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Werror;-Wno-unused-parameter>"
+    "$<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>" # clang does not know it
     "$<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings;-Xcompiler=-Wall,-Wextra,-Werror,-Wno-unused-parameter>")
 endfunction()
 

@@ -100,8 +100,7 @@ private:
     };
     expect("EmitIds", ids, first);
     expect("Embedding", embeddings != 0, first);
-    if (b.regime() == plan::Regime::Prefill || logits != 0)
-      expect("EmitLogits", logits, last ? chunks : 0);
+    expect("EmitLogits", logits, last ? chunks : 0);
     if (parts.size() != logits)
       fail("host-exchange", rank, cat(name, "EmitLogits hands out the same rows twice"));
   }

@@ -202,6 +202,8 @@ private:
                                  part, ", the elements of the weight"));
     if (!(op.eps() >= 0) || !std::isfinite(op.eps()) || !std::isfinite(op.weight_offset()))
       fail("shape-mismatch", "eps is not a number of at least 0, or weight_offset no number");
+    if (op.squares() == -1 && (op.column() != 0 || op.elements() != 0))
+      fail("shape-mismatch", cat("column ", op.column(), " and ", op.elements(), " elements of no squares"));
     if (op.squares() == -1)
       return;
     const auto squares = static_cast<uint32_t>(op.squares());

@@ -99,7 +99,7 @@ class ValueWalk {
 public:
   ValueWalk(const ProgramRef &ref, Shared &shared, Reporter &reporter)
       : ref_(ref), shared_(shared), reporter_(reporter), values_(ref_), caches_(ref.plan.kv()->caches()->size()),
-        used_(ref.plan.weights()->size(), false) {}
+        used_(ref.plan.weights()->size(), false), tables_(ref.plan.rope_tables()->size(), false) {}
 
   void run() {
     const size_t before = reporter_.count();
@@ -110,6 +110,10 @@ public:
         reporter_.add("weight-unused",
                       cat(ref_.text(), ": no instruction uses weight '",
                           ref_.plan.weights()->Get(w)->name()->string_view(), "', expected that all are used"),
+                      {ref_.rank()});
+    for (size_t t = 0; t < tables_.size() && reporter_.count() == before; ++t)
+      if (!tables_[t])
+        reporter_.add("rope", cat(ref_.text(), ": no instruction uses rope table ", t, ", expected that all are used"),
                       {ref_.rank()});
   }
 
@@ -125,7 +129,7 @@ public:
                         ranks(other), {a->ref_.instruction(instruction).id()});
           return;
         }
-    if (handed_ != other.handed_ || (!logits_.empty() && !other.logits_.empty() && logits_ != other.logits_))
+    if (handed_ != other.handed_)
       reporter_.add(
           "value-mismatch",
           cat(ref_.text(), " keeps, sends or hands out other values than ", other.ref_.text(), ": expected ", who),
@@ -155,12 +159,8 @@ private:
       return exchange(operands, op == plan::Op::Send);
     if (isCollective(op) || op == plan::Op::SelectRows)
       return values_.set(operands.list[1].buffer, get(operands.list[0].buffer), at_);
-    if (op == plan::Op::EmitLogits) { // a decode program may do without
-      logits_.insert(get(operands.list[0].buffer).fingerprint);
-      return;
-    }
-    if (op == plan::Op::EmitIds)
-      return hand("EmitIds", 0, get(operands.list[0].buffer));
+    if (op == plan::Op::EmitIds || op == plan::Op::EmitLogits)
+      return hand(plan::EnumNameOp(op), 0, get(operands.list[0].buffer));
     compute(it, operands);
   }
 
@@ -203,6 +203,7 @@ private:
     weight(operands.weight, value);
     weight(operands.bias, value);
     if (operands.table >= 0) {
+      tables_[static_cast<size_t>(operands.table)] = true;
       value.table = table(static_cast<uint32_t>(operands.table));
       value.fingerprint = mix(value.fingerprint, value.table);
     } else if (operands.weight < 0 && inputs.size() == 1) {
@@ -275,9 +276,9 @@ private:
   Reporter &reporter_;
   Labels<Value> values_;
   std::vector<Value> caches_;
-  std::vector<bool> used_;                            // by weight
+  std::vector<bool> used_, tables_;                   // by weight, by rope table
   std::vector<std::pair<uint64_t, size_t>> computed_; // fingerprint, instruction
-  std::set<uint64_t> known_, handed_, logits_;
+  std::set<uint64_t> known_, handed_;
   size_t at_ = 0;
 };
 

@@ -42,8 +42,11 @@ void canonicalize(plan::ProgramT &p) {
   p.arena_bytes = 0;
   for (plan::Buffer &b : p.buffers) {
     const bool tokens = p.regime == plan::Regime::Decode && b.rows() == plan::RowUnit::Outputs; // there are as many
-    b = plan::Buffer(0, b.parent() < 0 ? b.bytes() : 0, b.row_elements(), b.parent(), b.times(), b.shards(), b.chunk(),
-                     b.chunks(), tokens ? plan::RowUnit::Tokens : b.rows(), b.dtype());
+    // All of another buffer, in its shape, is no more than a place.
+    const plan::Buffer *parent = b.parent() < 0 ? nullptr : &p.buffers[static_cast<size_t>(b.parent())];
+    const bool place = parent && b.chunks() == 1 && b.times() == parent->times();
+    b = plan::Buffer(0, 0, b.row_elements(), place ? -1 : b.parent(), b.times(), b.shards(), b.chunk(), b.chunks(),
+                     tokens ? plan::RowUnit::Tokens : b.rows(), b.dtype());
   }
   canonicalizeInstructions(p);
 }

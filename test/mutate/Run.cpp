@@ -1,6 +1,5 @@
 #include "test/mutate/Run.h"
 
-#include "distc/Runner.h"
 #include "runtime/base/File.h"
 
 #include <cstring>
@@ -25,7 +24,7 @@ struct Sequence {
 /// The steps, and all that comes out of them.
 class Steps {
 public:
-  explicit Steps(Runner &runner) : runner_(runner), info_(runner.info()), random_(7) {}
+  Steps(Runner &runner, const PlanSetInfo &shape) : runner_(runner), info_(shape), random_(7) {}
 
   Status run() {
     const uint32_t count = std::min<uint32_t>(info_.maxBatch, 5), longest = std::min<uint32_t>(info_.maxSequence, 40);
@@ -129,16 +128,18 @@ private:
   uint64_t hash_ = 0;
 };
 
-Outcome runHere(const std::string &folder) {
+Outcome runHere(const std::string &folder, const PlanSetInfo &shape) {
   RunnerOptions options;
   options.threadsPerRank = 1;
   options.timeoutSeconds = 5;
   auto runner = Runner::open(folder, options);
   if (!runner.ok())
     return {Ending::Refused, 0, runner.status().message()};
-  Steps steps(**runner);
+  Steps steps(**runner, shape);
   const Status status = steps.run();
-  return status.ok() ? Outcome{Ending::Done, steps.bits(), {}} : Outcome{Ending::Failed, 0, status.message()};
+  if (status.ok())
+    return {Ending::Done, steps.bits(), {}};
+  return {status.code() == Code::InvalidArgument ? Ending::Refused : Ending::Failed, 0, status.message()};
 }
 
 } // namespace
@@ -153,7 +154,7 @@ void write(const Payloads &payloads, const std::string &folder) {
   }
 }
 
-Outcome run(const std::string &folder, double seconds) {
+Outcome run(const std::string &folder, const PlanSetInfo &shape, double seconds) {
   int ends[2];
   if (::pipe(ends) != 0)
     return {Ending::Died, 0, "no pipe"};
@@ -163,7 +164,7 @@ Outcome run(const std::string &folder, double seconds) {
     const rlimit memory{uint64_t(8) << 30, uint64_t(8) << 30}, core{0, 0};
     ::setrlimit(RLIMIT_AS, &memory);
     ::setrlimit(RLIMIT_CORE, &core);
-    const Outcome outcome = runHere(folder);
+    const Outcome outcome = runHere(folder, shape);
     std::string bytes(1 + sizeof outcome.bits, 0);
     bytes[0] = static_cast<char>(outcome.ending);
     std::memcpy(bytes.data() + 1, &outcome.bits, sizeof outcome.bits);

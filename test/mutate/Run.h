@@ -1,6 +1,7 @@
 // What a plan set computes, found out in a process of its own: a fault may crash, hang, or ask for all memory.
 #pragma once
 
+#include "distc/Runner.h"
 #include "test/mutate/Plans.h"
 
 #include <string>
@@ -17,8 +18,8 @@ struct Outcome {
 
 /// Writes the set into `folder`, which must lie beside the original for the checkpoint's files to be found.
 void write(const Payloads &payloads, const std::string &folder);
-/// Opens the set and takes some steps with it: ragged prefill, chunks, all micro-batches, decode, greedy and sampled.
-/// Refused: it was not opened. Failed: a step was.
-Outcome run(const std::string &folder, double seconds);
+/// Opens the set and takes some steps with it, as large as `shape` says: ragged prefill, chunks, all micro-batches,
+/// decode, greedy and sampled. Refused: it was not opened, or a step is larger than it takes. Failed: a step was.
+Outcome run(const std::string &folder, const PlanSetInfo &shape, double seconds);
 
 } // namespace distc::mutate

@@ -3,6 +3,7 @@
 // Seeds faults into plan sets, one at a time, and asks the verifier. A fault that it does not see must make no
 // difference: plans for the CPU are run, and must give the same bits; others must be the same in canonical form.
 // The exit code is 1 if one mutant is neither.
+#include "runtime/exec/PlanSetInfo.h"
 #include "runtime/plan/SourceFiles.h"
 #include "runtime/verify/Verify.h"
 #include "test/mutate/Canonical.h"
@@ -36,6 +37,7 @@ struct Set {
   Payloads payloads, settled; // every scalar written; what else `settle` changes is no fault
   std::vector<std::vector<uint8_t>> canonical;
   bool runs = false; // here, on a CPU
+  PlanSetInfo info;
   uint64_t bits = 0;
 };
 
@@ -72,9 +74,13 @@ Result<Set> readSet(const std::string &folder) {
   if (const auto violations = verify(set.payloads); !violations.empty())
     return dataLoss(folder + ": " + violations[0].message);
   set.runs = files[0].plan().target()->string_view() == "cpu" && files[0].plan().files()->size() > 0;
+  std::vector<const plan::Plan *> all;
+  for (const PlanFile &file : files)
+    all.push_back(&file.plan());
+  set.info = planSetInfo(all, folder);
   if (set.runs) {
     write(set.payloads, set.folder + ".mutant");
-    const Outcome outcome = run(set.folder + ".mutant", kRunSeconds);
+    const Outcome outcome = run(set.folder + ".mutant", set.info, kRunSeconds);
     if (outcome.ending != Ending::Done)
       return internal(folder + ": does not run: " + outcome.message);
     set.bits = outcome.bits;
@@ -168,7 +174,7 @@ private:
       return;
     }
     write(payloads, set.folder + ".mutant");
-    const Outcome outcome = mutate::run(set.folder + ".mutant", kRunSeconds);
+    const Outcome outcome = mutate::run(set.folder + ".mutant", set.info, kRunSeconds);
     if (outcome.ending == Ending::Refused)
       ++count.refused;
     else if (outcome.ending == Ending::Done && outcome.bits == set.bits)

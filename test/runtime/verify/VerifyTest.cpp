@@ -677,6 +677,22 @@ std::vector<Mutant> mutants() {
            for (uint32_t p : {0u, 1u})
              s.op<plan::LinearT>(r, p, "up").weight = s.op<plan::LinearT>(r, p, "gate").weight;
        }},
+      {"RopeTableThatNothingUses",
+       "rope",
+       {"no instruction uses rope table 1"},
+       [](ValidSet &s) {
+         plan::PlanT &plan = s.rank(0);
+         plan.rope_tables.push_back(std::make_unique<plan::RopeTableT>(*plan.rope_tables[0]));
+         plan.ledger->tables *= 2;
+       }},
+      {"DecodeWithoutLogits",
+       "host-exchange",
+       {"rank 3", "0 EmitLogits"},
+       [](ValidSet &s) { removeOp(s, 3, 1, "emit.logits"); }},
+      {"ColumnWithoutSquares",
+       "shape-mismatch",
+       {"column 1 and 0 elements of no squares"},
+       [](ValidSet &s) { s.op<plan::RmsNormT>(0, 0, "norm1").column = 1; }},
       {"SumOverAGroupOfOne",
        "partial-value",
        {"add1"},
