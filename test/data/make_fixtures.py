@@ -151,9 +151,21 @@ def smallest(gaps, rows):
     return least
 
 
+def load(folder, dtype):
+    return AutoModelForCausalLM.from_pretrained(  # eager experts: the grouped product takes no float64
+        folder, dtype=dtype, attn_implementation="eager", experts_implementation="eager").eval()
+
+
+def rounded_error(folder, ids, logits):
+    """How far transformers is from these logits in the type that a GPU has: the checkpoint's, or bfloat16."""
+    dtype = torch.float16 if load(folder, "auto").dtype == torch.float16 else torch.bfloat16
+    with torch.no_grad():
+        rounded = load(folder, dtype)(ids, use_cache=False).logits.double()
+    return f"{(rounded - logits).norm() / logits.norm():.2e}"
+
+
 def golden(folder, name, greedy):
-    model = AutoModelForCausalLM.from_pretrained(  # eager experts: the grouped product takes no float64
-        folder, dtype=torch.float64, attn_implementation="eager", experts_implementation="eager").eval()
+    model = load(folder, torch.float64)
     random = torch.Generator().manual_seed(zlib.crc32(name.encode()) + 1)
     routers = [module for module in model.modules() if type(module).__name__.endswith("TopKRouter")]
     gaps = routing_gaps(routers)
@@ -177,7 +189,7 @@ def golden(folder, name, greedy):
     if greedy:
         tensors["generated"] = sequence[:, PROMPT:].contiguous()
         tensors["margin"] = torch.stack(margins, dim=1).float().contiguous()
-    save_file(tensors, folder / "golden.safetensors")
+    save_file(tensors, folder / "golden.safetensors", metadata={"rounded_error": rounded_error(folder, ids, logits)})
     margin = f", smallest margin {min(m.min() for m in margins):.1e}" if greedy else ""
     print(f"{name}: logits of size {logits.std():.2f}{margin}")
 

@@ -69,6 +69,13 @@ def read(path):
     return tensors
 
 
+def metadata(path):
+    """The strings in a safetensors file's header."""
+    data = Path(path).read_bytes()
+    length = struct.unpack("<Q", data[:8])[0]
+    return json.loads(data[8 : 8 + length]).get("__metadata__", {})
+
+
 def relative_error(actual, reference):
     norm = sum(v * v for v in reference)
     assert norm > 0
