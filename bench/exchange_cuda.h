@@ -3,7 +3,8 @@
 
 namespace distc::bench {
 
-/// Prints a row for each length and number of devices, 2, 4, …; nothing where there are no two devices that can use each other's memory.
+/// Prints a row for each length and number of devices, 2, 4, …; nothing where there are no two devices that can use
+/// each other's memory.
 void allReduces();
 
 } // namespace distc::bench

@@ -250,8 +250,8 @@ struct PadTensorParallelPass : distc::impl::PadTensorParallelBase<PadTensorParal
         auto source = cast<llm::SourceAttr>(attribute);
         SmallVector<DenseI64ArrayAttr> slices(source.getSlices());
         slices[dim] = DenseI64ArrayAttr::get(&getContext(), compose(slices[dim].asArrayRef(), it->second.segments));
-        attribute = llm::SourceAttr::get(&getContext(), source.getTensor(), source.getView(), slices,
-                                         source.getTransposed());
+        attribute =
+            llm::SourceAttr::get(&getContext(), source.getTensor(), source.getView(), slices, source.getTransposed());
       }
     }
     param.setType(RankedTensorType::get(shape, param.getTensorType().getElementType()));

@@ -133,8 +133,8 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::PositionEmbedding: {
     const auto &o = instruction.as<plan::PositionEmbedding>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    error = cuda::positionEmbedding(in(x), now_->device.positions + x.first, x.rows, matrix(o.weight(), y.width), out(y),
-                                    stream_);
+    error = cuda::positionEmbedding(in(x), now_->device.positions + x.first, x.rows, matrix(o.weight(), y.width),
+                                    out(y), stream_);
     break;
   }
   case plan::Op::Activate: {

@@ -349,7 +349,8 @@ private:
   template <typename Work> Status queued(const CommCall &call, const char *op, void *stream, Work work) {
     return ended([&]() -> Status {
       DISTC_TRY(world_->failure());
-      if (cuda::isCaptured(static_cast<cudaStream_t>(stream))) { // whenever it runs, the device says that it has come here
+      if (cuda::isCaptured(
+              static_cast<cudaStream_t>(stream))) { // whenever it runs, the device says that it has come here
         captured_.insert_or_assign(call.instruction + 1, Made{call, op});
         DISTC_TRY(cuda::check(cuda::store(comesTo(), call.instruction + 1, static_cast<cudaStream_t>(stream)),
                               "tell of a collective"));
