@@ -30,7 +30,7 @@ TEST_P(ExpertsTest, RouteAgreesWithDoubles) {
       for (int64_t t = rows; t-- > 0;)
         route(logits.data(), experts, count, normalize, parts.data(), t, t + 1);
       EXPECT_TRUE(sameBits(routes.data(), parts.data(), routes.size()));
-      EXPECT_LE(reference::routeError(logits, experts, count, normalize, routes.data()), 1e-6)
+      EXPECT_LE(reference::routeError(logits, experts, count, normalize, routes.data()), reference::kRouteError)
           << experts << " experts, " << count;
     }
 }

@@ -70,6 +70,9 @@ inline Linear linear(const std::vector<float> &x, int64_t tokens, const std::vec
   return result;
 }
 
+/// Of a weight: the difference of two logits of up to 16 is rounded to 1e-6, and the exponential of it errs by as much.
+constexpr double kRouteError = 4e-6;
+
 /// How far routes [rows, count, 2] are from those of the logits: infinite where an id is another, or in another order.
 inline double routeError(const std::vector<float> &logits, int64_t experts, int64_t count, bool normalize,
                          const float *routes) {

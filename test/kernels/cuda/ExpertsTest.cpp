@@ -43,7 +43,8 @@ TEST_F(CudaExpertsTest, RouteAgreesWithDoubles) {
       const std::vector<float> logits = normal(size_t(rows * experts), 3.0f);
       const DeviceValues dLogits(logits, Type::F32), routes(size_t(rows * count * 2), Type::F32);
       ASSERT_CUDA(route(dLogits.floats(), rows, experts, count, normalize, routes.floats(), nullptr));
-      EXPECT_LE(reference::routeError(logits, experts, count, normalize, routes.values().data()), 2e-6)
+      EXPECT_LE(reference::routeError(logits, experts, count, normalize, routes.values().data()),
+                reference::kRouteError)
           << experts << " experts, " << count;
     }
 }
