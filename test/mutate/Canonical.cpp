@@ -1,6 +1,7 @@
 #include "test/mutate/Canonical.h"
 
 #include <algorithm>
+#include <map>
 
 namespace distc::mutate {
 
@@ -39,6 +40,7 @@ void canonicalize(plan::ProgramT &p) {
   p.labels.clear();
   p.schedule.reset();
   p.events = 0;
+  p.micro_batches = 1;
   p.arena_bytes = 0;
   for (plan::Buffer &b : p.buffers) {
     const bool tokens = p.regime == plan::Regime::Decode && b.rows() == plan::RowUnit::Outputs; // there are as many
@@ -62,6 +64,18 @@ std::vector<uint8_t> canonicalForm(const std::vector<uint8_t> &payload) {
   model.family.clear();
   model.tokenizer.clear();
   *plan->ledger = {};
+  plan->limits->max_batch = plan->limits->max_sequence = plan->kv->blocks = 0;
+  std::map<int32_t, int32_t>
+      places; // of files, in the order in which tensors come to them; others are not opened for a value
+  std::vector<std::unique_ptr<plan::SourceFileT>> files;
+  for (auto &tensor : plan->tensors)
+    if (tensor->file >= 0) {
+      const auto [place, isNew] = places.emplace(tensor->file, static_cast<int32_t>(files.size()));
+      if (isNew)
+        files.push_back(std::move(plan->files[static_cast<size_t>(tensor->file)]));
+      tensor->file = place->second;
+    }
+  plan->files = std::move(files);
   for (auto &weight : plan->weights) {
     weight->name.clear();
     weight->offset = 0;
@@ -73,7 +87,7 @@ std::vector<uint8_t> canonicalForm(const std::vector<uint8_t> &payload) {
       weight->row_stride = 0;
   }
   for (auto &cache : plan->kv->caches)
-    cache->offset = 0;
+    cache->offset = cache->bytes = 0;
   for (auto &program : plan->programs)
     canonicalize(*program);
   return packPayload(*plan);

@@ -7,7 +7,8 @@ namespace distc::mutate {
 
 /// What a rank computes, without what the verifier has shown to make no difference to it: where memory lies, which
 /// order of instructions, which events, which shares of a stage; and without what no step reads: names, labels, ids of
-/// instructions, how random weights are made.
+/// instructions, how random weights are made; and without how much it takes at a time where all ranks agree on that:
+/// the host refuses what is more.
 ///
 /// Two sets that verify and have this in common compute the same: a buffer is written by one instruction, so that the
 /// instructions, in whatever order, say what each value is; that a value is read after it is written, and its memory is
