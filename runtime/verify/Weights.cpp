@@ -67,7 +67,7 @@ public:
         report(cell);
         return false;
       }
-    return true;
+    return isOneBox();
   }
 
   bool whole() const { return std::find(counts_.begin(), counts_.end(), 0u) == counts_.end(); }
@@ -115,6 +115,29 @@ public:
   }
 
 private:
+  /// A weight is one stretch of its tensor in each dimension. Where several lie in one tensor, as q, k and v may, a
+  /// rank with another one's share of it leaves a gap.
+  bool isOneBox() {
+    std::vector<Interval> box(bounds_.size(), {~uint64_t(0), 0});
+    uint64_t held = 0, all = 1;
+    for (uint64_t cell = 0; cell < cells_; ++cell) {
+      if (counts_[cell] == 0)
+        continue;
+      ++held;
+      for (size_t d = bounds_.size(), rest = cell; d-- > 0;) {
+        const uint64_t size = bounds_[d].size() - 1, at = rest % size;
+        box[d] = {std::min(box[d].begin, at), std::max(box[d].end, at + 1)};
+        rest /= size;
+      }
+    }
+    for (const Interval &range : box)
+      all = saturatingMul(all, range.end - std::min(range.begin, range.end));
+    if (held == 0 || held == all)
+      return true;
+    fail("what its ranks take of the tensor is not one stretch of each dimension");
+    return false;
+  }
+
   void fail(std::string message) {
     std::vector<uint32_t> ranks;
     for (const Part &part : use_.parts)

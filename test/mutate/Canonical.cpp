@@ -93,4 +93,18 @@ std::vector<uint8_t> canonicalForm(const std::vector<uint8_t> &payload) {
   return packPayload(*plan);
 }
 
+std::vector<uint8_t> formOfAnyTensors(const std::vector<uint8_t> &payload) {
+  const std::unique_ptr<plan::PlanT> plan(planOf(payload).UnPack());
+  for (auto &tensor : plan->tensors) {
+    tensor->name.clear();
+    tensor->dtype = dtypeBytes(tensor->dtype) == 2 ? plan::DType::F16 : tensor->dtype;
+  }
+  std::sort(plan->tensors.begin(), plan->tensors.end(),
+            [](const auto &a, const auto &b) { return std::pair(a->file, a->offset) < std::pair(b->file, b->offset); });
+  for (auto &weight : plan->weights)
+    for (auto &source : weight->sources)
+      source->tensor = 0;
+  return canonicalForm(packPayload(*plan));
+}
+
 } // namespace distc::mutate
