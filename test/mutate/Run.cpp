@@ -131,7 +131,7 @@ private:
 Outcome runHere(const std::string &folder, const PlanSetInfo &shape) {
   RunnerOptions options;
   options.threadsPerRank = 1;
-  options.timeoutSeconds = 5;
+  options.timeoutSeconds = 30; // machines are shared
   auto runner = Runner::open(folder, options);
   if (!runner.ok())
     return {Ending::Refused, 0, runner.status().message()};

@@ -22,7 +22,7 @@ namespace distc::mutate {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr double kRunSeconds = 20;
+constexpr double kRunSeconds = 60;
 
 struct Options {
   uint64_t seed = std::random_device()(), mutants = 1000;
