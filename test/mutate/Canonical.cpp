@@ -1,7 +1,9 @@
 #include "test/mutate/Canonical.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <numeric>
 
 namespace distc::mutate {
 
@@ -41,6 +43,7 @@ void canonicalize(plan::ProgramT &p) {
   p.schedule.reset();
   p.events = 0;
   p.micro_batches = 1;
+  p.max_tokens = p.max_sequences = p.max_outputs = 0;
   p.arena_bytes = 0;
   for (plan::Buffer &b : p.buffers) {
     const bool tokens = p.regime == plan::Regime::Decode && b.rows() == plan::RowUnit::Outputs; // there are as many
@@ -64,17 +67,20 @@ std::vector<uint8_t> canonicalForm(const std::vector<uint8_t> &payload) {
   model.family.clear();
   model.tokenizer.clear();
   *plan->ledger = {};
-  plan->limits->max_batch = plan->limits->max_sequence = plan->kv->blocks = 0;
+  plan->limits->max_batch = plan->limits->max_tokens = plan->limits->max_sequence = plan->kv->blocks = 0;
   std::map<int32_t, int32_t>
       places; // of files, in the order in which tensors come to them; others are not opened for a value
   std::vector<std::unique_ptr<plan::SourceFileT>> files;
-  for (auto &tensor : plan->tensors)
+  for (auto &tensor : plan->tensors) {
+    // A weight has a view of its own of the elements.
+    tensor->shape = {std::accumulate(tensor->shape.begin(), tensor->shape.end(), uint64_t(1), std::multiplies<>())};
     if (tensor->file >= 0) {
       const auto [place, isNew] = places.emplace(tensor->file, static_cast<int32_t>(files.size()));
       if (isNew)
         files.push_back(std::move(plan->files[static_cast<size_t>(tensor->file)]));
       tensor->file = place->second;
     }
+  }
   plan->files = std::move(files);
   for (auto &weight : plan->weights) {
     weight->name.clear();
@@ -90,10 +96,12 @@ std::vector<uint8_t> canonicalForm(const std::vector<uint8_t> &payload) {
     cache->offset = cache->bytes = 0;
   for (auto &program : plan->programs)
     canonicalize(*program);
+  std::stable_sort(plan->programs.begin(), plan->programs.end(),
+                   [](const auto &a, const auto &b) { return a->regime < b->regime; });
   return packPayload(*plan);
 }
 
-std::vector<uint8_t> formOfAnyTensors(const std::vector<uint8_t> &payload) {
+std::vector<uint8_t> formOfAnyModel(const std::vector<uint8_t> &payload) {
   const std::unique_ptr<plan::PlanT> plan(planOf(payload).UnPack());
   for (auto &tensor : plan->tensors) {
     tensor->name.clear();
@@ -104,6 +112,10 @@ std::vector<uint8_t> formOfAnyTensors(const std::vector<uint8_t> &payload) {
   for (auto &weight : plan->weights)
     for (auto &source : weight->sources)
       source->tensor = 0;
+  for (auto &table : plan->rope_tables) {
+    std::fill(table->inv_freq.begin(), table->inv_freq.end(), 0.0);
+    table->magnitude = 1;
+  }
   return canonicalForm(packPayload(*plan));
 }
 

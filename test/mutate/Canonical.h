@@ -15,9 +15,9 @@ namespace distc::mutate {
 /// nobody else's until then, is what the verifier shows of any order, place, event and share.
 std::vector<uint8_t> canonicalForm(const std::vector<uint8_t> &payload);
 
-/// The same of a plan that does not say which of the checkpoint's tensors is which, nor which type of so many bytes
-/// their elements have. Nothing else that a plan holds tells that, so the verifier cannot know; docs/plan-format.md
-/// says so.
-std::vector<uint8_t> formOfAnyTensors(const std::vector<uint8_t> &payload);
+/// The same of a plan that does not say which model it is of: which of the checkpoint's tensors is which, which type of
+/// so many bytes their elements have, by what angles pairs are turned. Nothing else that a plan holds tells that, so
+/// the verifier cannot know (docs/plan-format.md, What is proven).
+std::vector<uint8_t> formOfAnyModel(const std::vector<uint8_t> &payload);
 
 } // namespace distc::mutate

@@ -1,8 +1,9 @@
 // plan-mutate [--seed N] [--mutants N] [--seconds S] [--kind TEXT] [--verbose] DIR...
 //
 // Seeds faults into plan sets, one at a time, and asks the verifier. A fault that it does not see must make no
-// difference: plans for the CPU are run, and must give the same bits; others must be the same in canonical form. Or it is
-// beyond what plans can tell (formOfAnyTensors), and is counted as such. The exit code is 1 if one mutant is neither.
+// difference: plans for the CPU are run, and must give the same bits; others must be the same in canonical form. Or it
+// is beyond what plans can tell (formOfAnyModel), and is counted as such. The exit code is 1 if one mutant is
+// neither.
 #include "runtime/exec/PlanSetInfo.h"
 #include "runtime/plan/SourceFiles.h"
 #include "runtime/verify/Verify.h"
@@ -166,7 +167,7 @@ private:
       ++count.refused;
       return;
     }
-    if (tellsOtherTensors(set, payloads)) {
+    if (tellsOtherModel(set, payloads)) {
       ++count.beyond;
       return;
     }
@@ -189,11 +190,11 @@ private:
       std::cout << kind << ": " << in << "\n  no difference " << outcome.message << "\n";
   }
 
-  /// Is the fault in what a plan alone can tell: which tensor is which?
-  static bool tellsOtherTensors(const Set &set, const Payloads &payloads) {
+  /// Is the fault in what a plan alone can tell: of which model it is?
+  static bool tellsOtherModel(const Set &set, const Payloads &payloads) {
     bool differs = false;
     for (size_t rank = 0; rank < payloads.size(); ++rank) {
-      if (formOfAnyTensors(payloads[rank]) != formOfAnyTensors(set.payloads[rank]))
+      if (formOfAnyModel(payloads[rank]) != formOfAnyModel(set.payloads[rank]))
         return false;
       differs = differs || canonicalForm(payloads[rank]) != set.canonical[rank];
     }
