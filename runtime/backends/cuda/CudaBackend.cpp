@@ -261,11 +261,11 @@ Status CudaBackend::end(uint32_t slot) {
   return {};
 }
 
-CudaBackend::View CudaBackend::buffer(uint32_t index) const {
-  const plan::Buffer &buffer = *now_->program->buffers()->Get(index);
-  const RowRange rows = rowsOf(buffer, now_->input->batch->tokens.size(), now_->input->batch->outputs.size());
-  std::byte *data = buffer.parent() < 0 ? arena_.data() + now_->slot * now_->program->arena_bytes() + buffer.offset()
-                                        : this->buffer(static_cast<uint32_t>(buffer.parent())).data +
+CudaBackend::View CudaBackend::buffer(const MicroBatch &of, uint32_t index) const {
+  const plan::Buffer &buffer = *of.program->buffers()->Get(index);
+  const RowRange rows = rowsOf(buffer, of.input->batch->tokens.size(), of.input->batch->outputs.size());
+  std::byte *data = buffer.parent() < 0 ? arena_.data() + of.slot * of.program->arena_bytes() + buffer.offset()
+                                        : this->buffer(of, static_cast<uint32_t>(buffer.parent())).data +
                                               rows.first * buffer.row_elements() * dtypeBytes(buffer.dtype());
   return {data, static_cast<int64_t>(rows.count), buffer.row_elements(), static_cast<int64_t>(rows.first),
           buffer.dtype()};
@@ -314,11 +314,10 @@ Result<std::vector<float>> CudaBackend::read(uint32_t index) {
 }
 
 uint64_t CudaBackend::bytesOf(uint32_t slot, const Instruction &instruction) const {
-  now_ = &microBatches_[slot];
   uint64_t bytes = 0;
   const Operands operands = operandsOf(*instruction.record);
   for (const BufferOperand &operand : operands.buffers()) {
-    const View view = buffer(operand.buffer);
+    const View view = buffer(microBatches_[slot], operand.buffer);
     bytes += static_cast<uint64_t>(view.elements()) * dtypeBytes(view.dtype);
   }
   return bytes;

@@ -75,7 +75,9 @@ private:
     size_t bytes; // of all
   };
 
-  View buffer(uint32_t index) const;
+  struct MicroBatch;
+  View buffer(uint32_t index) const { return buffer(*now_, index); }
+  View buffer(const MicroBatch &of, uint32_t index) const;
   cuda::Matrix matrix(uint32_t weight, int64_t columns) const;
   cuda::KvView cache(uint32_t index) const;
   cuda::BatchView batch(const View &rows) const;
@@ -160,9 +162,9 @@ private:
   Fusions fusions_;
   std::map<std::tuple<uint32_t, uint32_t, size_t, size_t>, Graph> graphs_; // by program, slot, tokens, outputs
   bool traced_ = false;
-  bool observed_ = false;                   // no stages, fusions and graphs, which keep values to themselves
-  std::vector<MicroBatch> microBatches_;    // by slot
-  mutable const MicroBatch *now_ = nullptr; // whose instructions are queued
+  bool observed_ = false;                // no stages, fusions and graphs, which keep values to themselves
+  std::vector<MicroBatch> microBatches_; // by slot
+  const MicroBatch *now_ = nullptr;      // whose instructions are queued
 };
 
 /// Bytes per second of plain reads of device memory: the best of a few passes. 0: there is no memory to try it on.

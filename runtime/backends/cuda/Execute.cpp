@@ -33,7 +33,7 @@ Status CudaBackend::queue(const Instruction &instruction) {
     parts = found->second->all();
   if (parts[0].id != instruction.id)
     return {};
-  DISTC_TRY(queues_.before(instruction, parts));
+  DISTC_TRY(queues_.before(now_->slot, instruction, parts));
   DISTC_TRY(run(instruction));
   return queues_.after(instruction, parts);
 }

@@ -45,7 +45,6 @@ Status QueueStreams::order(cudaStream_t first, cudaStream_t then) {
 
 Status QueueStreams::begin(uint32_t program, bool first) {
   overlapped_ = isOverlapped_[program];
-  slot_ = first ? 0 : slot_ + 1;
   if (!first)
     return {};
   timed_.clear();
@@ -56,7 +55,7 @@ Status QueueStreams::begin(uint32_t program, bool first) {
 Status QueueStreams::fork() { return overlapped_ ? order(compute_, communication_) : Status(); }
 Status QueueStreams::join() { return overlapped_ ? order(communication_, compute_) : Status(); }
 
-Status QueueStreams::before(const Instruction &instruction, std::span<const Instruction> parts) {
+Status QueueStreams::before(uint32_t slot, const Instruction &instruction, std::span<const Instruction> parts) {
   const cudaStream_t stream = this->stream(instruction);
   if (overlapped_)
     for (const Instruction &part : parts)
@@ -65,7 +64,7 @@ Status QueueStreams::before(const Instruction &instruction, std::span<const Inst
           DISTC_TRY(cuda::check(cudaStreamWaitEvent(stream, events_[event], 0), "order streams"));
   if (traced_) {
     DISTC_ASSIGN(cudaEvent_t const begin, clock(stream));
-    timed_.push_back({&instruction, slot_, begin, begin});
+    timed_.push_back({&instruction, slot, begin, begin});
   }
   return {};
 }

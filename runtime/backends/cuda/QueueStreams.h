@@ -33,7 +33,7 @@ public:
 
   /// Around the work of `parts`, successive instructions of one queue, which is queued under the name of `instruction`:
   /// it waits for what they wait for, and signals what they signal.
-  Status before(const Instruction &instruction, std::span<const Instruction> parts);
+  Status before(uint32_t slot, const Instruction &instruction, std::span<const Instruction> parts);
   Status after(const Instruction &instruction, std::span<const Instruction> parts);
 
   /// An instruction that was queued, between two events.
@@ -65,7 +65,6 @@ private:
   std::vector<cudaEvent_t> events_; // by event of a program; those of one micro-batch at a time
   cudaEvent_t between_ = nullptr;   // the streams, where a micro-batch begins and ends
   bool overlapped_ = false, traced_ = false, capturing_ = false;
-  uint32_t slot_ = 0;
   cudaEvent_t begun_ = nullptr;       // the step
   std::vector<Timed> timed_;          // of the step
   size_t captured_ = 0;               // of timed_, before the capture
