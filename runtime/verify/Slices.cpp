@@ -299,21 +299,32 @@ private:
     set(op.out(), label);
   }
 
+  /// The weight as a matrix of rows of `width` columns that are those of the input; null: it is none, which has been
+  /// told, or nothing is known of the input.
+  template <typename Op> std::shared_ptr<const MatrixCoords> meeting(const Op &op, const Label &input, uint64_t width) {
+    const auto all = matrices(op.weight(), width);
+    if (all.empty() || !input.columns)
+      return nullptr;
+    const auto match =
+        std::find_if(all.begin(), all.end(), [&](const auto &m) { return m->columns == *input.columns; });
+    if (match != all.end())
+      return *match;
+    fail("slice-alignment", cat(ref_.value(op.input()), " holds columns ", columnsText(input), ", ",
+                                weightText(op.weight()), " ", all[0]->columns.text(), ": expected the same"));
+    return nullptr;
+  }
+
   void linear(const plan::Linear &op) {
     Label input = complete(op.input());
-    auto all = matrices(op.weight(), ref_.buffer(op.input()).row_elements());
-    if (all.empty() || !input.columns)
+    const auto match = meeting(op, input, ref_.buffer(op.input()).row_elements());
+    if (!match)
       return;
-    auto match = std::find_if(all.begin(), all.end(), [&](const auto &m) { return m->columns == *input.columns; });
-    if (match == all.end())
-      return fail("slice-alignment", cat(ref_.value(op.input()), " holds columns ", columnsText(input), ", ",
-                                         weightText(op.weight()), " ", all[0]->columns.text(), ": expected the same"));
-    bool partial = (*match)->columns.held() != (*match)->columns.extent;
+    bool partial = match->columns.held() != match->columns.extent;
     if (op.bias() >= 0)
-      bias(op, (*match)->rows, partial);
-    const bool alone = !partial && (*match)->rows.held() == (*match)->rows.extent &&
-                       ref_.plan.weights()->Get(op.weight())->copies() == 1;
-    set(op.out(), {rowsOf(*match), partial, alone});
+      bias(op, match->rows, partial);
+    const bool alone =
+        !partial && match->rows.held() == match->rows.extent && ref_.plan.weights()->Get(op.weight())->copies() == 1;
+    set(op.out(), {rowsOf(match), partial, alone});
   }
 
   /// How many experts routes choose among; 0: it is not what a Route has written.
@@ -334,20 +345,16 @@ private:
     if (input.columns && input.times != 1 && input.times != count)
       return fail("slice-alignment",
                   cat(ref_.value(op.input()), " holds columns ", columnsText(input), " for ", count, " routes"));
-    auto all = matrices(op.weight(), weight.shape()->Get(2));
-    if (all.empty() || !input.columns)
+    const auto match = meeting(op, input, weight.shape()->Get(2));
+    if (!match)
       return;
-    auto match = std::find_if(all.begin(), all.end(), [&](const auto &m) { return m->columns == *input.columns; });
-    if (match == all.end())
-      return fail("slice-alignment", cat(ref_.value(op.input()), " holds columns ", columnsText(input), ", ",
-                                         weightText(op.weight()), " ", all[0]->columns.text(), ": expected the same"));
-    const std::optional<Coords> rows = rowsOfEach((*match)->rows, experts);
+    const std::optional<Coords> rows = rowsOfEach(match->rows, experts);
     if (!rows)
-      return fail("slice-alignment", cat(weightText(op.weight()), " holds rows ", (*match)->rows.text(), " of ",
-                                         experts, " experts, expected the same of each"));
+      return fail("slice-alignment", cat(weightText(op.weight()), " holds rows ", match->rows.text(), " of ", experts,
+                                         " experts, expected the same of each"));
     Label label;
     label.columns = std::make_shared<Coords>(*rows);
-    label.partial = (*match)->columns.held() != (*match)->columns.extent;
+    label.partial = match->columns.held() != match->columns.extent;
     label.alone = !label.partial && rows->held() == rows->extent && weight.copies() == 1;
     label.times = count;
     set(op.out(), label);
