@@ -70,6 +70,19 @@ inline Linear linear(const std::vector<float> &x, int64_t tokens, const std::vec
   return result;
 }
 
+/// Routes [rows, count, 2]: distinct experts of each row, in any order, and weights of either sign.
+inline std::vector<float> randomRoutes(Random &random, int64_t rows, int64_t count, int64_t experts) {
+  std::vector<float> routes;
+  std::vector<int64_t> ids(size_t(experts), 0);
+  std::iota(ids.begin(), ids.end(), 0);
+  for (int64_t t = 0; t < rows; ++t) {
+    std::shuffle(ids.begin(), ids.end(), random.engine);
+    for (int64_t j = 0; j < count; ++j)
+      routes.insert(routes.end(), {random.normal(1)[0], float(ids[size_t(j)])});
+  }
+  return routes;
+}
+
 /// Of a weight: the difference of two logits of up to 16 is rounded to 1e-6, and the exponential of it errs by as much.
 constexpr double kRouteError = 4e-6;
 

@@ -114,12 +114,15 @@ void insert(plan::ProgramT &p, size_t at, std::unique_ptr<plan::InstructionT> it
   shiftStages(p, at, 1);
 }
 
+std::string text(const Plans &plans, const Site &site) {
+  return text(site.rank, site.program, site.instruction, *plans[site.rank]->programs[site.program]);
+}
+
 std::string dropWhere(Plans &plans, Random &random, bool (*wanted)(const plan::InstructionT &)) {
   const auto sites = find(plans, random, random.chance(60), wanted);
   if (sites.empty())
     return {};
-  const std::string where =
-      text(sites[0].rank, sites[0].program, sites[0].instruction, *plans[sites[0].rank]->programs[sites[0].program]);
+  const std::string where = text(plans, sites[0]);
   for (const Site &site : sites)
     drop(*plans[site.rank]->programs[site.program], site.instruction);
   return where + (sites.size() > 1 ? " and its stage" : "");
@@ -129,8 +132,7 @@ std::string duplicateWhere(Plans &plans, Random &random, bool (*wanted)(const pl
   const auto sites = find(plans, random, random.chance(60), wanted);
   if (sites.empty())
     return {};
-  const std::string where =
-      text(sites[0].rank, sites[0].program, sites[0].instruction, *plans[sites[0].rank]->programs[sites[0].program]);
+  const std::string where = text(plans, sites[0]);
   for (const Site &site : sites) {
     plan::ProgramT &p = *plans[site.rank]->programs[site.program];
     auto again = std::make_unique<plan::InstructionT>(*p.instructions[site.instruction]);
@@ -204,8 +206,7 @@ std::string cyclicWait(Plans &plans, Random &random) {
   const auto sites = find(plans, random, true, isPair);
   if (sites.empty())
     return {};
-  const std::string where =
-      text(sites[0].rank, sites[0].program, sites[0].instruction, *plans[sites[0].rank]->programs[sites[0].program]);
+  const std::string where = text(plans, sites[0]);
   for (const Site &site : sites) {
     plan::ProgramT &p = *plans[site.rank]->programs[site.program];
     size_t other = site.instruction;
@@ -237,8 +238,7 @@ std::string dropEvent(Plans &plans, Random &random) {
       find(plans, random, random.chance(50), [](const plan::InstructionT &it) { return it.signal >= 0; });
   if (sites.empty())
     return {};
-  const std::string where =
-      text(sites[0].rank, sites[0].program, sites[0].instruction, *plans[sites[0].rank]->programs[sites[0].program]);
+  const std::string where = text(plans, sites[0]);
   for (const Site &site : sites) {
     plan::ProgramT &p = *plans[site.rank]->programs[site.program];
     if (const int32_t event = p.instructions[site.instruction]->signal; event >= 0)

@@ -6,17 +6,8 @@ namespace {
 
 class CudaExpertsTest : public DeviceTest {
 protected:
-  /// `count` distinct experts of each row, in any order.
   std::vector<float> randomRoutes(int64_t rows, int64_t count, int64_t experts) {
-    std::vector<float> routes;
-    std::vector<int64_t> ids(size_t(experts), 0);
-    std::iota(ids.begin(), ids.end(), 0);
-    for (int64_t t = 0; t < rows; ++t) {
-      std::shuffle(ids.begin(), ids.end(), random.engine);
-      for (int64_t j = 0; j < count; ++j)
-        routes.insert(routes.end(), {normal(1)[0], float(ids[size_t(j)])});
-    }
-    return routes;
+    return reference::randomRoutes(random, rows, count, experts);
   }
 
   /// What each place's expert makes of its row of x.
