@@ -31,19 +31,26 @@ __host__ __device__ inline int scratchBytes(const MatrixStage &s, const StageInp
   const int bytes = normBytes(s) + inputs;
   return bytes < minScratchBytes ? minScratchBytes : (bytes + 127) / 128 * 128;
 }
+/// Behind the ring and the scratch.
+__host__ __device__ constexpr int stateBytes(StageForm form) {
+  return int(sizeof(StageShared) + (isOfExperts(form) ? sizeof(StageExperts) : 0));
+}
 __host__ __device__ inline int slotsOf(const MatrixStage &s, const StageInput &in, int groups) {
-  const int room = blockBytes - int(sizeof(StageShared)) - scratchBytes(s, in, groups);
+  const int room = blockBytes - stateBytes(s.form) - scratchBytes(s, in, groups);
   return (s.ringBytes < room ? s.ringBytes : room) / tileBytes;
 }
 
 template <class T, StageForm Form, Prologue P, int Groups, int PassTiles>
 __global__ void __launch_bounds__(threadsOf(Groups), 1)
     matrixStageKernel(const __grid_constant__ MatrixStage stage, const __grid_constant__ StageInput input) {
-  unsigned char *dynamic = dynamicShared(); // the ring, the scratch, StageShared
+  unsigned char *dynamic = dynamicShared(); // the ring, the scratch, StageShared, StageExperts
   letNextStart();
   const int slots = slotsOf(stage, input, Groups), scratchSize = scratchBytes(stage, input, Groups);
   float *scratch = reinterpret_cast<float *>(dynamic + slots * tileBytes);
   StageShared &shared = *reinterpret_cast<StageShared *>(dynamic + slots * tileBytes + scratchSize);
+  StageExperts *experts = nullptr;
+  if constexpr (isOfExperts(Form))
+    experts = reinterpret_cast<StageExperts *>(&shared + 1);
   if (int(threadIdx.x) < slots) {
     initBarrier(&shared.full[threadIdx.x], 1);
     initBarrier(&shared.empty[threadIdx.x], stageWarps);
@@ -58,17 +65,21 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
   fenceBarriers();
   if (P != Prologue::None && threadIdx.x == 0)
     loadNorm(stage, shared, scratch); // first of all: the ring would delay it
+  if constexpr (isOfExperts(Form)) {  // which weights are streamed is told by the router
+    waitForPrevious();
+    findExperts(stage, input.tokens, *experts);
+  }
   __syncthreads();
   if (threadIdx.x >= stageConsumers) {
     if constexpr (Groups > 1)
       fewerRegisters<56>();
     if (threadIdx.x < stageConsumers + warpSize)
-      produce(stage, shared, sharedAddress(dynamic), slots, PassTiles,
-              stage.next ? passTilesOf(stage.next->maxTiles, Groups) : 0);
+      produce<Form>(stage, experts, shared, sharedAddress(dynamic), slots, PassTiles,
+                    stage.next ? passTilesOf(stage.next->maxTiles, Groups) : 0);
   } else {
     if constexpr (Groups > 1)
       moreRegisters<224>();
-    StageConsumer<T, Form, P, Groups, PassTiles>(stage, input, shared, sharedAddress(dynamic), slots, scratch,
+    StageConsumer<T, Form, P, Groups, PassTiles>(stage, input, experts, shared, sharedAddress(dynamic), slots, scratch,
                                                  scratchSize)
         .run();
   }
@@ -81,7 +92,7 @@ cudaError_t launchStage(const MatrixStage &stage, const StageInput &input, cudaS
       error != cudaSuccess)
     return error;
   const size_t bytes =
-      size_t(slotsOf(stage, input, Groups)) * tileBytes + scratchBytes(stage, input, Groups) + sizeof(StageShared);
+      size_t(slotsOf(stage, input, Groups)) * tileBytes + scratchBytes(stage, input, Groups) + stateBytes(Form);
   return launchOverlapped(stream, kernel, dim3(unsigned(stage.sms)), threadsOf(Groups), bytes, 1, stage, input);
 }
 
@@ -109,13 +120,17 @@ cudaError_t launchForm(const MatrixStage &stage, const StageInput &input, cudaSt
 } // namespace
 
 bool matrixStageSuits(const MatrixStage &s, const StageInput &in) {
-  if (s.type == Type::F32 || s.cols <= 0 || s.cols % stageColumns != 0 || s.sms <= 0 || s.maxTiles < 1 ||
-      s.weightCount < 1 || s.weightCount > 3 || (s.norm && s.cols > maxNormColumns) ||
-      slotsOf(s, in, in.tokens <= 8 ? 1 : maxGroups) < 2 || s.ringBytes > maxRingBytes ||
-      s.ringBytes % tileBytes != 0 || in.tokens < 1 || in.tokens > stageTokens || (in.addend && !s.norm) ||
-      (s.form == StageForm::Glu && s.weightCount != 2) ||
+  if (s.type == Type::F32 || s.cols <= 0 || s.cols % stageColumns != 0 || s.sms <= 0 ||
+      (s.maxTiles < 1 && s.form != StageForm::ExpertGlu) || s.weightCount < 1 || s.weightCount > 3 ||
+      (s.norm && s.cols > maxNormColumns) || slotsOf(s, in, in.tokens <= 8 ? 1 : maxGroups) < 2 ||
+      s.ringBytes > maxRingBytes || s.ringBytes % tileBytes != 0 || in.tokens < 1 || in.tokens > stageTokens ||
+      (in.addend && !s.norm) || (s.form == StageForm::Glu && s.weightCount != 2) ||
       (s.form == StageForm::Qkv && (s.weightCount != 3 || s.headDim % 4 != 0 || s.cache.type != s.type ||
                                     s.cache.headDim != s.headDim || s.weights[1].rows != s.cache.heads * s.headDim)))
+    return false;
+  if (isOfExperts(s.form) &&
+      (s.count < 1 || s.count > s.experts || in.tokens > expertTokens || in.tokens * s.count > expertPlaces || s.norm ||
+       s.weightCount != (s.form == StageForm::ExpertGlu ? 2 : 1) || int64_t(s.experts) * s.weights[0].rows > INT32_MAX))
     return false;
   for (int i = 0; i < s.weightCount; ++i)
     if (s.weights[i].rows <= 0 || s.weights[i].rows % unitRows(s.form) != 0)
@@ -136,6 +151,10 @@ cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaS
       return launchForm<T, StageForm::Rows>(stage, input, stream);
     else if (stage.form == StageForm::Glu)
       return launchForm<T, StageForm::Glu>(stage, input, stream);
+    else if (stage.form == StageForm::ExpertGlu) // many tiles of few rows each
+      return launchStage<T, StageForm::ExpertGlu, Prologue::None, 1, maxPassTiles>(stage, input, stream);
+    else if (stage.form == StageForm::ExpertSum)
+      return launchGroups<T, StageForm::ExpertSum, Prologue::None, 1>(stage, input, stream);
     else
       return launchForm<T, StageForm::Qkv>(stage, input, stream);
   });

@@ -71,10 +71,17 @@ __device__ inline uint4 loadFresh16(const void *p) {
 }
 
 template <class T> __device__ inline T loadFresh(const T *p) {
+  static_assert(sizeof(T) == 2);
   unsigned short bits;
   asm volatile("ld.global.cg.u16 %0, [%1];" : "=h"(bits) : "l"(p) : "memory");
   T v;
   memcpy(&v, &bits, sizeof(v));
+  return v;
+}
+
+__device__ inline float loadFresh(const float *p) {
+  float v;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(v) : "l"(p) : "memory");
   return v;
 }
 

@@ -37,22 +37,23 @@ template <class T, StageForm Form, Prologue P, int Groups, int PassTiles> class 
   static constexpr bool withNorm = P != Prologue::None;
   static constexpr int sources = P == Prologue::AddNorm ? 2 : 1;
   static constexpr int depth = inputDepth(Groups);
-  static constexpr int results = Form == StageForm::Rows ? tileRows : groupRows; // of a tile
+  static constexpr bool ofRows = Form == StageForm::Rows || Form == StageForm::ExpertSum;
+  static constexpr int results = ofRows ? tileRows : groupRows; // of a tile
 
 public:
-  /// `scratch`: the norm's weights, then x; later sums.
-  __device__ StageConsumer(const MatrixStage &s, const StageInput &in, StageShared &shared, uint32_t ring, int slots,
-                           float *scratch, int scratchBytes)
-      : s(s), in(in), shared(shared), ring(ring), slots(slots), scratch(scratch), scratchBytes(scratchBytes),
-        lane(threadIdx.x % warpSize), warp(threadIdx.x / warpSize), group(lane / 4), quad(lane % 4),
-        inputs(sharedAddress(scratch) + normBytes(s) + warp * depth * inputBytes() + lane * 16),
+  /// `scratch`: the norm's weights, then x; later sums. `experts`: of stages of experts.
+  __device__ StageConsumer(const MatrixStage &s, const StageInput &in, const StageExperts *experts, StageShared &shared,
+                           uint32_t ring, int slots, float *scratch, int scratchBytes)
+      : s(s), in(in), experts(experts), shared(shared), ring(ring), slots(slots), scratch(scratch),
+        scratchBytes(scratchBytes), lane(threadIdx.x % warpSize), warp(threadIdx.x / warpSize), group(lane / 4),
+        quad(lane % 4), inputs(sharedAddress(scratch) + normBytes(s) + warp * depth * inputBytes() + lane * 16),
         perToken(1.0f / float(in.tokens)) {}
 
   __device__ void run() {
-    const int blocks = columnBlocks(s);
+    const int blocks = blocksOf<Form>(s, experts);
     if (threadIdx.x < stageTokens)
       shared.best[threadIdx.x] = 0;
-    for (int pass = 0; pass * PassTiles < s.maxTiles; ++pass) {
+    for (int pass = 0; pass * PassTiles < tilesOf<Form>(s, experts); ++pass) {
       if (pass == 0) {
         waitForPrevious();
       } else {
@@ -109,7 +110,11 @@ public:
   }
 
 private:
+  /// Of ExpertSum: which of the experts in use a column block is of.
+  __device__ int chosenOf(int block) const { return Form == StageForm::ExpertSum ? block / columnBlocks(s) : 0; }
   __device__ int columnOf(int block, int i) const {
+    if constexpr (Form == StageForm::ExpertSum)
+      block -= chosenOf(block) * columnBlocks(s);
     return block * tileColumns + warp * stageColumns + i * (stageColumns / 2) + quad * packElements;
   }
 
@@ -126,12 +131,15 @@ private:
       const int token = n * 8 + group;
       if (token >= in.tokens)
         continue;
-      const int64_t row = int64_t(token) * s.cols;
+      int line = token;
+      if constexpr (Form == StageForm::ExpertSum)
+        line = experts->placeOf[chosenOf(block)][token];
+      const int64_t row = int64_t(line) * s.cols;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
         const int column = columnOf(block, i);
-        const bool wanted = column < s.cols;
-        const int64_t at = row + (wanted ? column : 0);
+        const bool wanted = column < s.cols && line >= 0;
+        const int64_t at = wanted ? row + column : 0;
         copyAsync16(inputAt(block, 0, i, n), static_cast<const T *>(in.x) + at, wanted);
         if constexpr (P == Prologue::AddNorm)
           copyAsync16(inputAt(block, 1, i, n), static_cast<const T *>(in.addend) + at, wanted);
@@ -170,6 +178,15 @@ private:
           if (store && wanted && column < s.cols)
             *reinterpret_cast<uint4 *>(static_cast<T *>(in.sum) + int64_t(token) * s.cols + column) =
                 make_uint4(raw[0], raw[1], raw[2], raw[3]);
+        }
+        if constexpr (Form == StageForm::ExpertSum) {
+          const int place = wanted ? experts->placeOf[chosenOf(block)][token] : -1;
+          const float weight = place >= 0 ? experts->weights[place] : 0;
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const float2 v = Pair<T>::toFloats(raw[j]);
+            raw[j] = Pair<T>::fromFloats(v.x * weight, v.y * weight);
+          }
         }
         if constexpr (withNorm) {
 #pragma unroll
@@ -270,7 +287,7 @@ private:
     if (tile >= count)
       return false;
     const StageTile &t = tiles[tile];
-    if constexpr (Form == StageForm::Rows)
+    if constexpr (ofRows)
       return at < groupRows ? at < t.n0 : at - groupRows < t.n1;
     return Form == StageForm::Qkv && s.style == RopeStyle::Interleaved ? 2 * at < t.n0 + t.n1 : at < t.n0;
   }
@@ -282,7 +299,7 @@ private:
       return o;
     const StageTile &t = tiles[i];
     const StageWeight &w = s.weights[t.w0];
-    if constexpr (Form == StageForm::Rows) {
+    if constexpr (ofRows) {
       const int row = t.r0 + at;
       if (w.bias.data)
         o.a = static_cast<const float *>(w.bias.data)[row];
@@ -293,7 +310,7 @@ private:
         o.a = static_cast<const float *>(w.bias.data)[t.r0 + at];
       if (s.weights[1].bias.data)
         o.b = static_cast<const float *>(s.weights[1].bias.data)[t.r0 + at];
-    } else {
+    } else if constexpr (Form == StageForm::Qkv) {
       const int position = in.batch.positions[token];
       if (t.w0 < 2) {
         const int half = s.headDim / 2;
@@ -319,7 +336,7 @@ private:
   __device__ __forceinline__ void result(int item, bool valid, int begin, const Operands &o) {
     int i, token, at;
     valid = locate(item, i, token, at) && valid;
-    if constexpr (Form == StageForm::Rows) {
+    if constexpr (ofRows) {
       float y = 0;
       int row = 0;
       if (valid) {
@@ -329,7 +346,7 @@ private:
         y = sumOf(i - begin, token, at) * scaleOf(token) + o.a + o.b;
         storeElement(w.y, token * w.yStride + row, y);
       }
-      if (s.best)
+      if (Form == StageForm::Rows && s.best)
         keepBest(valid && row < s.valid, row, token, y);
     } else if (valid) {
       if constexpr (Form == StageForm::Glu) {
@@ -337,6 +354,12 @@ private:
         const float gate = sumOf(i - begin, token, at) * scale + o.a;
         const float up = sumOf(i - begin, token, groupRows + at) * scale + o.b;
         storeElement(s.weights[0].y, token * s.weights[0].yStride + tiles[i].r0 + at, activated(gate) * up);
+      } else if constexpr (Form == StageForm::ExpertGlu) {
+        const StageTile &t = tiles[i];
+        const int place = experts->placeOf[t.chosen][token], row = t.r0 - experts->ids[t.chosen] * s.weights[0].rows;
+        if (place >= 0)
+          storeElement(s.weights[0].y, place * s.weights[0].yStride + row + at,
+                       activated(sumOf(i - begin, token, at)) * sumOf(i - begin, token, groupRows + at));
       } else {
         rotated(tiles[i], i - begin, token, at, o);
       }
@@ -394,6 +417,7 @@ private:
 
   const MatrixStage &s;
   const StageInput &in;
+  const StageExperts *experts;
   StageShared &shared;
   const uint32_t ring;
   const int slots;

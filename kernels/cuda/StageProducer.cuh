@@ -19,6 +19,16 @@ constexpr int tilesUnderWay = 6;   // 4 keep memory busy; with 13, x comes late
 constexpr int prefetchedTiles = 4; // of the next stage, for each multiprocessor
 constexpr int maxPassTiles = 14;   // tiles whose sums a block keeps at a time: no more without spills
 
+/// The experts that the tokens of a step go to.
+struct StageExperts {
+  int count;                                   // ascending, each once:
+  int ids[expertPlaces];                       // of the expert
+  int16_t placeOf[expertPlaces][expertTokens]; // of a token, at that expert; -1: it does not go there
+  float weights[expertPlaces];                 // by place
+  int wanted[expertPlaces];                    // by place: the expert
+  bool first[expertPlaces];                    // by place: none before is of the same expert
+};
+
 struct StageShared {
   uint64_t full[maxRingSlots], empty[maxRingSlots], norm, listed[2], done[2];
   StageTile tiles[2][maxPassTiles]; // of this pass and the next
@@ -28,6 +38,79 @@ struct StageShared {
 };
 
 __host__ __device__ inline int columnBlocks(const MatrixStage &s) { return (s.cols + tileColumns - 1) / tileColumns; }
+
+/// Finds them in the routes; all threads of the block.
+__device__ inline void findExperts(const MatrixStage &s, int tokens, StageExperts &experts) {
+  const int place = int(threadIdx.x), places = tokens * s.count;
+  int mine = 0;
+  if (place < places) {
+    experts.weights[place] = loadFresh(s.routes + 2 * place);
+    mine = int(loadFresh(s.routes + 2 * place + 1));
+    experts.wanted[place] = mine;
+  }
+  for (int i = place; i < expertPlaces * expertTokens; i += int(blockDim.x))
+    experts.placeOf[i / expertTokens][i % expertTokens] = -1;
+  __syncthreads();
+  if (place < places) {
+    bool first = true;
+    for (int i = 0; i < place; ++i)
+      first = first && experts.wanted[i] != mine;
+    experts.first[place] = first;
+  }
+  __syncthreads();
+  if (place < places) {
+    int before = 0, all = 0;
+    for (int i = 0; i < places; ++i) {
+      all += experts.first[i];
+      before += experts.first[i] && experts.wanted[i] < mine;
+    }
+    experts.ids[before] = mine;
+    experts.placeOf[before][place / s.count] = int16_t(place);
+    if (place == 0)
+      experts.count = all;
+  }
+  __syncthreads();
+}
+
+/// Goes through this block's tiles of ExpertGlu: an even share of all rows of all experts in use, one expert after the
+/// other.
+class ExpertTiles {
+public:
+  __device__ ExpertTiles(const MatrixStage &s, const StageExperts &experts)
+      : experts(experts), rows(s.weights[0].rows), units(rows / rowUnit) {
+    const int all = experts.count * units, blocks = int(gridDim.x), block = int(blockIdx.x);
+    const int begin = all / blocks * block + min(block, all % blocks);
+    left = all / blocks + (block < all % blocks);
+    chosen = begin / units;
+    at = begin - chosen * units;
+  }
+  /// How many a block has at most.
+  __device__ static int most(const MatrixStage &s, const StageExperts &experts) {
+    const int units = s.weights[0].rows / rowUnit, blocks = int(gridDim.x);
+    const int share = (experts.count * units + blocks - 1) / blocks;
+    return (share + groupRows / rowUnit - 1) / (groupRows / rowUnit) + share / units + 1;
+  }
+  /// The tile, none behind the last: no rows; moves on to the next.
+  __device__ StageTile next() {
+    if (left == 0)
+      return {};
+    const int n = min(min(left, groupRows / rowUnit), units - at);
+    const int row = experts.ids[chosen] * rows + at * rowUnit;
+    const StageTile tile{row, row, 0, uint8_t(n * rowUnit), 1, uint8_t(n * rowUnit), uint16_t(chosen)};
+    left -= n;
+    at += n;
+    if (at == units) {
+      at = 0;
+      ++chosen;
+    }
+    return tile;
+  }
+
+private:
+  const StageExperts &experts;
+  const int rows, units; // of an expert
+  int left, chosen, at;
+};
 
 /// A place in the ring, and the parity of its barrier's phase.
 struct Place {
@@ -69,16 +152,40 @@ __device__ inline void prefetchStage(const MatrixStage &s, int passTiles, int la
     prefetchBox(s.weights[tile.w1].maps->box[tile.n1 / 2 - 1], tile.r1, at);
 }
 
+/// How many column blocks a tile has: of ExpertSum those of all experts in use, one after the other.
+template <StageForm Form> __device__ inline int blocksOf(const MatrixStage &s, const StageExperts *experts) {
+  return Form == StageForm::ExpertSum ? experts->count * columnBlocks(s) : columnBlocks(s);
+}
+/// The most tiles that a block has.
+template <StageForm Form> __device__ inline int tilesOf(const MatrixStage &s, const StageExperts *experts) {
+  return Form == StageForm::ExpertGlu ? ExpertTiles::most(s, *experts) : s.maxTiles;
+}
+/// Lane i has tile i of the pass.
+template <StageForm Form>
+__device__ inline StageTile tileOfPass(const MatrixStage &s, const StageExperts *experts, int pass, int passTiles,
+                                       int lane) {
+  if constexpr (Form == StageForm::ExpertGlu) {
+    ExpertTiles tiles(s, *experts);
+    StageTile tile{};
+    for (int i = lane < passTiles ? pass * passTiles + lane : -1; i >= 0; --i)
+      tile = tiles.next();
+    return tile;
+  } else {
+    return lane < passTiles ? tileAt(s, pass * passTiles + lane) : StageTile{};
+  }
+}
+
 /// All lanes of the producer's warp.
-__device__ inline void produce(const MatrixStage &s, StageShared &shared, uint32_t ring, int slots, int passTiles,
-                               int nextPassTiles) {
-  const int lane = threadIdx.x % warpSize, blocks = columnBlocks(s);
+template <StageForm Form>
+__device__ inline void produce(const MatrixStage &s, const StageExperts *experts, StageShared &shared, uint32_t ring,
+                               int slots, int passTiles, int nextPassTiles) {
+  const int lane = threadIdx.x % warpSize, blocks = blocksOf<Form>(s, experts);
   const uint64_t policy = evictFirst();
   const int window = min(tilesUnderWay, slots);
   Place place{0, 1}, landed; // a fresh barrier counts as ended before
   int underWay = 0;
-  for (int pass = 0; pass * passTiles < s.maxTiles; ++pass) {
-    const StageTile mine = lane < passTiles ? tileAt(s, pass * passTiles + lane) : StageTile{};
+  for (int pass = 0; pass * passTiles < tilesOf<Form>(s, experts); ++pass) {
+    const StageTile mine = tileOfPass<Form>(s, experts, pass, passTiles, lane);
     const int count = __popc(__ballot_sync(allLanes, mine.n0 > 0));
     StageTile *tiles = shared.tiles[pass % 2];
     waitBarrier(&shared.done[pass % 2], (pass / 2 + 1) % 2); // with the list of two passes before
@@ -92,7 +199,14 @@ __device__ inline void produce(const MatrixStage &s, StageShared &shared, uint32
       for (int block = 0; block < blocks; ++block)
 #pragma unroll 1
         for (int i = 0; i < count; ++i) {
-          const StageTile tile = tiles[i];
+          StageTile tile = tiles[i];
+          int at = block * (tileColumns / stageColumns);
+          if constexpr (Form == StageForm::ExpertSum) { // the same rows of each expert
+            const int chosen = block / columnBlocks(s), row = experts->ids[chosen] * s.weights[0].rows;
+            at -= chosen * columnBlocks(s) * (tileColumns / stageColumns);
+            tile.r0 += row;
+            tile.r1 += row;
+          }
           if (underWay == window) {
             waitBarrier(&shared.full[landed.slot], landed.parity);
             landed.advance(slots);
@@ -103,7 +217,6 @@ __device__ inline void produce(const MatrixStage &s, StageShared &shared, uint32
           uint64_t *full = &shared.full[place.slot];
           arriveExpecting(full, uint32_t(tile.n0 + tile.n1) * tileColumns * 2);
           const uint32_t to = ring + place.slot * tileBytes;
-          const int at = block * (tileColumns / stageColumns);
           copyBox(to, s.weights[tile.w0].maps->box[tile.n0 / 2 - 1], tile.r0, at, full, policy);
           if (tile.n1 > 0)
             copyBox(to + halfTileBytes, s.weights[tile.w1].maps->box[tile.n1 / 2 - 1], tile.r1, at, full, policy);

@@ -22,7 +22,7 @@ StageTile tileAt(const MatrixStage &stage, int &unit, int end) {
   auto tile = [](int w0, int r0, int n0, int w1, int r1, int n1) {
     return StageTile{r0, r1, uint8_t(w0), uint8_t(n0), uint8_t(w1), uint8_t(n1)};
   };
-  if (stage.form == StageForm::Rows) {
+  if (stage.form == StageForm::Rows || stage.form == StageForm::ExpertSum) {
     const int n = std::min(2 * left, tileRows), n0 = std::min(n, groupRows);
     unit += n / 2;
     return tile(w, 2 * at, n0, w, 2 * at + n0, n - n0);

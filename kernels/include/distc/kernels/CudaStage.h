@@ -31,15 +31,24 @@ enum class StageForm : uint8_t {
   Rows, // y[t] = x[t] w^T + bias + residual, for each of the weights; units of 2 rows
   Glu,  // y[t] = activation(x[t] w0^T + bias0) * (x[t] w1^T + bias1); units of 2 rows of both
   Qkv,  // w0, w1 rotated, w1 and w2 into the cache, w0 to y; units of 4 rows: two pairs of what is rotated together
+  // Of a mixture of experts, for up to expertTokens tokens. A weight's rows are those of one expert, whose matrices lie
+  // one after the other; a place is one of the `count` experts of a token (Cuda.h, expertLinear).
+  ExpertGlu, // y[p] = activation(x[t] w0[e]^T) * (x[t] w1[e]^T), for each place; no tiles: the kernel deals them out
+  ExpertSum, // y[t] = sum of weight[p] (x[p] w0[e]^T) over the token's places + residual; units of 2 rows of all
+             // experts
 };
 /// Rows of one weight in a unit.
 inline constexpr int rowUnit = 2, pairUnit = 4;
+constexpr bool isOfExperts(StageForm form) { return form == StageForm::ExpertGlu || form == StageForm::ExpertSum; }
+inline constexpr int expertTokens = 8;   // the most that stages of experts take
+inline constexpr int expertPlaces = 128; // likewise: tokens * count
 constexpr int unitRows(StageForm form) { return form == StageForm::Qkv ? pairUnit : rowUnit; }
 
 /// Rows of the weights that are multiplied at once: n0 rows from r0 of weight w0 on, n1 rows from r1 of weight w1 on.
 struct alignas(16) StageTile {
   int r0, r1;
   uint8_t w0, n0, w1, n1; // n0 > 0 where there is a tile
+  uint16_t chosen = 0;    // ExpertGlu: which of the experts in use
 };
 
 struct StageWeight {
@@ -55,7 +64,7 @@ struct MatrixStage {
   StageForm form = StageForm::Rows;
   Type type = Type::BF16; // of x, the weights, the residual and the cache
   int cols = 0;
-  StageWeight weights[3]; // Rows: 1 to 3; Glu: 2; Qkv: 3
+  StageWeight weights[3]; // Rows: 1 to 3; Glu, ExpertGlu: 2; Qkv: 3; ExpertSum: 1
   int weightCount = 0;
   /// Multiprocessor s has tiles [s * maxTiles, (s + 1) * maxTiles), as listTiles says; in device memory.
   const StageTile *tiles = nullptr;
@@ -72,12 +81,16 @@ struct MatrixStage {
   const float *cosSin = nullptr; // as in Cuda.h
   int headDim = 0;               // a multiple of 4
   KvView cache{};
+  // Of experts
+  const float *routes = nullptr; // [tokens, count, 2]: a weight and an expert's id, as Cuda.h's route() makes them
+  int count = 0, experts = 0;
   // Rows, one weight: best[t * sms + s] is the largest of multiprocessor s's results in columns below `valid`, as
   // packBest, which Cuda.h's topCandidates takes; null: not wanted
   uint64_t *best = nullptr;
   int valid = 0;
 
-  /// The matrix stage after this one, in device memory; what it streams first is brought near. Null: none.
+  /// The matrix stage after this one, in device memory; what it streams first is brought near. Null: none, or one of
+  /// experts, which nobody knows yet.
   const MatrixStage *next = nullptr;
 };
 
