@@ -23,6 +23,7 @@ struct Match {
   StageKind kind = StageKind::Rows;
   size_t count = 0;                         // 0: none
   SmallVector<planir::LinearOp, 3> linears; // whose weights it streams, in the order of its units
+  int64_t units = 0, unitBytes = 0;         // what is dealt out; none of what depends on context or routes
 };
 
 // Reads a program's instructions and finds the longest stage that begins at one of them.
@@ -54,6 +55,12 @@ public:
                          pool.getBlockTokens() % attentionPositions(uint32_t(cache.getHeadDim())) == 0;
       return suits ? Match{StageKind::Attention, 1, {}} : Match{};
     }
+    if (get<planir::ExpertLinearOp>(first)) {
+      Match match = expertGlu(first);
+      if (match.count == 0)
+        match = expertSum(first);
+      return match.count > 0 && closed(first, match.count) ? match : Match{};
+    }
     // x, or x + addend; then its norm, which the projections alone read.
     size_t i = first;
     auto add = get<planir::AddOp>(i);
@@ -75,10 +82,22 @@ public:
     if (norm && (match.linears[0].getInput() != norm.getOut() || reads_[norm.getOut()] != readers))
       return {};
     match.count += i - first;
+    weigh(match);
     return closed(first, match.count) ? match : Match{};
   }
 
 private:
+  void weigh(Match &match) {
+    const bool pairs = match.kind == StageKind::Glu;
+    const int64_t unit =
+        match.kind == StageKind::Qkv ? unitRows(plan::StageKind::Qkv) : unitRows(plan::StageKind::Rows);
+    for (planir::LinearOp linear : match.linears)
+      match.units += rows(linear) / unit;
+    if (pairs)
+      match.units /= 2;
+    match.unitBytes = unit * (pairs ? 2 : 1) * columns(match.linears[0]) * 2;
+  }
+
   static planir::BufferOp bufferOf(Value value) { return cast<planir::BufferOp>(value.getDefiningOp()); }
   static bool isHalf(Value value) {
     llm::DType dtype = bufferOf(value).getDtype();
@@ -151,6 +170,45 @@ private:
     Value out = match.linears[0].getOut();
     if (add && (add.getA() == out) != (add.getB() == out) && readOnce(out) &&
         bufferOf(add.getOut()).getDtype() == bufferOf(match.linears[0].getInput()).getDtype())
+      ++match.count;
+    return match;
+  }
+
+  // The weights of experts: [experts, rows, columns].
+  ArrayRef<int64_t> shape(planir::ExpertLinearOp linear) {
+    return symbols_.lookup<planir::WeightOp>(linear.getWeight()).getShape();
+  }
+  static int64_t routes(planir::ExpertLinearOp linear) { return bufferOf(linear.getRoutes()).getRowElements() / 2; }
+  bool fits(planir::ExpertLinearOp linear, int64_t rowsOfInput) {
+    auto weight = symbols_.lookup<planir::WeightOp>(linear.getWeight());
+    return isHalf(linear.getInput()) && weight.getDtype() == bufferOf(linear.getInput()).getDtype() &&
+           routes(linear) <= int64_t(kMaxRoutes) && shape(linear)[2] % kStageColumns == 0 &&
+           shape(linear)[1] % unitRows(plan::StageKind::ExpertSum) == 0 &&
+           int64_t(bufferOf(linear.getInput()).getRowElements()) == rowsOfInput * shape(linear)[2];
+  }
+
+  Match expertGlu(size_t i) {
+    auto gate = get<planir::ExpertLinearOp>(i), up = get<planir::ExpertLinearOp>(i + 1);
+    auto glu = get<planir::GluOp>(i + 2);
+    if (!up || !glu || up.getInput() != gate.getInput() || up.getRoutes() != gate.getRoutes() ||
+        shape(up) != shape(gate) || glu.getGate() != gate.getOut() || glu.getUp() != up.getOut() ||
+        !readOnce(gate.getOut()) || !readOnce(up.getOut()) || !fits(gate, 1) || !fits(up, 1))
+      return {};
+    return {StageKind::ExpertGlu, 3, {}};
+  }
+
+  Match expertSum(size_t i) {
+    auto down = get<planir::ExpertLinearOp>(i);
+    auto combine = get<planir::CombineOp>(i + 1);
+    if (!combine || combine.getInput() != down.getOut() || combine.getRoutes() != down.getRoutes() ||
+        !readOnce(down.getOut()) || !fits(down, routes(down)))
+      return {};
+    const int64_t unit = unitRows(plan::StageKind::ExpertSum);
+    Match match{StageKind::ExpertSum, 2, {}, shape(down)[1] / unit, unit * shape(down)[2] * 2 * routes(down)};
+    auto add = get<planir::AddOp>(i + 2);
+    Value out = combine.getOut();
+    if (add && (add.getA() == out) != (add.getB() == out) && readOnce(out) &&
+        bufferOf(add.getOut()).getDtype() == bufferOf(down.getInput()).getDtype())
       ++match.count;
     return match;
   }
@@ -263,8 +321,7 @@ struct ScheduleTilesPass : distc::impl::ScheduleTilesBase<ScheduleTilesPass> {
         // Layers are alike: with attention the count begins again, so that their stages are too.
         if (match.kind == StageKind::Attention)
           std::fill(streamed.begin(), streamed.end(), 0);
-        planir::StageOp::create(builder, program.getLoc(), match.kind, i, match.count, waits,
-                                shares(matcher, match, streamed));
+        planir::StageOp::create(builder, program.getLoc(), match.kind, i, match.count, waits, shares(match, streamed));
         ++stages;
       }
       i += instructions.size();
@@ -272,27 +329,18 @@ struct ScheduleTilesPass : distc::impl::ScheduleTilesBase<ScheduleTilesPass> {
   }
 
   // Ascending bounds of units. The shares that must be larger by one unit go to whoever has streamed least.
-  SmallVector<int64_t> shares(Matcher &matcher, Match &match, std::vector<int64_t> &streamed) {
-    if (match.kind == StageKind::Attention)
+  SmallVector<int64_t> shares(const Match &match, std::vector<int64_t> &streamed) {
+    if (match.units == 0)
       return {};
-    const bool pairs = match.kind == StageKind::Glu;
-    const int64_t unit =
-        match.kind == StageKind::Qkv ? unitRows(plan::StageKind::Qkv) : unitRows(plan::StageKind::Rows);
-    int64_t units = 0;
-    for (planir::LinearOp linear : match.linears)
-      units += matcher.rows(linear) / unit;
-    if (pairs)
-      units /= 2;
-    const int64_t bytes = unit * (pairs ? 2 : 1) * Matcher::columns(match.linears[0]) * 2;
-    std::vector<int64_t> order(sms), share(sms, units / sms);
+    std::vector<int64_t> order(sms), share(sms, match.units / sms);
     std::iota(order.begin(), order.end(), 0);
     llvm::sort(order, [&](int64_t a, int64_t b) { return std::pair(streamed[a], a) < std::pair(streamed[b], b); });
-    for (int64_t i = 0; i < units % sms; ++i)
+    for (int64_t i = 0; i < match.units % sms; ++i)
       ++share[order[i]];
     SmallVector<int64_t> bounds{0};
     for (int64_t s = 0; s < sms; ++s) {
       bounds.push_back(bounds.back() + share[s]);
-      streamed[s] += share[s] * bytes;
+      streamed[s] += share[s] * match.unitBytes;
     }
     return bounds;
   }

@@ -19,6 +19,10 @@ constexpr int tilesUnderWay = 6;   // 4 keep memory busy; with 13, x comes late
 constexpr int prefetchedTiles = 4; // of the next stage, for each multiprocessor
 constexpr int maxPassTiles = 14;   // tiles whose sums a block keeps at a time: no more without spills
 
+__host__ __device__ constexpr bool isOfExperts(StageForm form) {
+  return form == StageForm::ExpertGlu || form == StageForm::ExpertSum;
+}
+
 /// The experts that the tokens of a step go to.
 struct StageExperts {
   int count;                                   // ascending, each once:

@@ -12,6 +12,8 @@ inline constexpr uint32_t kStageColumns = 64;      // the columns of a stage's w
 inline constexpr uint32_t kMaxNormColumns = 32768; // a norm's weights stand in shared memory beside the ring
 inline constexpr uint32_t kMaxStages = 2048;       // of a program
 inline constexpr uint32_t kStageTokens = 32;       // the most that a stage takes; more run as single instructions
+inline constexpr uint32_t kExpertTokens = 8;       // likewise for a stage of experts
+inline constexpr uint32_t kMaxRoutes = 16;         // of a token, where its experts are a stage
 
 /// Positions of the KV cache that an attention stage copies at once: a block has a multiple of them.
 constexpr uint32_t attentionPositions(uint32_t headDim) { return headDim > 128 ? 8 : 16; }

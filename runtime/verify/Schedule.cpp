@@ -67,9 +67,10 @@ private:
 
   void checkBounds(uint32_t s, const TileStage &stage) {
     const auto &bounds = *schedule_.stages()->Get(s)->bounds();
-    if (stage.kind == plan::StageKind::Attention) {
+    if (stage.kind == plan::StageKind::Attention || stage.kind == plan::StageKind::ExpertGlu) {
       if (bounds.size() != 0)
-        fail(cat(name(s), ": an attention stage has no weights to deal out, but ", bounds.size(), " bounds"));
+        fail(cat(name(s), ": a stage of kind ", plan::EnumNameStageKind(stage.kind),
+                 " has no weights to deal out before it runs, but ", bounds.size(), " bounds"));
       return;
     }
     bool good = bounds.size() == uint64_t(schedule_.sms()) + 1 && bounds.Get(0) == 0 &&

@@ -39,6 +39,8 @@ public:
         return no(cat("blocks of ", block, " tokens, expected a multiple of ", multiple));
       return stage_;
     }
+    if (stage_.kind == plan::StageKind::ExpertGlu || stage_.kind == plan::StageKind::ExpertSum)
+      return readExperts() ? std::optional(stage_) : std::nullopt;
     if (!readInput())
       return std::nullopt;
     bool known = stage_.kind == plan::StageKind::Rows  ? readRows()
@@ -179,6 +181,71 @@ private:
            cache.dtype() == program_.buffers()->Get(q.out())->dtype();
   }
 
+  bool readExperts() {
+    const bool gated = stage_.kind == plan::StageKind::ExpertGlu;
+    const plan::ExpertLinear *first = take<plan::ExpertLinear>(), *second = gated ? take<plan::ExpertLinear>() : first;
+    bool known = first && second && (gated ? readExpertGlu(*first, *second) : readExpertSum(*first));
+    if (!known || next_ != end_) {
+      no(cat("its ", stage_.count, " instructions are not those of a stage of kind ", unsigned(stage_.kind)));
+      return false;
+    }
+    const auto &shape = *plan_.weights()->Get(first->weight())->shape(); // of three sizes: Shapes.cpp
+    product_ = stage_.input = first->input();
+    stage_.columns = shape.Get(2);
+    const uint32_t routes = program_.buffers()->Get(first->routes())->row_elements() / 2;
+    const uint32_t width = program_.buffers()->Get(product_)->row_elements();
+    if (routes > kMaxRoutes || width != (gated ? 1 : routes) * uint64_t(stage_.columns)) {
+      no(cat(routes, " experts of each token, and rows of ", width, " elements for weights of ", stage_.columns,
+             " columns: expected at most ", kMaxRoutes, " experts, ", gated ? "one row for all" : "a row for each"));
+      return false;
+    }
+    for (const plan::ExpertLinear *linear : stage_.experts) {
+      const plan::Weight &weight = *plan_.weights()->Get(linear->weight());
+      if (!suits(weight, weight.shape()->Get(1), 2) ||
+          uint64_t(weight.shape()->Get(0)) * weight.shape()->Get(1) > INT32_MAX)
+        return false;
+    }
+    stage_.units = gated ? 0 : shape.Get(1) / unitRows(stage_.kind);
+    return true;
+  }
+
+  /// `gate` and `up` are products of the same rows with the same experts.
+  bool readExpertGlu(const plan::ExpertLinear &gate, const plan::ExpertLinear &up) {
+    stage_.experts = {&gate, &up};
+    stage_.glu = take<plan::Glu>();
+    if (!stage_.glu || up.input() != gate.input() || up.routes() != gate.routes() || stage_.glu->gate() != gate.out() ||
+        stage_.glu->up() != up.out())
+      return false;
+    const auto &a = *plan_.weights()->Get(gate.weight())->shape(), &b = *plan_.weights()->Get(up.weight())->shape();
+    stage_.outputs.push_back(stage_.glu->out());
+    return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin()) &&
+           dtypeOf(stage_.glu->out()) == dtypeOf(gate.input());
+  }
+
+  bool readExpertSum(const plan::ExpertLinear &down) {
+    stage_.experts = {&down};
+    stage_.combine = take<plan::Combine>();
+    if (!stage_.combine || stage_.combine->input() != down.out() || stage_.combine->routes() != down.routes())
+      return false;
+    const uint32_t out = stage_.combine->out();
+    stage_.residual = take<plan::Add>();
+    if (stage_.residual && (stage_.residual->a() == out) == (stage_.residual->b() == out))
+      return false;
+    stage_.outputs.push_back(stage_.residual ? stage_.residual->out() : out);
+    return dtypeOf(stage_.outputs[0]) == dtypeOf(down.input());
+  }
+
+  /// A weight that can be streamed in tiles.
+  bool suits(const plan::Weight &weight, uint64_t rows, uint32_t unit) {
+    if (isHalf(product_) && weight.dtype() == dtypeOf(product_) && weight.placement() == plan::Placement::Load &&
+        stage_.columns % kStageColumns == 0 && rows % unit == 0)
+      return true;
+    no(cat("weight ", weight.name()->string_view(), " of ", rows, " x ", stage_.columns,
+           " elements: expected BF16 or F16 as its input, loaded, columns in multiples of ", kStageColumns,
+           ", rows in multiples of ", unit));
+    return false;
+  }
+
   bool countUnits() {
     const uint32_t unit = unitRows(stage_.kind);
     stage_.columns = program_.buffers()->Get(product_)->row_elements();
@@ -197,13 +264,8 @@ private:
     for (const plan::Linear *linear : stage_.linears) {
       const plan::Weight &weight = *plan_.weights()->Get(linear->weight());
       const uint64_t ofWeight = weight.bytes() / dtypeBytes(weight.dtype()) / stage_.columns;
-      if (!isHalf(product_) || weight.dtype() != program_.buffers()->Get(product_)->dtype() ||
-          weight.placement() != plan::Placement::Load || stage_.columns % kStageColumns != 0 || ofWeight % unit != 0) {
-        no(cat("weight ", weight.name()->string_view(), " of ", ofWeight, " x ", stage_.columns,
-               " elements: expected BF16 or F16 as its input, loaded, columns in multiples of ", kStageColumns,
-               ", rows in multiples of ", unit));
+      if (!suits(weight, ofWeight, unit))
         return false;
-      }
       rows += ofWeight;
     }
     if (rows > INT32_MAX || stage_.columns > INT32_MAX) {

@@ -23,6 +23,8 @@ struct TileStage {
   const plan::Rope *ropes[2] = {}; // of q, k
   const plan::KvAppend *append = nullptr;
   const plan::Attention *attention = nullptr;
+  std::vector<const plan::ExpertLinear *> experts; // in place of linears; their rows and columns are of one expert
+  const plan::Combine *combine = nullptr;
 
   /// The buffer that its products, or its attention, come from; where there is an addend, what is added to that.
   uint32_t input = 0;

@@ -95,6 +95,11 @@ FAMILIES = {
     "mixtral": ("mixtral", "bfloat16", {
         "num_local_experts": 5, "num_experts_per_tok": 2, "intermediate_size": 66, "router_jitter_noise": 0.0,
     }),
+    # Experts of whole tiles, as decode stages of a GPU want them.
+    "mixtral-even": ("mixtral", "bfloat16", {
+        "num_hidden_layers": 2, "num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 128,
+        "router_jitter_noise": 0.0,
+    }),
     "qwen3-moe": ("qwen3_moe", "bfloat16", {
         "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 42, "attention_bias": True, "norm_topk_prob": True,
     }),

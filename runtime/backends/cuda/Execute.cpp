@@ -66,9 +66,10 @@ Status CudaBackend::dispatchNow(const Instruction &instruction) {
 }
 
 Status CudaBackend::dispatch(const Instruction &instruction) {
-  if (now_->stages && now_->stages->covers(instruction.index))
+  const auto tokens = static_cast<int64_t>(now_->input->batch->tokens.size());
+  if (now_->stages && now_->stages->covers(instruction.index, tokens))
     return now_->stages->launch(
-        instruction.index, static_cast<int64_t>(now_->input->batch->tokens.size()),
+        instruction.index, tokens,
         {now_->device.blockTables, plan_.kv()->blocks_per_sequence(), now_->device.sequenceOf, now_->device.positions},
         stream_);
   if (const auto found = fusions_.find(instruction.id); found != fusions_.end())

@@ -12,9 +12,25 @@ namespace distc {
 
 static_assert(kTileRows == cuda::tileRows && kTileColumns == cuda::tileColumns && kMaxRingBytes == cuda::maxRingBytes &&
               kStageColumns == cuda::stageColumns && kStageTokens == cuda::stageTokens &&
-              kMaxNormColumns == cuda::maxNormColumns);
+              kMaxNormColumns == cuda::maxNormColumns && kExpertTokens == cuda::expertTokens &&
+              kExpertTokens * kMaxRoutes <= cuda::expertPlaces);
 
 namespace {
+
+cuda::StageForm formOf(plan::StageKind kind) {
+  switch (kind) {
+  case plan::StageKind::Glu:
+    return cuda::StageForm::Glu;
+  case plan::StageKind::Qkv:
+    return cuda::StageForm::Qkv;
+  case plan::StageKind::ExpertGlu:
+    return cuda::StageForm::ExpertGlu;
+  case plan::StageKind::ExpertSum:
+    return cuda::StageForm::ExpertSum;
+  default:
+    return cuda::StageForm::Rows;
+  }
+}
 
 /// The one TopCandidates, if its logits are written by one instruction alone: then the stage that makes them may keep
 /// the largest. Null: there is none like that.
@@ -67,7 +83,7 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
   const plan::TopCandidates *top = soleCandidates(program);
   DISTC_TRY(result.copyTables(tables, plan, top));
   auto suits = [&](const Kernel &kernel, size_t tokens) {
-    return kernel.stage.attention ||
+    return kernel.stage.attention || (!kernel.stage.experts.empty() && tokens > cuda::expertTokens) ||
            cuda::matrixStageSuits(kernel.matrix, result.inputOf(kernel, static_cast<int64_t>(tokens), {}));
   };
   auto allSuit = [&](size_t tokens) {
@@ -89,23 +105,31 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
     weight.y = {operands.buffer(buffer), type(buffer)};
     weight.yStride = program.buffers()->Get(buffer)->row_elements();
   };
-  matrix.form = stage.kind == plan::StageKind::Glu   ? cuda::StageForm::Glu
-                : stage.kind == plan::StageKind::Qkv ? cuda::StageForm::Qkv
-                                                     : cuda::StageForm::Rows;
+  matrix.form = formOf(stage.kind);
   matrix.type = type(stage.input);
   matrix.cols = static_cast<int>(stage.columns);
-  matrix.weightCount = static_cast<int>(stage.linears.size());
   matrix.sms = static_cast<int>(program.schedule()->sms());
   matrix.ringBytes = static_cast<int>(program.schedule()->ring_bytes());
-  for (size_t i = 0; i < stage.linears.size(); ++i) {
-    const plan::Linear &linear = *stage.linears[i];
-    const plan::Weight &record = *plan.weights()->Get(linear.weight());
-    cuda::StageWeight &weight = matrix.weights[i];
-    weight.rows = static_cast<int>(record.bytes() / dtypeBytes(record.dtype()) / stage.columns);
-    DISTC_TRY(cuda::check(cuda::encodeTileMaps({operands.weight(linear.weight()), typeOf(record.dtype()), weight.rows,
-                                                stage.columns, stage.columns},
-                                               tables.maps.emplace_back()),
-                          "describe a weight to the copy engine"));
+  auto add = [&](uint32_t index, uint32_t experts) {
+    const plan::Weight &record = *plan.weights()->Get(index);
+    cuda::StageWeight &weight = matrix.weights[matrix.weightCount++];
+    const auto rows = static_cast<int64_t>(record.bytes() / dtypeBytes(record.dtype()) / stage.columns);
+    weight.rows = static_cast<int>(rows / experts);
+    return cuda::check(
+        cuda::encodeTileMaps({operands.weight(index), typeOf(record.dtype()), rows, stage.columns, stage.columns},
+                             tables.maps.emplace_back()),
+        "describe a weight to the copy engine");
+  };
+  for (const plan::ExpertLinear *linear : stage.experts) {
+    matrix.experts = static_cast<int>(plan.weights()->Get(linear->weight())->shape()->Get(0));
+    matrix.count = static_cast<int>(program.buffers()->Get(linear->routes())->row_elements() / 2);
+    matrix.routes = reinterpret_cast<const float *>(operands.buffer(linear->routes()));
+    DISTC_TRY(add(linear->weight(), static_cast<uint32_t>(matrix.experts)));
+  }
+  for (const plan::Linear *each : stage.linears) {
+    const plan::Linear &linear = *each;
+    DISTC_TRY(add(linear.weight(), 1));
+    cuda::StageWeight &weight = matrix.weights[matrix.weightCount - 1];
     if (linear.bias() >= 0)
       weight.bias = {operands.weight(static_cast<uint32_t>(linear.bias())), cuda::Type::F32};
     out(weight, linear.out());
@@ -119,14 +143,19 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
     kernel.addend = operands.buffer(stage.addend->b());
     kernel.sum = operands.buffer(stage.addend->out());
   }
+  if (stage.combine)
+    out(matrix.weights[0], stage.combine->out());
   if (stage.residual) {
-    const uint32_t other = stage.residual->a() == stage.linears[0]->out() ? stage.residual->b() : stage.residual->a();
+    const uint32_t sum = stage.combine ? stage.combine->out() : stage.linears[0]->out();
+    const uint32_t other = stage.residual->a() == sum ? stage.residual->b() : stage.residual->a();
     matrix.weights[0].residual = {operands.buffer(other), type(other)};
     out(matrix.weights[0], stage.residual->out());
   }
   if (stage.glu) {
     matrix.activation = activationOf(stage.glu->activation());
     out(matrix.weights[0], stage.glu->out());
+    if (!stage.experts.empty()) // a row for each place
+      matrix.weights[0].yStride = matrix.weights[0].rows;
   }
   if (stage.append) {
     matrix.style = ropeStyleOf(stage.ropes[0]->style());
@@ -135,6 +164,8 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
     matrix.cache = operands.cache(stage.append->cache());
     out(matrix.weights[0], stage.ropes[0]->out());
   }
+  if (tiles.bounds()->size() == 0)
+    return {};
   const std::vector<uint32_t> bounds(tiles.bounds()->begin(), tiles.bounds()->end());
   const std::vector<cuda::StageTile> list = cuda::listTiles(matrix, bounds);
   tables.tiles.insert(tables.tiles.end(), list.begin(), list.end());
@@ -142,15 +173,17 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
 }
 
 Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan, const plan::TopCandidates *top) {
-  auto isMatrix = [](const Kernel &kernel) { return kernel.stage.attention == nullptr; };
+  std::vector<Kernel *> ofMatrices;
+  for (Kernel &kernel : kernels_)
+    if (!kernel.stage.attention)
+      ofMatrices.push_back(&kernel);
   auto isBest = [&](const Kernel &kernel) {
     return top && kernel.stage.linears.size() == 1 && !kernel.stage.residual &&
            kernel.stage.linears[0]->out() == top->logits();
   };
-  const size_t count = static_cast<size_t>(std::ranges::count_if(kernels_, isMatrix));
   auto aligned = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
   const size_t stagesAt = aligned(tables.maps.size() * sizeof(cuda::TileMaps));
-  const size_t tilesAt = stagesAt + aligned(count * sizeof(cuda::MatrixStage));
+  const size_t tilesAt = stagesAt + aligned(ofMatrices.size() * sizeof(cuda::MatrixStage));
   const size_t bestAt = tilesAt + aligned(tables.tiles.size() * sizeof(cuda::StageTile));
   const size_t bytes = bestAt + size_t(kStageTokens) * static_cast<size_t>(sms_) * sizeof(uint64_t);
   DISTC_ASSIGN(memory_, cuda::Memory::allocate(cuda::Memory::Kind::Device, bytes,
@@ -161,19 +194,20 @@ Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan,
   auto *stages = reinterpret_cast<const cuda::MatrixStage *>(base + stagesAt);
   bestOffset_ = static_cast<int64_t>(bestAt);
   std::vector<cuda::MatrixStage> matrices;
-  for (Kernel &kernel : kernels_ | std::views::filter(isMatrix)) {
+  for (size_t i = 0; i < ofMatrices.size(); ++i) {
+    Kernel &kernel = *ofMatrices[i];
     cuda::MatrixStage &matrix = kernel.matrix;
     matrix.tiles = tiles;
     tiles += matrix.sms * matrix.maxTiles;
-    for (int i = 0; i < matrix.weightCount; ++i)
-      matrix.weights[i].maps = maps++;
+    for (int w = 0; w < matrix.weightCount; ++w)
+      matrix.weights[w].maps = maps++;
     if (isBest(kernel)) {
       bestOf_ = top->logits();
       matrix.best = const_cast<uint64_t *>(bestKeys());
       matrix.valid = static_cast<int>(top->valid());
     }
-    if (matrices.size() + 1 < count)
-      matrix.next = stages + matrices.size() + 1;
+    if (i + 1 < ofMatrices.size() && ofMatrices[i + 1]->stage.experts.empty())
+      matrix.next = stages + i + 1;
     matrices.push_back(matrix);
   }
   auto copy = [](std::byte *to, const auto &from) {

@@ -27,6 +27,7 @@ plan.rank @rank0 producer "hand" target "sm_90" passes [] {
   plan.weight @o [64, 2, 32] bf16 load at 0 bytes 8192 stride 64 copies 1 uniform 1.0 from []
   plan.weight @gate [128, 64] bf16 load at 0 bytes 16384 stride 64 copies 1 uniform 1.0 from []
   plan.weight @down [64, 128] bf16 load at 0 bytes 16384 stride 128 copies 1 uniform 1.0 from []
+  plan.weight @experts [4, 64, 64] bf16 load at 0 bytes 32768 stride 64 copies 1 uniform 1.0 from []
   plan.weight @odd [31, 64] bf16 load at 0 bytes 3968 stride 64 copies 1 uniform 1.0 from []
   plan.kv_pool block 16 blocks 1 per_sequence 1
   plan.kv_cache @kv layer 0 heads 1 dim 32 bf16 at 0 bytes 2048
@@ -102,6 +103,44 @@ plan.rank @rank0 producer "hand" target "sm_90" passes [] {
     plan.rms_norm 22 : %x3, @norm eps 1.0e-5 -> %y "y"
     plan.linear 23 : %y, @odd -> %z "z"
     plan.emit_ids 24 : %z "z"
+  }
+
+  // Experts: the products and what they end in; not where they read others' routes.
+  // CHECK: plan.program decode
+  // CHECK: plan.stage expert_glu from 4 count 3 waits [] bounds []
+  // CHECK-NEXT: plan.stage expert_sum from 7 count 3 waits [0] bounds [0, 11, 22, 32]
+  // CHECK-NEXT: plan.stage expert_sum from 12 count 2 waits [1] bounds
+  // CHECK-NOT: plan.stage
+  plan.program decode attributes {arena_bytes = 0 : i64, events = 0 : i64, max_outputs = 2 : i64, max_sequences = 2 : i64, max_tokens = 2 : i64, micro_batches = 1 : i64, queues = 1 : i64} {
+    %x = plan.buffer "x" tokens [64] replicated : bf16, 64 elements, 256 bytes
+    %l = plan.buffer "l" tokens [31] replicated : f32, 31 elements, 248 bytes
+    %r = plan.buffer "r" tokens [4] replicated : f32, 4 elements, 32 bytes
+    %r2 = plan.buffer "r2" tokens [4] replicated : f32, 4 elements, 32 bytes
+    %g = plan.buffer "g" tokens [128] replicated : bf16, 128 elements, 512 bytes
+    %u = plan.buffer "u" tokens [128] replicated : bf16, 128 elements, 512 bytes
+    %h = plan.buffer "h" tokens [128] replicated : bf16, 128 elements, 512 bytes
+    %d = plan.buffer "d" tokens [128] replicated : bf16, 128 elements, 512 bytes
+    %c = plan.buffer "c" tokens [64] replicated : bf16, 64 elements, 256 bytes
+    %y = plan.buffer "y" tokens [64] replicated : bf16, 64 elements, 256 bytes
+    %g2 = plan.buffer "g2" tokens [128] replicated : bf16, 128 elements, 512 bytes
+    %u2 = plan.buffer "u2" tokens [128] replicated : bf16, 128 elements, 512 bytes
+    %d2 = plan.buffer "d2" tokens [128] replicated : bf16, 128 elements, 512 bytes
+    %c2 = plan.buffer "c2" tokens [64] replicated : bf16, 64 elements, 256 bytes
+    plan.embedding 27 : @table from 0 -> %x "x"
+    plan.linear 40 : %x, @odd -> %l "l"
+    plan.route 28 : %l count 2 normalize -> %r "r"
+    plan.route 41 : %l count 2 -> %r2 "r2"
+    plan.expert_linear 29 : %x, %r, @experts -> %g "g"
+    plan.expert_linear 30 : %x, %r, @experts -> %u "u"
+    plan.glu 31 : silu %g, %u -> %h "h"
+    plan.expert_linear 32 : %h, %r, @experts -> %d "d"
+    plan.combine 33 : %d, %r -> %c "c"
+    plan.add 34 : %x, %c -> %y "y"
+    plan.expert_linear 35 : %y, %r, @experts -> %g2 "g2"
+    plan.expert_linear 36 : %y, %r2, @experts -> %u2 "u2"
+    plan.expert_linear 37 : %g2, %r, @experts -> %d2 "d2"
+    plan.combine 38 : %d2, %r -> %c2 "c2"
+    plan.emit_ids 39 : %u2 "z"
   }
 
   // Prefill has no stages.

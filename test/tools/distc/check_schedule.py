@@ -28,38 +28,61 @@ def blocks_of_8(s):
     return s.replace("kv_block = 16", "kv_block = 8").replace("block 16 blocks 256 per_sequence 32", "block 8 blocks 512 per_sequence 64")
 
 
-glu = r"(plan\.stage +glu from \d+ count \d+ waits \[\d+\] bounds \[0, )(.*, )(\d+)\]"
-q = re.search(r"plan\.rope \d+ : (%\d+), .* -> (%\d+) \"layers\.0\.q\"", text)
-v = re.search(r"plan\.kv_append \d+ : (?P<k>%\d+), (%\d+) -> @layers\.0\.kv", text)
-v = [None, v[2], re.search(r"plan\.linear \d+ : %\d+, @layers\.0\.k -> (%\d+)", text)[1]]
-faults = [
-    ("a unit that nobody streams", lambda s: re.sub(glu, lambda m: f"{m[1]}{m[2]}{int(m[3]) - 1}]", s, count=1),
-     "each unit must be streamed once"),
-    ("a first unit that nobody streams", first(r"(plan\.stage +qkv .* bounds \[)0,", r"\g<1>1,"),
-     "each unit must be streamed once"),
-    ("bounds that descend", lambda s: re.sub(glu, lambda m: f"{m[1]}{int(m[3])}, {m[2].split(', ', 1)[1]}{m[3]}]", s, count=1),
-     "each unit must be streamed once"),
-    ("a share too many", first(r"(plan\.stage +rows .* bounds \[0, )", r"\g<1>0, "), "one range for each of 132 SMs"),
-    ("SMs that have no share", first(r"plan\.schedule +sms 132", "plan.schedule sms 133"), "one range for each of 133 SMs"),
-    ("a ring of one tile", first(r"ring 212992", "ring 16384"), "expected a decode program, at least 1 SM and 2 to 13 tiles"),
-    ("a ring that no SM has", first(r"ring 212992", "ring 229376"), "2 to 13 tiles"),
-    ("an attention that does not wait", first(r"(plan\.stage +attention from \d+ count 1 waits )\[\d+\]", r"\g<1>[]"),
-     "needs what stage 0 writes, and does not wait for it"),
-    ("a wait for a later stage", first(r"(plan\.stage +attention from \d+ count 1 waits )\[\d+\]", r"\g<1>[3]"),
-     "waits for stage 3, which is not before it"),
-    ("a stage that is another kind", first(r"plan\.stage +glu", "plan.stage rows"), "are not those of a stage of kind 0"),
-    ("a stage that is too long", first(r"(plan\.stage +qkv from \d+ count )7", r"\g<1>8"), "are not those of a stage of kind 2"),
-    ("a stage in the middle of another", first(r"(plan\.stage +attention from )8", r"\g<1>6"),
-     "behind those of the stage before"),
-    ("a stage behind the program", first(r"(plan\.stage +rows from )\d+", r"\g<1>100000"),
-     "instructions, behind those of the stage before"),
-    ("a reader of what a stage keeps to itself", first(rf"(plan\.attention \d+ : ){q[2]},", rf"\g<1>{q[1]},"),
-     "does not write to memory"),
-    ("a stage that writes a buffer twice", first(rf"(plan\.linear \d+ : %\d+, @layers\.0\.v -> ){v[1]} ", rf"\g<1>{v[2]} "),
-     "is written twice"),
-    ("an attention over blocks that it does not copy at once", blocks_of_8, "blocks of 8 tokens, expected a multiple of 16"),
-    ("an output over an input of its stage", at("layers.0.x", offset_of("layers.0.a")), "layers.0.a"),
-]
+def of_llama():
+    glu = r"(plan\.stage +glu from \d+ count \d+ waits \[\d+\] bounds \[0, )(.*, )(\d+)\]"
+    q = re.search(r"plan\.rope \d+ : (%\d+), .* -> (%\d+) \"layers\.0\.q\"", text)
+    v = re.search(r"plan\.kv_append \d+ : (?P<k>%\d+), (%\d+) -> @layers\.0\.kv", text)
+    v = [None, v[2], re.search(r"plan\.linear \d+ : %\d+, @layers\.0\.k -> (%\d+)", text)[1]]
+    return [
+        ("a unit that nobody streams", lambda s: re.sub(glu, lambda m: f"{m[1]}{m[2]}{int(m[3]) - 1}]", s, count=1),
+         "each unit must be streamed once"),
+        ("a first unit that nobody streams", first(r"(plan\.stage +qkv .* bounds \[)0,", r"\g<1>1,"),
+         "each unit must be streamed once"),
+        ("bounds that descend", lambda s: re.sub(glu, lambda m: f"{m[1]}{int(m[3])}, {m[2].split(', ', 1)[1]}{m[3]}]", s, count=1),
+         "each unit must be streamed once"),
+        ("a share too many", first(r"(plan\.stage +rows .* bounds \[0, )", r"\g<1>0, "), "one range for each of 132 SMs"),
+        ("SMs that have no share", first(r"plan\.schedule +sms 132", "plan.schedule sms 133"), "one range for each of 133 SMs"),
+        ("a ring of one tile", first(r"ring 212992", "ring 16384"), "expected a decode program, at least 1 SM and 2 to 13 tiles"),
+        ("a ring that no SM has", first(r"ring 212992", "ring 229376"), "2 to 13 tiles"),
+        ("an attention that does not wait", first(r"(plan\.stage +attention from \d+ count 1 waits )\[\d+\]", r"\g<1>[]"),
+         "needs what stage 0 writes, and does not wait for it"),
+        ("a wait for a later stage", first(r"(plan\.stage +attention from \d+ count 1 waits )\[\d+\]", r"\g<1>[3]"),
+         "waits for stage 3, which is not before it"),
+        ("a stage that is another kind", first(r"plan\.stage +glu", "plan.stage rows"), "are not those of a stage of kind 0"),
+        ("a stage that is too long", first(r"(plan\.stage +qkv from \d+ count )7", r"\g<1>8"), "are not those of a stage of kind 2"),
+        ("a stage in the middle of another", first(r"(plan\.stage +attention from )8", r"\g<1>6"),
+         "behind those of the stage before"),
+        ("a stage behind the program", first(r"(plan\.stage +rows from )\d+", r"\g<1>100000"),
+         "instructions, behind those of the stage before"),
+        ("a reader of what a stage keeps to itself", first(rf"(plan\.attention \d+ : ){q[2]},", rf"\g<1>{q[1]},"),
+         "does not write to memory"),
+        ("a stage that writes a buffer twice", first(rf"(plan\.linear \d+ : %\d+, @layers\.0\.v -> ){v[1]} ", rf"\g<1>{v[2]} "),
+         "is written twice"),
+        ("an attention over blocks that it does not copy at once", blocks_of_8, "blocks of 8 tokens, expected a multiple of 16"),
+        ("an output over an input of its stage", at("layers.0.x", offset_of("layers.0.a")), "layers.0.a"),
+    ]
+
+
+def of_experts():
+    other = re.search(r"plan\.route \d+ : .* -> (%\d+) \"layers\.1\.r\"", text)[1]
+    routes = lambda instruction: first(rf"({instruction} )%\d+", rf"\g<1>{other}")
+    return [
+        ("up of other routes than gate", routes(r"plan\.expert_linear \d+ : %\d+, %\d+, @layers\.0\.gate .*\n *plan\.expert_linear \d+ : %\d+,"),
+         "are not those of a stage of kind 4"),
+        ("a sum by other routes", routes(r"plan\.combine \d+ : %\d+,"), "are not those of a stage of kind 5"),
+        ("shares of what the routes deal out", first(r"(plan\.stage +expert_glu .* bounds \[)", r"\g<1>0, 1"),
+         "of kind ExpertGlu has no weights to deal out before it runs, but 2 bounds"),
+        ("a unit that nobody streams",
+         lambda s: re.sub(r"(plan\.stage +expert_sum .*, )(\d+)\]", lambda m: f"{m[1]}{int(m[2]) - 1}]", s, count=1),
+         "each unit must be streamed once"),
+        ("products without their sum", first(r"(plan\.stage +expert_sum from \d+ count )3", r"\g<1>1"),
+         "are not those of a stage of kind 5"),
+        ("a sum that does not wait", first(r"(plan\.stage +expert_sum from \d+ count 3 waits )\[\d+\]", r"\g<1>[]"),
+         "and does not wait for it"),
+    ]
+
+
+faults = of_experts() if "expert_glu from" in text else of_llama()
 failed = 0
 for name, fault, reason in faults:
     changed = fault(text)

@@ -39,7 +39,6 @@ enum class StageForm : uint8_t {
 };
 /// Rows of one weight in a unit.
 inline constexpr int rowUnit = 2, pairUnit = 4;
-constexpr bool isOfExperts(StageForm form) { return form == StageForm::ExpertGlu || form == StageForm::ExpertSum; }
 inline constexpr int expertTokens = 8;   // the most that stages of experts take
 inline constexpr int expertPlaces = 128; // likewise: tokens * count
 constexpr int unitRows(StageForm form) { return form == StageForm::Qkv ? pairUnit : rowUnit; }
