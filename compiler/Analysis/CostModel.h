@@ -27,8 +27,8 @@ Work workOf(const plan::Plan &plan, const plan::Program &program, const plan::In
 class CostModel {
 public:
   /// `ranks` of a plan set share the cores where the machine is a CPU, as runtime/exec/Placement.cpp places them; of
-  /// these `active` compute at once and share the memory's bandwidth. `footprint`: bytes that a step reads of all of
-  /// them.
+  /// these `active` compute at once and share the memory's bandwidth. `footprint`: bytes of weights and KV
+  /// cache that a step of all of them reads, of which a cache keeps a part until the next step.
   CostModel(const Machine &machine, uint64_t ranks, uint64_t active, double footprint);
 
   /// Whether the machine can run the plan and has a rate for the type of every matrix.

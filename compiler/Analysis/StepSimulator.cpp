@@ -112,6 +112,7 @@ struct StepSimulator::State {
   std::vector<RegimeProgram> regimes[2];
 
   Status addPrograms(uint32_t index);
+  double cacheBytes(const RegimeProgram &all, const std::vector<Runs> &batches) const; // that all ranks read
   Result<uint32_t> channelOf(RegimeProgram &all, std::map<std::string, uint32_t> &known, uint32_t node,
                              const plan::Instruction &instruction);
 };
@@ -446,6 +447,17 @@ Status StepSimulator::State::addPrograms(uint32_t index) {
   return {};
 }
 
+double StepSimulator::State::cacheBytes(const RegimeProgram &all, const std::vector<Runs> &batches) const {
+  double bytes = 0;
+  for (uint32_t n = 0; n < nodes.size(); ++n)
+    for (const plan::Instruction *instruction : *all.programs[n].program->instructions())
+      if (instruction->op_type() == plan::Op::Attention)
+        for (const Runs &batch : batches)
+          bytes += double(nodes[n].ranks.size()) *
+                   workOf(*nodes[n].plan, *all.programs[n].program, *instruction, batch).cacheBytes;
+  return bytes;
+}
+
 Result<StepSimulator> StepSimulator::create(const Machine &machine, std::span<const plan::Plan *const> plans) {
   auto state = std::make_unique<State>();
   state->machine = &machine;
@@ -496,9 +508,12 @@ Result<StepTimes> StepSimulator::run(plan::Regime regime, const Runs &step, std:
     return invalidArgument("the plans have no " + std::string(plan::EnumNameRegime(regime)) + " program for " +
                            std::to_string(tokensOf(step)) + " tokens; compile with larger limits");
   const std::vector<Runs> batches = microBatches(step, chosen->microBatches);
+  double footprint = chosen->footprint;
+  if (state.machine->cpu && regime == plan::Regime::Decode)
+    footprint += state.cacheBytes(*chosen, batches);
   // Stages without a micro-batch of their own are idle.
   const CostModel model(*state.machine, state.tp * state.pp, state.tp * std::min<uint64_t>(state.pp, batches.size()),
-                        chosen->footprint);
+                        footprint);
   return Simulation(chosen->programs, chosen->channels, state.nodes, model, state.machine->serial, batches, trace)
       .run();
 }

@@ -245,6 +245,38 @@ TEST(Simulate, ARunIsPrefillAndThenSteps) {
   EXPECT_EQ(events, 3u * 4); // two ranks, a linear and a message each, in three steps
 }
 
+// What the ranks of a CPU read in a decode step, weights and KV cache, decides whether a cache of the host keeps it.
+TEST(Simulate, TheContextCountsTowardsWhatACacheOfTheHostKeeps) {
+  constexpr uint64_t kToken = 2 * 2 * 16 * 4, kWeights = 4 * LittlePlan::kWidth * LittlePlan::kWidth;
+  for (uint32_t tp : {1u, 2u}) {
+    Ranks ranks;
+    for (uint32_t i = 0; i < tp; ++i) {
+      LittlePlan &rank = add(ranks, tp, 1, plan::Regime::Decode);
+      rank.linear();
+      rank.builder.plan.kv->block_tokens = 16;
+      rank.builder.cache(0, 2, 16);
+      auto &op = rank.builder.add<plan::AttentionT>("attention");
+      op.heads = 4;
+      op.q = op.out = rank.value;
+    }
+    const Packed packed(ranks);
+    Machine machine = plainMachine();
+    machine.attentionShare = 1e-30; // as if the cache took all the time
+    machine.cores = tp;
+    const double kept = double(tp * (kWeights + 100 * kToken));
+    machine.memory = machine.coreMemory = RateCurve({{kept, double(tp) * 1e9}, {1.0001 * kept, double(tp) * .5e9}});
+    const auto perToken = [&](bool cpu, uint64_t context) {
+      machine.cpu = cpu;
+      const Result<StepSimulator> simulator = StepSimulator::create(machine, packed.plans);
+      const Result<StepTimes> times = simulator->run(plan::Regime::Decode, {{1, 1, context - 1, 1}});
+      EXPECT_TRUE(times.ok()) << times.status().message();
+      return times->seconds / double(context);
+    };
+    EXPECT_NEAR(perToken(true, 101) / perToken(true, 100), 2, 1e-3) << tp;
+    EXPECT_NEAR(perToken(false, 101) / perToken(false, 100), 1, 1e-3); // a device of its own has one bandwidth
+  }
+}
+
 TEST(Simulate, SaysWhatIsTooMuch) {
   const Packed packed(pipeline(1, 1));
   Machine machine = plainMachine();

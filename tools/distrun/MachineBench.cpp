@@ -50,8 +50,9 @@ template <typename Work> double secondsOf(size_t count, Work work) {
 constexpr int64_t kRows = 2048, kCols = 768; // of the products: a projection of a small model
 constexpr uint32_t kManyTokens = 32; // from here on all cores are measured together: they share caches and clock
 constexpr uint32_t kTokens[] = {1, 2, 4, 8, 16, 32, 64, 128, 512};
-constexpr int64_t kElements = 1024 * 1024;              // of activations
-constexpr uint32_t kMegabytes[] = {32, 128, 512, 1024}; // of weights
+constexpr int64_t kElements = 1024 * 1024;                           // of activations
+constexpr uint32_t kMegabytes[] = {16, 32, 64, 128, 256, 512, 1024}; // of weights
+constexpr uint64_t kMayBeKept = 256'000'000; // bytes: last-level caches are about as large, shared ones by others
 
 /// Weights and caches come from memory that is larger than most caches, one piece after the other.
 class Pool {
@@ -106,10 +107,11 @@ private:
       const uint64_t footprint = uint64_t(megabytes) * 1'000'000;
       if (footprint > pool_.size())
         break;
-      // A step streams for tens of milliseconds, and bandwidth comes and goes: the median of as long stretches.
+      // A step streams for tens of milliseconds, and bandwidth comes and goes: the median of many short stretches.
       constexpr size_t calls = 10;
-      const size_t stretches =
-          2 * footprint / (bytes * calls) + 3; // of which the first half brings in what a cache keeps
+      // The first half brings in what a cache keeps, which grows over several passes.
+      const uint64_t passes = footprint <= kMayBeKept ? 8 : 2;
+      const size_t stretches = std::max<size_t>(passes * footprint / (bytes * calls), 16);
       const auto gbs = [&](auto &&product) {
         std::vector<double> times;
         for (size_t i = 0; i < stretches; ++i) {
