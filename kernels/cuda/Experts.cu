@@ -1,9 +1,8 @@
 // The mixture of experts: which experts a token goes to, products with their weights, and the weighted sum of what they
 // return.
 #include "kernels/cuda/ExpertPlaces.cuh"
+#include "kernels/cuda/Route.cuh"
 #include "kernels/cuda/RowTile.cuh"
-
-#include <climits>
 
 namespace distc::cuda {
 namespace {
@@ -12,56 +11,12 @@ constexpr int routeWarps = 4;
 static_assert(expertThreads == tileWarps * warpSize);
 constexpr int combineThreads = 128;
 
-struct Candidate {
-  float logit;
-  int id; // INT_MAX: none
-
-  __device__ bool isBefore(const Candidate &other) const {
-    return logit > other.logit || (logit == other.logit && id < other.id);
-  }
-};
-
-__device__ inline float orLeast(float logit) { return isnan(logit) ? -INFINITY : logit; }
-
-/// A warp for each row. The chosen ones are found one after the other, each as the first behind the one before.
+/// A warp for each row.
 __global__ void __launch_bounds__(routeWarps *warpSize)
     routeKernel(const float *logits, int64_t rows, int experts, int count, bool normalize, float *routes) {
   const int64_t row = int64_t(blockIdx.x) * routeWarps + threadIdx.x / warpSize;
-  const int lane = threadIdx.x % warpSize;
-  if (row >= rows)
-    return;
-  const float *z = logits + row * experts;
-  float *out = routes + row * count * 2;
-  Candidate last{INFINITY, -1};
-  float largest = 0, sum = 0;
-  for (int j = 0; j < count; ++j) {
-    Candidate best{-INFINITY, INT_MAX};
-    for (int e = lane; e < experts; e += warpSize)
-      if (const Candidate candidate{orLeast(z[e]), e}; last.isBefore(candidate) && candidate.isBefore(best))
-        best = candidate;
-    for (int offset = warpSize / 2; offset > 0; offset /= 2) {
-      const Candidate other{__shfl_xor_sync(allLanes, best.logit, offset), __shfl_xor_sync(allLanes, best.id, offset)};
-      if (other.isBefore(best))
-        best = other;
-    }
-    last = best;
-    if (j == 0)
-      largest = last.logit;
-    if (normalize)
-      sum += expf(last.logit - largest);
-    if (lane == 0) {
-      out[2 * j] = last.logit;
-      out[2 * j + 1] = float(last.id);
-    }
-  }
-  if (!normalize) {
-    for (int e = lane; e < experts; e += warpSize)
-      sum += expf(orLeast(z[e]) - largest);
-    sum = reduceWarp(sum, Plus());
-  }
-  __syncwarp();
-  for (int j = lane; j < count; j += warpSize)
-    out[2 * j] = expf(out[2 * j] - largest) / sum;
+  if (row < rows)
+    routeRow(logits + row * experts, experts, count, normalize, routes + row * count * 2);
 }
 
 template <class A, class W> struct ProductArguments {

@@ -11,6 +11,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #define __launch_bounds__(...)
 
@@ -60,6 +61,8 @@ inline uint32_t __float_as_uint(float v) { return std::bit_cast<uint32_t>(v); }
 inline float rsqrtf(float v) { return 1.0f / std::sqrt(v); }
 inline float __expf(float v) { return std::exp(v); }
 inline float __fdividef(float a, float b) { return a / b; }
+inline unsigned atomicAdd(unsigned *p, unsigned v) { return std::exchange(*p, *p + v); }
+inline void __threadfence() {}
 inline void atomicMax(unsigned long long *p, unsigned long long v) { *p = std::max(*p, v); }
 
 } // namespace distc::cuda

@@ -1,0 +1,58 @@
+// Which experts a token goes to, and how much each counts.
+#pragma once
+
+#include "kernels/cuda/Device.cuh"
+
+#include <climits>
+
+namespace distc::cuda {
+
+struct ExpertCandidate {
+  float logit;
+  int id; // INT_MAX: none
+
+  __device__ bool isBefore(const ExpertCandidate &other) const {
+    return logit > other.logit || (logit == other.logit && id < other.id);
+  }
+};
+
+__device__ inline float orLeast(float logit) { return isnan(logit) ? -INFINITY : logit; }
+
+/// All lanes of a warp, of one row. The chosen ones are found one after the other, each as the first behind the one
+/// before.
+__device__ inline void routeRow(const float *logits, int experts, int count, bool normalize, float *out) {
+  const int lane = threadIdx.x % warpSize;
+  ExpertCandidate last{INFINITY, -1};
+  float largest = 0, sum = 0;
+  for (int j = 0; j < count; ++j) {
+    ExpertCandidate best{-INFINITY, INT_MAX};
+    for (int e = lane; e < experts; e += warpSize)
+      if (const ExpertCandidate candidate{orLeast(logits[e]), e}; last.isBefore(candidate) && candidate.isBefore(best))
+        best = candidate;
+    for (int offset = warpSize / 2; offset > 0; offset /= 2) {
+      const ExpertCandidate other{__shfl_xor_sync(allLanes, best.logit, offset),
+                                  __shfl_xor_sync(allLanes, best.id, offset)};
+      if (other.isBefore(best))
+        best = other;
+    }
+    last = best;
+    if (j == 0)
+      largest = last.logit;
+    if (normalize)
+      sum += expf(last.logit - largest);
+    if (lane == 0) {
+      out[2 * j] = last.logit;
+      out[2 * j + 1] = float(last.id);
+    }
+  }
+  if (!normalize) {
+    for (int e = lane; e < experts; e += warpSize)
+      sum += expf(orLeast(logits[e]) - largest);
+    sum = reduceWarp(sum, Plus());
+  }
+  __syncwarp();
+  for (int j = lane; j < count; j += warpSize)
+    out[2 * j] = expf(out[2 * j] - largest) / sum;
+}
+
+} // namespace distc::cuda
