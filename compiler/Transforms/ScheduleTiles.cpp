@@ -61,6 +61,8 @@ public:
         match = expertSum(first);
       return match.count > 0 && closed(first, match.count) ? match : Match{};
     }
+    if (Match match = router(first); match.count > 0)
+      return closed(first, match.count) ? match : Match{};
     // x, or x + addend; then its norm, which the projections alone read.
     size_t i = first;
     auto add = get<planir::AddOp>(i);
@@ -172,6 +174,27 @@ private:
         bufferOf(add.getOut()).getDtype() == bufferOf(match.linears[0].getInput()).getDtype())
       ++match.count;
     return match;
+  }
+
+  // The norm that the experts read too, the router's product and the choice.
+  Match router(size_t first) {
+    size_t i = first;
+    auto add = get<planir::AddOp>(i);
+    i += add ? 1 : 0;
+    auto norm = get<planir::RmsNormOp>(i);
+    i += norm ? 1 : 0;
+    auto linear = get<planir::LinearOp>(i);
+    auto route = get<planir::RouteOp>(i + 1);
+    if (!linear || !route || linear.getBias() || route.getLogits() != linear.getOut() || !readOnce(linear.getOut()) ||
+        route.getCount() > kMaxRoutes || !isHalf(linear.getInput()) ||
+        weight(linear).getDtype() != bufferOf(linear.getInput()).getDtype() || columns(linear) % kRouterColumns != 0 ||
+        columns(linear) > int64_t(kMaxRouterColumns))
+      return {};
+    if (norm && (linear.getInput() != norm.getOut() || !ofWholeRows(norm)))
+      return {};
+    if (add && (!norm || norm.getInput() != add.getOut()))
+      return {};
+    return {StageKind::Router, i + 2 - first, {}};
   }
 
   // The weights of experts: [experts, rows, columns].

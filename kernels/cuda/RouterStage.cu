@@ -17,7 +17,6 @@ constexpr int maxShared = 220 * 1024;
 
 struct Arguments {
   RouterStage stage;
-  const void *x;
   int tokens;
 };
 
@@ -50,10 +49,21 @@ template <class T> __global__ void __launch_bounds__(threads) routerStageKernel(
     float sum = 0;
     for (int i = int(threadIdx.x); i < packs; i += threads) {
       const int64_t at = int64_t(t) * s.cols + i * packElements;
-      const uint4 raw = loadFresh16(static_cast<const T *>(a.x) + at);
+      const uint4 raw = loadFresh16(static_cast<const T *>(s.x) + at);
       memcpy(rows + at, &raw, sizeof(raw));
       float v[packElements];
       load8<true>(rows + at, packElements, v);
+      if (s.addend) {
+        const uint4 other = loadFresh16(static_cast<const T *>(s.addend) + at);
+        Pack<T> addend;
+        memcpy(&addend, &other, sizeof(other));
+#pragma unroll
+        for (int j = 0; j < packElements; ++j)
+          v[j] = toFloat(fromFloat<T>(v[j] + toFloat(addend.e[j])));
+        store8<true>(rows + at, packElements, v);
+        if (i % int(gridDim.x) == int(blockIdx.x))
+          store8<true>(static_cast<T *>(s.sum) + at, packElements, v);
+      }
 #pragma unroll
       for (int j = 0; j < packElements; ++j)
         sum = fmaf(v[j], v[j], sum);
@@ -133,15 +143,16 @@ template <class T> __global__ void __launch_bounds__(threads) routerStageKernel(
 
 bool routerStageSuits(const RouterStage &s, int tokens) {
   static_assert(expertTokens <= warps); // a warp for each token's choice
+  static_assert((warps + expertTokens) * maxRouterColumns * 2 <= maxShared);
   return s.type != Type::F32 && tokens >= 1 && tokens <= expertTokens && s.cols > 0 && s.cols % packElements == 0 &&
          s.count >= 1 && s.count <= s.experts && sharedBytes(s, tokens) <= maxShared &&
-         aligned16(s.weights, s.norm, s.normed);
+         aligned16(s.x, s.weights, s.norm, s.normed) && (!s.addend || (s.norm && aligned16(s.addend, s.sum)));
 }
 
-cudaError_t routerStage(const RouterStage &stage, const void *x, int tokens, cudaStream_t stream) {
-  if (!routerStageSuits(stage, tokens) || !aligned16(x))
+cudaError_t routerStage(const RouterStage &stage, int tokens, cudaStream_t stream) {
+  if (!routerStageSuits(stage, tokens))
     return cudaErrorInvalidValue;
-  const Arguments a{stage, x, tokens};
+  const Arguments a{stage, tokens};
   const auto run = [&](auto element) {
     using T = decltype(element);
     if (const cudaError_t error = prepareStage<routerStageKernel<T>>(maxShared); error != cudaSuccess)

@@ -43,10 +43,11 @@ public:
       return readExperts() ? std::optional(stage_) : std::nullopt;
     if (!readInput())
       return std::nullopt;
-    bool known = stage_.kind == plan::StageKind::Rows  ? readRows()
-                 : stage_.kind == plan::StageKind::Glu ? readGlu()
-                 : stage_.kind == plan::StageKind::Qkv ? readQkv()
-                                                       : false;
+    bool known = stage_.kind == plan::StageKind::Rows     ? readRows()
+                 : stage_.kind == plan::StageKind::Glu    ? readGlu()
+                 : stage_.kind == plan::StageKind::Qkv    ? readQkv()
+                 : stage_.kind == plan::StageKind::Router ? readRouter()
+                                                          : false;
     if (!known || next_ != end_)
       return no(cat("its ", stage_.count, " instructions are not those of a stage of kind ", unsigned(stage_.kind)));
     for (const plan::Linear *linear : stage_.linears)
@@ -181,6 +182,18 @@ private:
            cache.dtype() == program_.buffers()->Get(q.out())->dtype();
   }
 
+  /// Others than the router read its norm.
+  bool readRouter() {
+    if (!takeLinear() || stage_.linears[0]->bias() >= 0 || !(stage_.route = take<plan::Route>()) ||
+        stage_.route->logits() != stage_.linears[0]->out() || stage_.route->count() > kMaxRoutes)
+      return false;
+    if (stage_.norm)
+      stage_.outputs.push_back(stage_.norm->out());
+    stage_.outputs.push_back(stage_.route->logits());
+    stage_.outputs.push_back(stage_.route->out());
+    return true;
+  }
+
   bool readExperts() {
     const bool gated = stage_.kind == plan::StageKind::ExpertGlu;
     const plan::ExpertLinear *first = take<plan::ExpertLinear>(), *second = gated ? take<plan::ExpertLinear>() : first;
@@ -201,7 +214,7 @@ private:
     }
     for (const plan::ExpertLinear *linear : stage_.experts) {
       const plan::Weight &weight = *plan_.weights()->Get(linear->weight());
-      if (!suits(weight, weight.shape()->Get(1), 2) ||
+      if (!suits(weight, weight.shape()->Get(1), 2, kStageColumns) ||
           uint64_t(weight.shape()->Get(0)) * weight.shape()->Get(1) > INT32_MAX)
         return false;
     }
@@ -236,19 +249,24 @@ private:
   }
 
   /// A weight that can be streamed in tiles.
-  bool suits(const plan::Weight &weight, uint64_t rows, uint32_t unit) {
+  bool suits(const plan::Weight &weight, uint64_t rows, uint32_t unit, uint32_t columns) {
     if (isHalf(product_) && weight.dtype() == dtypeOf(product_) && weight.placement() == plan::Placement::Load &&
-        stage_.columns % kStageColumns == 0 && rows % unit == 0)
+        stage_.columns % columns == 0 && rows % unit == 0)
       return true;
     no(cat("weight ", weight.name()->string_view(), " of ", rows, " x ", stage_.columns,
-           " elements: expected BF16 or F16 as its input, loaded, columns in multiples of ", kStageColumns,
+           " elements: expected BF16 or F16 as its input, loaded, columns in multiples of ", columns,
            ", rows in multiples of ", unit));
     return false;
   }
 
   bool countUnits() {
-    const uint32_t unit = unitRows(stage_.kind);
+    const bool isRouter = stage_.kind == plan::StageKind::Router;
+    const uint32_t unit = isRouter ? 1 : unitRows(stage_.kind);
     stage_.columns = program_.buffers()->Get(product_)->row_elements();
+    if (isRouter && stage_.columns > kMaxRouterColumns) {
+      no(cat("a router of ", stage_.columns, " columns, expected at most ", kMaxRouterColumns));
+      return false;
+    }
     if (stage_.norm && stage_.columns > kMaxNormColumns) {
       no(cat("a norm of ", stage_.columns, " elements, expected at most ", kMaxNormColumns));
       return false;
@@ -264,7 +282,7 @@ private:
     for (const plan::Linear *linear : stage_.linears) {
       const plan::Weight &weight = *plan_.weights()->Get(linear->weight());
       const uint64_t ofWeight = weight.bytes() / dtypeBytes(weight.dtype()) / stage_.columns;
-      if (!suits(weight, ofWeight, unit))
+      if (!suits(weight, ofWeight, unit, isRouter ? kRouterColumns : kStageColumns))
         return false;
       rows += ofWeight;
     }
@@ -272,6 +290,8 @@ private:
       no(cat("weights of ", rows, " rows and ", stage_.columns, " columns, expected fewer than 2^31"));
       return false;
     }
+    if (isRouter) // nobody deals it out
+      return true;
     stage_.units = static_cast<uint32_t>(rows / unit / (stage_.kind == plan::StageKind::Glu ? 2 : 1));
     return true;
   }

@@ -25,6 +25,10 @@ struct TileStage {
   const plan::Attention *attention = nullptr;
   std::vector<const plan::ExpertLinear *> experts; // in place of linears; their rows and columns are of one expert
   const plan::Combine *combine = nullptr;
+  const plan::Route *route = nullptr;
+
+  /// Its kernel takes kExpertTokens tokens at most.
+  bool isOfExperts() const { return !experts.empty() || route; }
 
   /// The buffer that its products, or its attention, come from; where there is an addend, what is added to that.
   uint32_t input = 0;

@@ -339,7 +339,7 @@ std::string tileStages(Plans &plans, Random &random) {
     else if (what == 3)
       stages[s]->instruction += 1;
     else
-      stages[s]->kind = static_cast<plan::StageKind>((static_cast<unsigned>(stages[s]->kind) + 1) % 6);
+      stages[s]->kind = static_cast<plan::StageKind>((static_cast<unsigned>(stages[s]->kind) + 1) % 7);
   });
 }
 

@@ -13,7 +13,7 @@ namespace distc {
 static_assert(kTileRows == cuda::tileRows && kTileColumns == cuda::tileColumns && kMaxRingBytes == cuda::maxRingBytes &&
               kStageColumns == cuda::stageColumns && kStageTokens == cuda::stageTokens &&
               kMaxNormColumns == cuda::maxNormColumns && kExpertTokens == cuda::expertTokens &&
-              kExpertTokens * kMaxRoutes <= cuda::expertPlaces);
+              kExpertTokens * kMaxRoutes <= cuda::expertPlaces && kMaxRouterColumns == cuda::maxRouterColumns);
 
 namespace {
 
@@ -76,6 +76,8 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
       kernel.cache = operands.cache(attention->cache());
       kernel.out = operands.buffer(attention->out());
       kernel.matrix.type = typeOf(program.buffers()->Get(attention->q())->dtype());
+    } else if (kernel.stage.route) {
+      addRouter(plan, program, operands, kernel);
     } else {
       DISTC_TRY(result.addMatrix(plan, program, operands, *tiles, kernel, tables));
     }
@@ -83,7 +85,9 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
   const plan::TopCandidates *top = soleCandidates(program);
   DISTC_TRY(result.copyTables(tables, plan, top));
   auto suits = [&](const Kernel &kernel, size_t tokens) {
-    return kernel.stage.attention || (!kernel.stage.experts.empty() && tokens > cuda::expertTokens) ||
+    if (kernel.stage.route)
+      return cuda::routerStageSuits(kernel.router, static_cast<int>(std::min<size_t>(tokens, cuda::expertTokens)));
+    return kernel.stage.attention || (kernel.stage.isOfExperts() && tokens > cuda::expertTokens) ||
            cuda::matrixStageSuits(kernel.matrix, result.inputOf(kernel, static_cast<int64_t>(tokens), {}));
   };
   auto allSuit = [&](size_t tokens) {
@@ -175,7 +179,7 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
 Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan, const plan::TopCandidates *top) {
   std::vector<Kernel *> ofMatrices;
   for (Kernel &kernel : kernels_)
-    if (!kernel.stage.attention)
+    if (kernel.isMatrix())
       ofMatrices.push_back(&kernel);
   auto isBest = [&](const Kernel &kernel) {
     return top && kernel.stage.linears.size() == 1 && !kernel.stage.residual &&
@@ -184,7 +188,8 @@ Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan,
   auto aligned = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
   const size_t stagesAt = aligned(tables.maps.size() * sizeof(cuda::TileMaps));
   const size_t tilesAt = stagesAt + aligned(ofMatrices.size() * sizeof(cuda::MatrixStage));
-  const size_t bestAt = tilesAt + aligned(tables.tiles.size() * sizeof(cuda::StageTile));
+  const size_t arrivedAt = tilesAt + aligned(tables.tiles.size() * sizeof(cuda::StageTile));
+  const size_t bestAt = arrivedAt + aligned(sizeof(uint32_t));
   const size_t bytes = bestAt + size_t(kStageTokens) * static_cast<size_t>(sms_) * sizeof(uint64_t);
   DISTC_ASSIGN(memory_, cuda::Memory::allocate(cuda::Memory::Kind::Device, bytes,
                                                "rank " + std::to_string(plan.mesh()->rank()) + ": tile schedule"));
@@ -193,6 +198,9 @@ Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan,
   auto *tiles = reinterpret_cast<const cuda::StageTile *>(base + tilesAt);
   auto *stages = reinterpret_cast<const cuda::MatrixStage *>(base + stagesAt);
   bestOffset_ = static_cast<int64_t>(bestAt);
+  for (Kernel &kernel : kernels_) // one for all: a router stage ends before the next begins
+    kernel.router.arrived = reinterpret_cast<uint32_t *>(base + arrivedAt);
+  DISTC_TRY(cuda::check(cudaMemset(base + arrivedAt, 0, sizeof(uint32_t)), "clear the routers' counter"));
   std::vector<cuda::MatrixStage> matrices;
   for (size_t i = 0; i < ofMatrices.size(); ++i) {
     Kernel &kernel = *ofMatrices[i];
@@ -219,6 +227,32 @@ Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan,
   return copy(base + tilesAt, tables.tiles);
 }
 
+void CudaStages::addRouter(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
+                           Kernel &kernel) {
+  const TileStage &stage = kernel.stage;
+  const plan::Linear &linear = *stage.linears[0];
+  cuda::RouterStage &router = kernel.router;
+  router.type = typeOf(plan.weights()->Get(linear.weight())->dtype());
+  router.cols = static_cast<int>(stage.columns);
+  router.experts = static_cast<int>(program.buffers()->Get(stage.route->logits())->row_elements());
+  router.count = static_cast<int>(stage.route->count());
+  router.normalize = stage.route->normalize();
+  router.weights = operands.weight(linear.weight());
+  router.x = kernel.x;
+  if (stage.addend) {
+    router.addend = operands.buffer(stage.addend->b());
+    router.sum = operands.buffer(stage.addend->out());
+  }
+  if (stage.norm) {
+    router.norm = reinterpret_cast<const float *>(operands.weight(stage.norm->weight()));
+    router.eps = stage.norm->eps();
+    router.normOffset = stage.norm->weight_offset();
+    router.normed = operands.buffer(stage.norm->out());
+  }
+  router.logits = reinterpret_cast<float *>(operands.buffer(stage.route->logits()));
+  router.routes = reinterpret_cast<float *>(operands.buffer(stage.route->out()));
+}
+
 const uint64_t *CudaStages::bestKeys() const {
   return reinterpret_cast<const uint64_t *>(memory_.data() + bestOffset_);
 }
@@ -241,6 +275,8 @@ Status CudaStages::launch(uint32_t index, int64_t tokens, const cuda::BatchView 
     return cuda::check(cuda::decodeAttention({kernel.x, kernel.matrix.type}, tokens, kernel.cache, kernel.params, batch,
                                              static_cast<int>(sms_), {kernel.out, kernel.matrix.type}, stream),
                        "launch the attention stage");
+  if (kernel.stage.route)
+    return cuda::check(cuda::routerStage(kernel.router, static_cast<int>(tokens), stream), "launch the router stage");
   return cuda::check(cuda::matrixStage(kernel.matrix, inputOf(kernel, tokens, batch), stream), "launch the stage");
 }
 

@@ -29,7 +29,7 @@ public:
   /// False: the instruction is in no stage, or in one that takes fewer tokens.
   bool covers(uint32_t index, int64_t tokens) const {
     return stageOf_[index] >= 0 &&
-           (kernels_[static_cast<size_t>(stageOf_[index])].stage.experts.empty() || tokens <= cuda::expertTokens);
+           (!kernels_[static_cast<size_t>(stageOf_[index])].stage.isOfExperts() || tokens <= cuda::expertTokens);
   }
   Status launch(uint32_t index, int64_t tokens, const cuda::BatchView &batch, cudaStream_t stream) const;
 
@@ -49,6 +49,9 @@ private:
     cuda::AttentionParams params{};
     cuda::KvView cache{};
     std::byte *out = nullptr;
+    cuda::RouterStage router;
+
+    bool isMatrix() const { return !stage.attention && !stage.route; }
   };
 
   /// What is in the device's memory of all matrix stages, one after the other.
@@ -58,13 +61,15 @@ private:
   };
   Status addMatrix(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
                    const plan::StageTiles &tiles, Kernel &kernel, StageTables &tables);
+  static void addRouter(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
+                        Kernel &kernel);
   Status copyTables(const StageTables &tables, const plan::Plan &plan, const plan::TopCandidates *top);
   const uint64_t *bestKeys() const;
   cuda::StageInput inputOf(const Kernel &kernel, int64_t tokens, const cuda::BatchView &batch) const;
 
   std::vector<int64_t> stageOf_; // by instruction
   std::vector<Kernel> kernels_;
-  cuda::Memory memory_; // StageTables, the stages, the largest logits of each multiprocessor and token
+  cuda::Memory memory_; // StageTables, the stages, the routers' counter, the largest logits of each block and token
   size_t maxTokens_ = 0;
   int64_t sms_ = 0, bestOffset_ = 0, bestOf_ = -1;
 };

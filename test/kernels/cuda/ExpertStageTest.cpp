@@ -151,12 +151,14 @@ TEST_F(CudaExpertStageTest, RouterAgreesWithDoubles) {
   for (const Shape &s : {Shape{1, 1, 1, 0, 64, 0}, Shape{1, 8, 128, 0, 2048, 0}, Shape{8, 2, 8, 0, 4096, 0},
                          Shape{5, 3, 37, 0, 576, 0}, Shape{8, 16, 300, 0, 72, 0}})
     for (Type type : {Type::F16, Type::BF16})
-      for (bool withNorm : {false, true}) {
+      for (int with : {0, 1, 2}) { // 1: a norm; 2: a sum too
         SCOPED_TRACE(text(s, type));
         const std::vector<float> x = rounded(normal(size_t(s.tokens) * s.cols, 3.0f), type), norm = normal(s.cols),
-                                 w = rounded(normal(size_t(s.experts) * s.cols, 1 / std::sqrt(float(s.cols))), type);
+                                 w = rounded(normal(size_t(s.experts) * s.cols, 1 / std::sqrt(float(s.cols))), type),
+                                 addend = rounded(normal(x.size()), type);
         const DeviceValues dx(x, type), dw(w, type), dNorm(norm, Type::F32), normed(x.size(), type),
-            logits(size_t(s.tokens) * s.experts, Type::F32), routes(size_t(s.tokens) * s.count * 2, Type::F32);
+            dAddend(addend, type), sum(x.size(), type), logits(size_t(s.tokens) * s.experts, Type::F32),
+            routes(size_t(s.tokens) * s.count * 2, Type::F32);
         const DeviceArray<uint32_t> arrived({0});
         RouterStage stage;
         stage.type = type;
@@ -165,7 +167,10 @@ TEST_F(CudaExpertStageTest, RouterAgreesWithDoubles) {
         stage.count = s.count;
         stage.normalize = s.tokens > 1;
         stage.weights = dw.data();
-        stage.norm = withNorm ? dNorm.floats() : nullptr;
+        stage.x = dx.data();
+        stage.addend = with == 2 ? dAddend.data() : nullptr;
+        stage.sum = sum.data();
+        stage.norm = with ? dNorm.floats() : nullptr;
         stage.eps = 1e-5f;
         stage.normOffset = 0.5f;
         stage.normed = normed.data();
@@ -173,14 +178,21 @@ TEST_F(CudaExpertStageTest, RouterAgreesWithDoubles) {
         stage.routes = routes.floats();
         stage.arrived = arrived.data();
         for (int i = 0; i < 2; ++i)
-          ASSERT_CUDA(routerStage(stage, dx.data(), s.tokens, nullptr));
+          ASSERT_CUDA(routerStage(stage, s.tokens, nullptr));
         ASSERT_CUDA(cudaDeviceSynchronize());
         std::vector<float> input = x, factors = norm;
-        if (withNorm) {
+        if (with == 2) {
+          for (size_t i = 0; i < input.size(); ++i)
+            input[i] += addend[i];
+          input = rounded(input, type);
+          EXPECT_EQ(sum.values(), input);
+        }
+        if (with) {
+          const std::vector<float> before = input;
           for (float &factor : factors)
             factor += stage.normOffset;
           input = normed.values();
-          EXPECT_LE(relativeError(input.data(), reference::rmsNorm(x, factors, stage.eps)), bound(type, 1e-6));
+          EXPECT_LE(relativeError(input.data(), reference::rmsNorm(before, factors, stage.eps)), bound(type, 1e-6));
         }
         const reference::Linear expected = reference::linear(input, s.tokens, w, s.experts, s.cols, s.cols, nullptr);
         const std::vector<float> found = logits.values();

@@ -65,8 +65,13 @@ def of_llama():
 
 def of_experts():
     other = re.search(r"plan\.route \d+ : .* -> (%\d+) \"layers\.1\.r\"", text)[1]
+    norm = re.search(r"plan\.rms_norm \d+ : .* -> (%\d+) \"layers\.1\.m\"", text)[1]
     routes = lambda instruction: first(rf"({instruction} )%\d+", rf"\g<1>{other}")
     return [
+        ("a router of another norm", first(r"(plan\.linear \d+ : )%\d+(, @layers\.0\.router)", rf"\g<1>{norm}\g<2>"), "a product reads buffer"),
+        ("a router with shares", first(r"(plan\.stage +router .* bounds \[)", r"\g<1>0, 1"), "of kind Router has no weights to deal out"),
+        ("a choice that is not in its stage", first(r"(plan\.stage +router from \d+ count )3", r"\g<1>2"),
+         "are not those of a stage of kind 6"),
         ("up of other routes than gate", routes(r"plan\.expert_linear \d+ : %\d+, %\d+, @layers\.0\.gate .*\n *plan\.expert_linear \d+ : %\d+,"),
          "are not those of a stage of kind 4"),
         ("a sum by other routes", routes(r"plan\.combine \d+ : %\d+,"), "are not those of a stage of kind 5"),

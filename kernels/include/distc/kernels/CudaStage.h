@@ -108,14 +108,16 @@ struct StageInput {
 bool matrixStageSuits(const MatrixStage &stage, const StageInput &input);
 cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream);
 
-/// Before the experts: the norm of x, its product with the router's weights, and the choice of each token's experts,
-/// as Cuda.h's rmsNorm, linear and route make them.
+/// Before the experts: x + addend, rounded, where there is an addend; the norm of it, its product with the router's
+/// weights, and the choice of each token's experts, as Cuda.h's add, rmsNorm, linear and route make them.
 struct RouterStage {
   Type type = Type::BF16; // of x, the weights and the normed rows
   int cols = 0, experts = 0, count = 0;
   bool normalize = false;
-  const void *weights = nullptr; // [experts, cols]
-  const float *norm = nullptr;   // null: x as it is
+  const void *weights = nullptr;              // [experts, cols]
+  const void *x = nullptr, *addend = nullptr; // [tokens, cols]
+  void *sum = nullptr;                        // where there is an addend
+  const float *norm = nullptr;                // null: no addend either
   float eps = 0, normOffset = 0;
   void *normed = nullptr;      // [tokens, cols]; where there is a norm
   float *logits = nullptr;     // [tokens, experts]
@@ -123,7 +125,9 @@ struct RouterStage {
   uint32_t *arrived = nullptr; // 0 before the launch, and behind it; in device memory
 };
 bool routerStageSuits(const RouterStage &stage, int tokens);
-cudaError_t routerStage(const RouterStage &stage, const void *x, int tokens, cudaStream_t stream);
+cudaError_t routerStage(const RouterStage &stage, int tokens, cudaStream_t stream);
+/// What fits for expertTokens tokens.
+inline constexpr int maxRouterColumns = 7040;
 
 /// attention() for decode: a row for each sequence, of one type with the cache (F16, BF16); headDim a multiple of 8 up
 /// to 256. Up to 8 blocks share a token and KV head, as many as the number of rows leaves room for, and merge through
