@@ -41,11 +41,29 @@ double readWeights(const std::vector<const plan::Plan *> &plans) {
   return bytes;
 }
 
-std::vector<const plan::Plan *> plansOf(const std::vector<std::vector<uint8_t>> &files) {
+// Each `times` times: a stage's first rank for all of them.
+std::vector<const plan::Plan *> plansOf(const std::vector<std::vector<uint8_t>> &files, uint64_t times = 1) {
   std::vector<const plan::Plan *> plans;
   for (const std::vector<uint8_t> &file : files)
-    plans.push_back(flatbuffers::GetRoot<plan::Plan>(plan::GetPlanFile(file.data())->payload()->data()));
+    plans.insert(plans.end(), times,
+                 flatbuffers::GetRoot<plan::Plan>(plan::GetPlanFile(file.data())->payload()->data()));
   return plans;
+}
+
+// Whether the ranks of a stage take as much memory and time as its first. They differ in the slices of their weights,
+// of which a CPU may map some, and in the links to the ranks of other stages.
+bool alike(const Machine &machine, uint64_t tp, uint64_t pp) {
+  for (uint64_t stage = 0; stage < pp && pp > 1; ++stage) {
+    const LinkTier *first = nullptr;
+    for (uint64_t i = 0; i < tp; ++i) {
+      const uint32_t ends[] = {uint32_t(stage * tp + i), uint32_t((stage + 1) % pp * tp + i)};
+      const Result<const LinkTier *> tier = CostModel::tier(machine, ends);
+      if (!tier.ok() || (first && *tier != first))
+        return false;
+      first = *tier;
+    }
+  }
+  return !machine.cpu;
 }
 
 Result<StepSimulator> simulatorOf(const Machine &machine, const std::vector<const plan::Plan *> &plans) {
@@ -83,8 +101,9 @@ Result<Candidate> evaluate(const Machine &machine, const AdviseOptions &options,
   if (options.replicas && !machine.cpu) // there they would share the cores that one has
     c.replicas = std::max<uint64_t>(1, std::min(options.gpus / (tp * pp), options.batch));
   c.batch = (options.batch + c.replicas - 1) / c.replicas;
-  DISTC_ASSIGN(const auto files, compile(tp, pp, c.batch));
-  const std::vector<const plan::Plan *> plans = plansOf(files);
+  const bool firstOnly = alike(machine, tp, pp);
+  DISTC_ASSIGN(const auto files, compile(tp, pp, c.batch, firstOnly));
+  const std::vector<const plan::Plan *> plans = plansOf(files, firstOnly ? tp : 1);
   c.weights = readWeights(plans);
   c.need = fullest(machine, plans) * (machine.cpu ? double(c.replicas) : 1);
   c.share = c.need / double(machine.memoryBytes);

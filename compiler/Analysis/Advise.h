@@ -39,8 +39,10 @@ struct Advice {
 /// What is kept of each device's memory, for more KV cache than asked for and for what the machine itself needs.
 constexpr double kKeptMemory = .15;
 
-/// The framed plans of all ranks, of `batch` sequences.
-using CompilePlans = std::function<Result<std::vector<std::vector<uint8_t>>>(uint64_t tp, uint64_t pp, uint64_t batch)>;
+/// The framed plans of all ranks, of `batch` sequences. `firstOnly`: of the first rank of each stage, where the others
+/// need as much memory and time.
+using CompilePlans =
+    std::function<Result<std::vector<std::vector<uint8_t>>>(uint64_t tp, uint64_t pp, uint64_t batch, bool firstOnly)>;
 
 /// Seconds of a full prefill step of one sequence, as plans predict them.
 Result<double> prefillStep(const Machine &machine, const std::vector<std::vector<uint8_t>> &files);

@@ -468,7 +468,8 @@ Result<StepSimulator> StepSimulator::create(const Machine &machine, std::span<co
   for (uint32_t stage = 0; stage < state->pp && same; ++stage) {
     const std::string first = fingerprint(machine, *plans[stage * state->tp]);
     for (uint32_t i = 1; i < state->tp && same; ++i)
-      same = fingerprint(machine, *plans[stage * state->tp + i]) == first;
+      if (const plan::Plan *plan = plans[stage * state->tp + i]; plan != plans[stage * state->tp])
+        same = fingerprint(machine, *plan) == first;
   }
   for (uint32_t rank = 0; rank < plans.size(); ++rank) {
     if (!same || rank % state->tp == 0)

@@ -44,7 +44,8 @@ struct TraceEvent {
 class StepSimulator {
 public:
   /// The plans of all ranks, in rank order, verified; they and the machine outlive it. Ranks of a tensor-parallel group
-  /// are one node where that is exact: their programs have the same shapes and their messages the same links.
+  /// are one node where that is exact: their programs have the same shapes and their messages the same links. The plan
+  /// of a stage's first rank may stand for the others', where that is so.
   static Result<StepSimulator> create(const Machine &machine, std::span<const plan::Plan *const> plans);
 
   StepSimulator(StepSimulator &&) noexcept;

@@ -36,6 +36,8 @@ std::vector<Step> steps(const PipelineOptions &options) {
   DistToPlanOptions flatten;
   flatten.microBatches = options.microBatches;
   flatten.decodeMicroBatches = options.decodeMicroBatches;
+  SpecializeRanksOptions ranks;
+  ranks.firstOnly = options.firstOnly;
   return {
       // Whole model: make the degrees divide, then one program for each regime.
       {Stage::Shard, "pad-tensor-parallel", [](OpPassManager &pm) { pm.addPass(createPadTensorParallel()); }},
@@ -55,7 +57,7 @@ std::vector<Step> steps(const PipelineOptions &options) {
        [=](OpPassManager &pm) { pm.addNestedPass<planir::RankOp>(createScheduleTiles(tiles)); },
        [](const PipelineOptions &options) { return options.sms > 0; }},
       {Stage::Plan, "plan-memory", [](OpPassManager &pm) { pm.addNestedPass<planir::RankOp>(createPlanMemory()); }},
-      {Stage::Plan, "specialize-ranks", [](OpPassManager &pm) { pm.addPass(createSpecializeRanks()); }},
+      {Stage::Plan, "specialize-ranks", [=](OpPassManager &pm) { pm.addPass(createSpecializeRanks(ranks)); }},
   };
 }
 

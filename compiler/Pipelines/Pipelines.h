@@ -21,6 +21,7 @@ struct PipelineOptions {
   int64_t microBatches = 1, decodeMicroBatches = 1;
   int64_t sms = 0; // multiprocessors of the target; 0: it has no tile schedule
   Stage until = Stage::Plan;
+  bool firstOnly = false; // the plan of the first rank of each stage alone
   /// Called after each pass with its name, whether it changed anything, and its time.
   std::function<void(llvm::StringRef pass, bool changed, double seconds)> observer;
 };

@@ -128,6 +128,9 @@ def SpecializeRanks : Pass<"specialize-ranks", "::mlir::ModuleOp"> {
     Inside a stage the ranks differ by their weight slices, the part of the vocabulary that they hold, and their groups.
     What is not a plan is removed.
   }];
+  let options = [
+    Option<"firstOnly", "first-only", "bool", "false", "leave the first rank of each stage alone: enough to predict from">,
+  ];
   let dependentDialects = ["::distc::planir::PlanDialect"];
 }
 

@@ -65,7 +65,6 @@ struct Access {
 struct Life {
   planir::BufferOp buffer;
   SmallVector<Access> accesses; // in program order
-  llvm::BitVector ends;         // the instructions with which they end
   int64_t bytes = 0, size = 0, offset = -1;
 
   template <typename Predicate> bool allWrites(Predicate predicate) const {
@@ -134,18 +133,13 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
         continue;
       lifeOf[buffer] = lives.size();
       auto bytes = static_cast<int64_t>(buffer.getBytes());
-      lives.push_back({buffer,
-                       {},
-                       llvm::BitVector(instructions.size()),
-                       bytes,
-                       static_cast<int64_t>(llvm::alignTo(bytes, kAlignment))});
+      lives.push_back({buffer, {}, bytes, static_cast<int64_t>(llvm::alignTo(bytes, kAlignment))});
     }
     auto life = [&](Value value) { return lifeOf[cast<planir::BufferOp>(value.getDefiningOp()).getMemory()]; };
     for (auto [i, instruction] : llvm::enumerate(instructions)) {
       auto access = [&, i = int(i)](Value value, bool write) {
         Life &of = lives[life(value)];
         of.accesses.push_back({i, write, cast<planir::BufferOp>(value.getDefiningOp())});
-        of.ends.set(before.end(i));
       };
       for (Value read : instruction.getReads())
         access(read, false);
@@ -165,7 +159,10 @@ struct PlanMemoryPass : distc::impl::PlanMemoryBase<PlanMemoryPass> {
       for (const Access &access : own.accesses)
         if (access.write)
           done &= before.beforeStart(access.instruction);
-      auto over = [&](const Life &other) { return !other.ends.test(done); };
+      auto over = [&](const Life &other) {
+        return llvm::all_of(other.accesses,
+                            [&](const Access &access) { return done.test(before.end(access.instruction)); });
+      };
       // Elementwise instructions may write where their input lies, each its rows, if nothing else still needs that.
       auto replaces = [&](Life &input) {
         return input.bytes == own.bytes && input.buffer.getRowElements() == own.buffer.getRowElements() &&

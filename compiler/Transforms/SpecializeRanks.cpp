@@ -11,6 +11,8 @@ using namespace distc;
 namespace {
 
 struct SpecializeRanksPass : distc::impl::SpecializeRanksBase<SpecializeRanksPass> {
+  using SpecializeRanksBase::SpecializeRanksBase;
+
   void runOnOperation() override {
     ModuleOp module = getOperation();
     FailureOr<MeshShape> mesh = getMesh(module);
@@ -26,7 +28,7 @@ struct SpecializeRanksPass : distc::impl::SpecializeRanksBase<SpecializeRanksPas
           weight.emitOpError() << "has no 'llm.param' of this name beside the plan, as dist-to-plan leaves it";
           return signalPassFailure();
         }
-      for (int64_t index = 1; index < mesh->tp; ++index)
+      for (int64_t index = 1; index < mesh->tp && !firstOnly; ++index)
         specialize(cast<planir::RankOp>(builder.clone(*first)), symbols, mesh->tp, index);
     }
     for (Operation &op : llvm::make_early_inc_range(*module.getBody()))

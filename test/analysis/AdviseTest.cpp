@@ -7,9 +7,9 @@ namespace {
 
 // A model of four layers, of which a rank holds a share: `bytes` of weights in all.
 CompilePlans compiler(uint64_t bytes, uint64_t linears = 12) {
-  return [=](uint64_t tp, uint64_t pp, uint64_t) -> Result<std::vector<std::vector<uint8_t>>> {
+  return [=](uint64_t tp, uint64_t pp, uint64_t, bool firstOnly) -> Result<std::vector<std::vector<uint8_t>>> {
     std::vector<std::vector<uint8_t>> files;
-    for (uint32_t rank = 0; rank < tp * pp; ++rank) {
+    for (uint32_t rank = 0; rank < tp * pp; rank += firstOnly ? static_cast<uint32_t>(tp) : 1) {
       LittlePlan plan(static_cast<uint32_t>(tp), static_cast<uint32_t>(pp), rank, plan::Regime::Decode);
       const uint32_t stage = rank / static_cast<uint32_t>(tp);
       if (stage > 0)
@@ -86,9 +86,9 @@ TEST(Advise, MeshesThatCannotBeTheBestAreSkipped) {
       machine.links[0].collective = collective;
       uint64_t compiled = 0;
       const CompilePlans compile = compiler(bytes, 96);
-      const CompilePlans counted = [&](uint64_t tp, uint64_t pp, uint64_t batch) {
+      const CompilePlans counted = [&](uint64_t tp, uint64_t pp, uint64_t batch, bool firstOnly) {
         ++compiled;
-        return compile(tp, pp, batch);
+        return compile(tp, pp, batch, firstOnly);
       };
       AdviseOptions options{.gpus = 32, .context = 16};
       const Result<Advice> advice = advise(machine, 16, 4, options, counted);
@@ -104,6 +104,42 @@ TEST(Advise, MeshesThatCannotBeTheBestAreSkipped) {
             best = std::min(best, one->candidates[0].seconds);
       EXPECT_LT(advice->candidates[0].seconds, 1.02 * best);
     }
+}
+
+// Ranks of a stage are compiled one by one only where a link or a mapped weight may tell them apart; figures are those
+// of all ranks.
+TEST(Advise, AStagesFirstRankStandsForTheOthers) {
+  Machine machine = plainMachine();
+  machine.links = {{.name = "near", .devices = 4, .collective = 1e-6, .bandwidth = 1e30},
+                   {.name = "far", .devices = 1024, .latency = 1e-4, .collective = 1e-5, .bandwidth = 1e30}};
+  const CompilePlans compile = compiler(2000);
+  for (bool cpu : {false, true}) {
+    machine.cpu = cpu;
+    std::set<std::pair<uint64_t, uint64_t>> whole;
+    const auto noted = [&](uint64_t tp, uint64_t pp, uint64_t batch, bool firstOnly) {
+      if (!firstOnly && !cpu)
+        whole.emplace(tp, pp);
+      EXPECT_FALSE(cpu && firstOnly);
+      return compile(tp, pp, batch, firstOnly);
+    };
+    const Result<Advice> advice = advise(machine, 4, 3, {.gpus = 12, .context = 16, .replicas = false}, noted);
+    if (cpu) // the little plans are for a GPU: that is the end of it
+      continue;
+    ASSERT_TRUE(advice.ok()) << advice.status().message();
+    // Of 3 x 2 rank 0 reaches rank 3 by the near link, rank 1 reaches rank 4 by the far one; of one rank a stage is
+    // all.
+    EXPECT_EQ(whole, (std::set<std::pair<uint64_t, uint64_t>>{{3, 2}, {3, 3}}));
+    for (const Candidate &c : advice->candidates) {
+      const auto files = compile(c.tp, c.pp, 1, false).take();
+      std::vector<const plan::Plan *> plans;
+      for (const auto &file : files)
+        plans.push_back(flatbuffers::GetRoot<plan::Plan>(plan::GetPlanFile(file.data())->payload()->data()));
+      const Result<StepTimes> times = StepSimulator::create(machine, plans)->run(plan::Regime::Decode, {{1, 1, 15, 1}});
+      ASSERT_TRUE(times.ok()) << times.status().message();
+      EXPECT_DOUBLE_EQ(c.seconds, times->seconds) << c.tp << " x " << c.pp;
+      EXPECT_EQ(c.need, 2000 / (c.tp * c.pp));
+    }
+  }
 }
 
 } // namespace

@@ -19,16 +19,17 @@ Result<Advice> adviseOn(const Machine &machine, CompileOptions compile, const Ad
   for (uint64_t tp = 1; tp <= std::min(options.gpus, heads); ++tp)
     meshes += std::min(options.gpus / tp, layers);
   const bool told = isatty(STDERR_FILENO) && options.tp == 0 && options.pp == 0;
-  Result<Advice> advice = advise(machine, heads, layers, options, [&](uint64_t tp, uint64_t pp, uint64_t batch) {
-    if (told)
-      std::fprintf(stderr, "\rmesh %llu of %llu", static_cast<unsigned long long>(++done),
-                   static_cast<unsigned long long>(meshes));
-    compile.tp = int64_t(tp);
-    compile.pp = int64_t(pp);
-    compile.maxBatch = int64_t(batch);
-    compile.maxTokens = std::max(compile.maxTokens, compile.maxBatch);
-    return compileInMemory(compile, source);
-  });
+  Result<Advice> advice =
+      advise(machine, heads, layers, options, [&](uint64_t tp, uint64_t pp, uint64_t batch, bool firstOnly) {
+        if (told)
+          std::fprintf(stderr, "\rmesh %llu of %llu", static_cast<unsigned long long>(++done),
+                       static_cast<unsigned long long>(meshes));
+        compile.tp = int64_t(tp);
+        compile.pp = int64_t(pp);
+        compile.maxBatch = int64_t(batch);
+        compile.maxTokens = std::max(compile.maxTokens, compile.maxBatch);
+        return compileInMemory(compile, source, firstOnly);
+      });
   if (told)
     std::fprintf(stderr, "\r%40s\r", "");
   return advice;

@@ -156,11 +156,12 @@ PipelineOptions pipelineOf(const CompileOptions &options) {
 } // namespace
 
 Result<std::vector<std::vector<uint8_t>>> compileInMemory(const CompileOptions &options,
-                                                          const import::ModelSource &source) {
+                                                          const import::ModelSource &source, bool firstOnly) {
   Compilation compilation;
   DISTC_TRY(compilation.import(options, source));
   PipelineOptions pipeline = pipelineOf(options);
   pipeline.until = Stage::Plan; // whatever is to be printed
+  pipeline.firstOnly = firstOnly;
   DISTC_TRY(compilation.lower(pipeline));
   return compilation.files();
 }

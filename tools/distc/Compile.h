@@ -39,8 +39,9 @@ Status checkOptions(const CompileOptions &options);
 Status compile(const CompileOptions &options);
 
 /// The framed plans of all ranks, in rank order, of a model that is open; nothing is written, printed or proven.
+/// `firstOnly`: of the first rank of each stage.
 Result<std::vector<std::vector<uint8_t>>> compileInMemory(const CompileOptions &options,
-                                                          const import::ModelSource &source);
+                                                          const import::ModelSource &source, bool firstOnly = false);
 
 /// The tokens of a sequence that a plan holds where nothing else is said.
 int64_t defaultSequence(const import::ModelSource &source);

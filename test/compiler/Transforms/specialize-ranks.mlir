@@ -1,4 +1,9 @@
 // RUN: distc-opt %s -split-input-file -verify-diagnostics -specialize-ranks | FileCheck %s
+// RUN: distc-opt %s -split-input-file -verify-diagnostics -specialize-ranks=first-only=true | FileCheck %s --check-prefix=FIRST
+// FIRST: plan.rank @rank0
+// FIRST-NOT: plan.rank @rank{{[13]}}
+// FIRST: plan.rank @rank2
+// FIRST-NOT: plan.rank @rank{{[13]}}
 
 // Two stages of two ranks. What is not a plan is gone.
 // CHECK: module {
