@@ -29,12 +29,26 @@ std::string escaped(std::string_view text) {
   return result;
 }
 
+// A name that is too long for its column is broken behind a dot, if it can be.
+static std::string breakable(const std::string &html) {
+  std::string result;
+  bool tag = false;
+  for (char c : html) {
+    tag = c == '<' || (tag && c != '>');
+    result += c;
+    if (c == '.' && !tag)
+      result += "<wbr>";
+  }
+  return result;
+}
+
 std::string tableHtml(std::string_view caption, std::string_view columns, const std::vector<std::string> &heads,
                       const std::vector<std::vector<std::string>> &rows) {
   const auto cell = [&](const char *tag, size_t c, const std::string &text) {
     const std::string kind = columns[c] == 'n' ? "n" : columns[c] == 'w' ? "w" : "t";
     const std::string scope = *tag == 'h' ? " scope=\"col\"" : "";
-    return std::string("<t") + tag + scope + " class=\"" + kind + "\">" + text + "</t" + tag + ">";
+    return std::string("<t") + tag + scope + " class=\"" + kind + "\">" +
+           (kind == "w" && *tag == 'd' ? breakable(text) : text) + "</t" + tag + ">";
   };
   std::string html = "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"" + std::string(caption) +
                      "\">\n<table>\n<thead><tr>";
