@@ -12,4 +12,5 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
 }
 
 #include "kernels/cuda/ExpertProduct.cu"
+#include "kernels/cuda/ExpertTiles.cu"
 #include "kernels/cuda/Experts.cu"
