@@ -42,6 +42,7 @@ template <class T> struct Arguments {
   T *y;
   int rows, packs; // packs: of a row of x
   int tilesDown, depth;
+  bool wholePieces; // of y: of 16 bytes, at multiples of them
   Activation activation;
 };
 
@@ -132,6 +133,20 @@ template <class T, bool Gated> __device__ inline void produce(const Arguments<T>
   }
 }
 
+template <class T> __device__ inline void storePiece(const Arguments<T> &a, int place, int row, uint4 words) {
+  T *const to = a.y + int64_t(place) * a.rows + row;
+  if (a.wholePieces) {
+    *reinterpret_cast<uint4 *>(to) = words;
+    return;
+  }
+  Pack<T> pack;
+  memcpy(&pack, &words, sizeof(pack));
+#pragma unroll
+  for (int e = 0; e < packElements; ++e)
+    if (row + e < a.rows)
+      to[e] = pack.e[e];
+}
+
 /// Stores what a warp group has of `groupRows` rows from `row` on, a step's values as valuesOf(step, values) gives
 /// them; `places` are those of the thread's pieces.
 template <class T, class F>
@@ -144,7 +159,7 @@ __device__ inline void storePlaces(const Arguments<T> &a, char *out, int &turn, 
 #pragma unroll
   for (int i = 0; i < placeSteps; ++i)
     if (i < steps) {
-      float values[8];
+      float values[8] = {};
       valuesOf(i, values);
       uint32_t words[4];
 #pragma unroll
@@ -153,9 +168,8 @@ __device__ inline void storePlaces(const Arguments<T> &a, char *out, int &turn, 
       storeTransposed(sharedAddress(pieceAt(lane / 16 * 8 + lane % 8, warp * 2 + lane / 8 % 2)), words);
       syncThreads(1 + int(threadIdx.x) / warpGroup, warpGroup);
       const int line = thread / 8, piece = thread % 8;
-      if (places[i] >= 0 && row + piece * 8 < a.rows)
-        *reinterpret_cast<uint4 *>(a.y + int64_t(places[i]) * a.rows + row + piece * 8) =
-            *reinterpret_cast<const uint4 *>(pieceAt(line, piece));
+      if (places[i] >= 0 && row + piece * packElements < a.rows)
+        storePiece(a, places[i], row + piece * packElements, *reinterpret_cast<const uint4 *>(pieceAt(line, piece)));
       turn ^= 1; // the next sync is behind this read
     }
 }
@@ -269,6 +283,7 @@ cudaError_t run(In x, int64_t repeat, void *lists, int64_t places, const ExpertM
                  int(first.cols / packElements),
                  int(divideUp(first.rows, Gated ? halfRows : 2 * halfRows)),
                  int(divideUp(first.cols, tileDepth)),
+                 wholePacks(first.rows, y),
                  activation};
   const void *const data[] = {first.data, second};
   for (int i = 0; i < 2; ++i)
@@ -285,23 +300,23 @@ cudaError_t run(In x, int64_t repeat, void *lists, int64_t places, const ExpertM
   return launchOverlapped(stream, groupedKernel<T, Gated>, dim3(blocks), threads, sharedBytes, clusterBlocks, a);
 }
 
-bool fits(In x, int64_t repeat, int64_t places, const void *lists, const void *y) {
-  return places <= INT32_MAX / 2 && repeat >= 1 && repeat <= places && aligned16(lists, y, x.data);
+bool fits(int64_t repeat, int64_t places, const void *lists) {
+  return places <= INT32_MAX / 2 && repeat >= 1 && repeat <= places && aligned16(lists);
 }
 
 } // namespace
 
 bool groupedProductSuits(In x, int64_t places, const ExpertMatrices &w) {
-  return x.type == w.type && x.type != Type::F32 && w.cols % packElements == 0 && w.rows % packElements == 0 &&
-         aligned16(x.data, w.data) && w.experts <= maxListedExperts && w.experts * w.rows <= INT32_MAX / 2 &&
-         w.cols <= INT32_MAX / 2 && places * (w.cols / packElements) < UINT32_MAX; // where a row of x is, in packs
+  return x.type == w.type && x.type != Type::F32 && w.cols % packElements == 0 && aligned16(x.data, w.data) &&
+         w.experts <= maxListedExperts && w.experts * w.rows <= INT32_MAX / 2 && w.cols <= INT32_MAX / 2 &&
+         places * (w.cols / packElements) < UINT32_MAX; // where a row of x is, in packs
 }
 
 cudaError_t groupedProduct(In x, int64_t repeat, void *lists, int64_t places, const ExpertMatrices &w, void *y,
                            cudaStream_t stream) {
   if (places <= 0 || w.rows <= 0)
     return cudaSuccess;
-  if (!groupedProductSuits(x, places, w) || !fits(x, repeat, places, lists, y))
+  if (!groupedProductSuits(x, places, w) || !fits(repeat, places, lists))
     return cudaErrorInvalidValue;
   return x.type == Type::F16
              ? run<__half, false>(x, repeat, lists, places, w, w.data, Activation::Silu, y, stream)
@@ -312,7 +327,7 @@ cudaError_t groupedGatedProduct(In x, int64_t repeat, void *lists, int64_t place
                                 const void *up, Activation activation, void *y, cudaStream_t stream) {
   if (places <= 0 || gate.rows <= 0)
     return cudaSuccess;
-  if (!groupedProductSuits(x, places, gate) || !aligned16(up) || !fits(x, repeat, places, lists, y))
+  if (!groupedProductSuits(x, places, gate) || !aligned16(up) || !fits(repeat, places, lists))
     return cudaErrorInvalidValue;
   return x.type == Type::F16 ? run<__half, true>(x, repeat, lists, places, gate, up, activation, y, stream)
                              : run<__nv_bfloat16, true>(x, repeat, lists, places, gate, up, activation, y, stream);

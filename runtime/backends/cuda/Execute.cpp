@@ -67,11 +67,13 @@ Status CudaBackend::dispatchNow(const Instruction &instruction) {
 
 Status CudaBackend::dispatch(const Instruction &instruction) {
   const auto tokens = static_cast<int64_t>(now_->input->batch->tokens.size());
-  if (now_->stages && now_->stages->covers(instruction.index, tokens))
+  if (now_->stages && now_->stages->covers(instruction.index, tokens)) {
+    listed_ = nullptr; // it may write routes
     return now_->stages->launch(
         instruction.index, tokens,
         {now_->device.blockTables, plan_.kv()->blocks_per_sequence(), now_->device.sequenceOf, now_->device.positions},
         stream_);
+  }
   if (const auto found = fusions_.find(instruction.id); found != fusions_.end())
     return execute(*found->second);
   return compute(instruction);

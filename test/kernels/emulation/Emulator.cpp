@@ -27,6 +27,7 @@ void fail(const char *what) {
 namespace {
 
 constexpr unsigned char kUntouched = 0x5A;
+constexpr size_t groupThreads = 4 * lanes;
 constexpr size_t stackBytes = 64 << 10, sharedBytes = 256 << 10, arenaAlignment = 1024;
 
 struct Barrier { // in 64 bits
@@ -51,7 +52,12 @@ struct Deferred {
   std::vector<std::function<void()>> queued;
   std::deque<std::vector<std::function<void()>>> groups;
 
-  void end() { groups.push_back(std::exchange(queued, {})); }
+  size_t ended = 0; // groups, done or not
+
+  void end() {
+    groups.push_back(std::exchange(queued, {}));
+    ++ended;
+  }
   void wait(size_t left) {
     for (; groups.size() > left; groups.pop_front())
       for (const auto &act : groups.front())
@@ -276,7 +282,14 @@ void arriveAfterCopies(uint64_t *barrier) {
 }
 void queueProduct(std::function<void()> product) { current->products.queued.push_back(std::move(product)); }
 void commitProducts() { current->products.end(); }
-void waitProducts(size_t left) { current->products.wait(left); }
+// A product is its warp group's: it is done for all of them or for none.
+void waitProducts(size_t left) {
+  const size_t target = current->products.ended - std::min(left, current->products.ended);
+  const std::span<Fiber> group(current - threadIdx.x % groupThreads, groupThreads);
+  waitUntil([=] { return std::ranges::all_of(group, [=](const Fiber &f) { return f.products.ended >= target; }); });
+  for (Fiber &fiber : group)
+    fiber.products.wait(fiber.products.ended - target);
+}
 
 void checkBox(const void *map, int column, int row) {
   const Map &m = *static_cast<const Map *>(map);

@@ -58,7 +58,7 @@ void waitCopies(size_t left);
 /// cp.async.mbarrier.arrive: what the thread has queued is done after a while, and it arrives.
 void arriveAfterCopies(uint64_t *barrier);
 
-/// wgmma: likewise, in groups after `commitProducts`.
+/// wgmma: likewise, in groups after `commitProducts`, for all threads of a warp group when the first of them waits.
 void queueProduct(std::function<void()> product);
 void commitProducts();
 void waitProducts(size_t left);

@@ -197,8 +197,8 @@ inline constexpr int64_t maxListedExperts = 1024;
 int64_t expertListBytes(int64_t places, int64_t experts);
 cudaError_t listExperts(const float *routes, int64_t places, int64_t experts, void *lists, cudaStream_t stream);
 
-/// expertLinear by such lists, on the tensor cores: x, w and y of one 16-bit type, at multiples of 16 bytes, rows and
-/// columns multiples of 8. Other bits than expertLinear's.
+/// expertLinear by such lists, on the tensor cores: x, w and y of one 16-bit type, x and w at multiples of 16 bytes,
+/// columns a multiple of 8. Other bits than expertLinear's, which depend on the columns alone as well.
 bool groupedProductSuits(In x, int64_t places, const ExpertMatrices &w);
 cudaError_t groupedProduct(In x, int64_t repeat, void *lists, int64_t places, const ExpertMatrices &w, void *y,
                            cudaStream_t stream);

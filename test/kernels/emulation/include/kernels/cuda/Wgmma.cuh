@@ -1,5 +1,5 @@
-// kernels/cuda/Wgmma.cuh for emulation: a thread makes its own elements of d, from what is in shared memory when it
-// waits for them. That all warps of the group have come is not checked.
+// kernels/cuda/Wgmma.cuh for emulation: the elements of d are made from what is in shared memory when a thread of the
+// warp group waits for them.
 #pragma once
 
 #include "kernels/cuda/Hopper.cuh"
