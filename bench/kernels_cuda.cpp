@@ -217,8 +217,6 @@ struct Bench {
         [&] { return cuda::groupedProduct({x, Type::BF16}, count, lists, places, weights(inner, outer), h, stream); });
     row("down", 1,
         [&] { return cuda::groupedProduct({h, Type::BF16}, 1, lists, places, weights(outer, inner), y, stream); });
-    row("down, warps", 1,
-        [&] { return cuda::expertProduct({h, Type::BF16}, 1, routes, places, weights(outer, inner), y, stream); });
     row("combine", 0,
         [&] { return cuda::combine({y, Type::BF16}, routes, tokens, count, outer, {}, {x, Type::BF16}, stream); });
     for (void *memory : {x, h, y, lists, reinterpret_cast<char *>(routes)})

@@ -81,30 +81,6 @@ TEST_F(CudaExpertsTest, ProductsAgreeWithDoubles) {
         }
 }
 
-// Tiles that are not full, columns that are no whole blocks, more places than a block keeps at a time.
-TEST_F(CudaExpertsTest, ProductsOnTensorCoresAgreeWithDoubles) {
-  struct Shape {
-    int64_t tokens, count, experts, rows, cols;
-  };
-  for (const Shape &s : {Shape{1, 1, 1, 1, 8}, Shape{9, 2, 5, 66, 64}, Shape{40, 3, 4, 70, 200},
-                         Shape{300, 1, 1, 16, 72}, Shape{20, 8, 16, 128, 128}})
-    for (Type type : {Type::F16, Type::BF16})
-      for (bool each : {false, true}) {
-        SCOPED_TRACE(testing::Message() << s.tokens << " tokens, " << s.count << " of " << s.experts << " experts of "
-                                        << s.rows << "x" << s.cols << " type " << int(type) << (each ? " each" : ""));
-        const int64_t places = s.tokens * s.count;
-        const auto x = rounded(normal(size_t((each ? places : s.tokens) * s.cols)), type),
-                   w = rounded(normal(size_t(s.experts * s.rows * s.cols)), type);
-        const std::vector<float> routes = randomRoutes(s.tokens, s.count, s.experts);
-        const DeviceValues dx(x, type), dw(w, type), dRoutes(routes, Type::F32), y(size_t(places * s.rows), type);
-        const ExpertMatrices matrices{dw.data(), type, s.experts, s.rows, s.cols};
-        ASSERT_TRUE(expertProductSuits(dx, matrices));
-        ASSERT_CUDA(expertProduct(dx, each ? 1 : s.count, dRoutes.floats(), places, matrices, y.data(), nullptr));
-        const reference::Linear expected = products(x, w, routes, each ? 1 : s.count, s.rows, s.cols);
-        EXPECT_LE(relativeError(y.values().data(), expected.sums, expected.scale), bound(type, 1e-5));
-      }
-}
-
 // Of routes, which may be of few experts: what listExperts and the grouped products make of them.
 class CudaGroupedProductTest : public CudaExpertsTest {
 protected:
@@ -208,6 +184,34 @@ TEST_F(CudaGroupedProductTest, WhatIsNoNumberStaysWithItsToken) {
         else
           ASSERT_EQ(before[size_t(i)], after[size_t(i)]) << "place " << i / c.rows << " of token " << spoilt;
     }
+}
+
+// Widths of products are other ones with fewer places.
+TEST_F(CudaGroupedProductTest, BitsDependOnNoOtherToken) {
+  const Case c{90, 2, 3, 40, 200};
+  for (Type type : {Type::F16, Type::BF16}) {
+    const auto x = normal(size_t(c.tokens * c.cols)), w = normal(size_t(c.experts * c.rows * c.cols));
+    const std::vector<float> routes = routesOf(c);
+    const DeviceValues dx(x, type), dw(w, type), dRoutes(routes, Type::F32);
+    const auto run = [&](int64_t first, int64_t tokens) {
+      const int64_t places = tokens * c.count;
+      const float *from = dRoutes.floats() + first * c.count * 2;
+      const DeviceBytes lists(size_t(expertListBytes(places, c.experts)));
+      const DeviceValues y(size_t(places * c.rows), type);
+      EXPECT_CUDA(listExperts(from, places, c.experts, lists.data(), nullptr));
+      EXPECT_CUDA(groupedProduct({static_cast<const char *>(dx.data()) + first * c.cols * 2, type}, c.count,
+                                 lists.data(), places, {dw.data(), type, c.experts, c.rows, c.cols}, y.data(),
+                                 nullptr));
+      return y.values();
+    };
+    const std::vector<float> all = run(0, c.tokens);
+    for (int64_t part : {1, 5, 16, 60}) {
+      const int64_t first = uniform(0, c.tokens - part);
+      const std::vector<float> out = run(first, part);
+      EXPECT_EQ(std::memcmp(out.data(), &all[size_t(first * c.count * c.rows)], out.size() * 4), 0)
+          << "type " << int(type) << " tokens " << first << "+" << part;
+    }
+  }
 }
 
 TEST_F(CudaExpertsTest, BitsDependNeitherOnTokensNorOnAlignment) {

@@ -185,12 +185,6 @@ struct ExpertMatrices {
 cudaError_t expertLinear(In x, int64_t repeat, const float *routes, int64_t places, const ExpertMatrices &w, Out y,
                          cudaStream_t stream);
 
-/// The same for many places, on the tensor cores: x, w and y of one 16-bit type, x and w at multiples of 16 bytes,
-/// columns a multiple of 8. Other bits than expertLinear's, which depend on the columns alone as well.
-bool expertProductSuits(In x, const ExpertMatrices &w);
-cudaError_t expertProduct(In x, int64_t repeat, const float *routes, int64_t places, const ExpertMatrices &w, void *y,
-                          cudaStream_t stream);
-
 /// For products of many places: the places of each expert of routes [places, 2], into expertListBytes of device memory
 /// at a multiple of 16 bytes. One list serves all products over these routes.
 inline constexpr int64_t maxListedExperts = 1024;
