@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <functional>
 #include <numeric>
+#include <random>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -166,6 +168,61 @@ struct Bench {
                });
   }
 
+  /// The projections of a mixture of experts in prefill: [inner, outer] of gate and up, [outer, inner] of down, each
+  /// token's experts chosen at random. The share is of the larger of what the weights of the experts that are used take
+  /// at the bandwidth of plain reads, and the products at 786 TFLOP/s.
+  void experts(const std::string &model, int64_t experts, int64_t count, int64_t inner, int64_t outer, int64_t tokens) {
+    const int64_t places = tokens * count;
+    std::mt19937 random(1);
+    std::vector<float> chosen;
+    std::vector<int64_t> ids(experts);
+    std::iota(ids.begin(), ids.end(), 0);
+    std::set<int64_t> used;
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::shuffle(ids.begin(), ids.end(), random);
+      for (int64_t j = 0; j < count; ++j) {
+        used.insert(ids[j]);
+        chosen.insert(chosen.end(), {1.0f / float(count), float(ids[j])});
+      }
+    }
+    auto *routes = deviceMemory<float>(chosen.size());
+    CHECK(cudaMemcpy(routes, chosen.data(), chosen.size() * sizeof(float), cudaMemcpyDefault));
+    auto *lists = deviceMemory<char>(cuda::expertListBytes(places, experts));
+    CHECK(cuda::listExperts(routes, places, experts, lists, stream));
+    auto *x = deviceMemory<char>(tokens * outer * 2), *h = deviceMemory<char>(places * inner * 2),
+         *y = deviceMemory<char>(places * outer * 2);
+    CHECK(cuda::randomWeights(cuda::Init::Uniform, 1.0f, 3, 0, tokens * outer, {x, Type::BF16}, stream));
+    CHECK(cuda::randomWeights(cuda::Init::Uniform, 1.0f, 4, 0, places * inner, {h, Type::BF16}, stream));
+    const auto row = [&](const char *what, int matrices, const std::function<cudaError_t()> &kernel) {
+      const std::string name = "experts " + model + " " + what + " tokens " + std::to_string(tokens);
+      if (name.find(wanted) == std::string::npos)
+        return;
+      const double bytes = double(matrices) * double(used.size()) * double(inner * outer) * 2,
+                   operations = 2.0 * matrices * double(places) * double(inner * outer);
+      const double time = seconds(std::max(bytes, 4e6), kernel);
+      std::printf("%-44s %9.2f us %8.1f GB/s %8.1f TFLOP/s share %.3f\n", name.c_str(), time * 1e6, bytes / time * 1e-9,
+                  operations / time * 1e-12, std::max(bytes / limit, operations / 786e12) / time);
+    };
+    const size_t bytes = size_t(experts * inner * outer) * 2;
+    const auto weights = [&](int64_t rows, int64_t cols) {
+      return cuda::ExpertMatrices{pool.next(bytes), Type::BF16, experts, rows, cols};
+    };
+    row("list", 0, [&] { return cuda::listExperts(routes, places, experts, lists, stream); });
+    row("gated", 2, [&] {
+      const cuda::ExpertMatrices gate = weights(inner, outer);
+      return cuda::groupedGatedProduct({x, Type::BF16}, count, lists, places, gate, pool.next(bytes),
+                                       cuda::Activation::Silu, h, stream);
+    });
+    row("up", 1,
+        [&] { return cuda::groupedProduct({x, Type::BF16}, count, lists, places, weights(inner, outer), h, stream); });
+    row("down", 1,
+        [&] { return cuda::groupedProduct({h, Type::BF16}, 1, lists, places, weights(outer, inner), y, stream); });
+    row("combine", 0,
+        [&] { return cuda::combine({y, Type::BF16}, routes, tokens, count, outer, {}, {x, Type::BF16}, stream); });
+    for (void *memory : {x, h, y, lists, reinterpret_cast<char *>(routes)})
+      CHECK(cudaFree(memory));
+  }
+
   /// Decode of `sequences` sequences of one length, or prefill of one, whose every token counts what it multiplies; the
   /// heads of an 8B model, or of a 1B model.
   void attention(int32_t context, int64_t sequences, int clusterBlocks, bool prefill = false, int64_t dim = 128,
@@ -314,6 +371,10 @@ int main(int argc, char **argv) {
     bench.linear(128256, 4096, tokens);
     bench.expertLinear(128, 8, 768, 2048, tokens);
     bench.expertLinear(8, 2, 14336, 4096, tokens);
+  }
+  for (int64_t tokens : {16, 64, 512, 2048}) {
+    bench.experts("8x7B", 8, 2, 14336, 4096, tokens);
+    bench.experts("30B-A3B", 128, 8, 768, 2048, tokens);
   }
   for (int64_t tokens : {2, 4, 16, 64, 512})
     bench.linear(14336, 4096, tokens);

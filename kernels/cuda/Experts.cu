@@ -79,8 +79,8 @@ __global__ void __launch_bounds__(expertThreads) productKernel(const ProductArgu
 }
 
 template <class T, bool Aligned>
-__global__ void __launch_bounds__(combineThreads)
-    combineKernel(const T *x, const float *routes, int64_t count, int64_t width, int64_t packs, T *y) {
+__global__ void __launch_bounds__(combineThreads) combineKernel(const T *x, const float *routes, int64_t count,
+                                                                int64_t width, int64_t packs, const T *residual, T *y) {
   const int64_t row = blockIdx.x / packs, k = (blockIdx.x % packs * combineThreads + threadIdx.x) * packElements;
   if (k >= width)
     return;
@@ -93,6 +93,13 @@ __global__ void __launch_bounds__(combineThreads)
 #pragma unroll
     for (int i = 0; i < packElements; ++i)
       sum[i] = fmaf(weight, value[i], sum[i]);
+  }
+  if (residual) {
+    float other[packElements];
+    load8<Aligned>(residual + row * width + k, width - k, other);
+#pragma unroll
+    for (int i = 0; i < packElements; ++i)
+      sum[i] = toFloat(fromFloat<T>(sum[i])) + other[i];
   }
   store8<Aligned>(y + row * width + k, width - k, sum);
 }
@@ -136,15 +143,17 @@ cudaError_t expertLinear(In x, int64_t repeat, const float *routes, int64_t plac
   });
 }
 
-cudaError_t combine(In x, const float *routes, int64_t rows, int64_t count, int64_t width, Out y, cudaStream_t stream) {
-  if (x.type != y.type)
+cudaError_t combine(In x, const float *routes, int64_t rows, int64_t count, int64_t width, In residual, Out y,
+                    cudaStream_t stream) {
+  if (x.type != y.type || (residual.data && residual.type != y.type))
     return cudaErrorInvalidValue;
   const int64_t packs = divideUp(width, packElements * combineThreads);
   return withType(x.type, [&](auto element) {
     using T = decltype(element);
-    return withBool(wholePacks(width, x.data, y.data), [&](auto vectors) {
+    return withBool(wholePacks(width, x.data, residual.data, y.data), [&](auto vectors) {
       return launch(stream, combineKernel<T, vectors.value>, rows * packs, combineThreads,
-                    static_cast<const T *>(x.data), routes, count, width, packs, static_cast<T *>(y.data));
+                    static_cast<const T *>(x.data), routes, count, width, packs, static_cast<const T *>(residual.data),
+                    static_cast<T *>(y.data));
     });
   });
 }

@@ -67,6 +67,16 @@ __device__ inline void waitBarrier(uint64_t *barrier, uint32_t parity) {
                : "memory");
 }
 
+/// Of this block in its cluster.
+__device__ inline unsigned clusterRank() {
+  unsigned rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ inline void syncCluster() {
+  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+
 /// A barrier among `threads` threads of the block; 0 is __syncthreads.
 __device__ inline void syncThreads(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");

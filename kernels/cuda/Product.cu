@@ -110,8 +110,7 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
   extern __shared__ char memory[];
   char *const ring = memory + (alignment - sharedAddress(memory) % alignment) % alignment;
   __shared__ uint64_t full[stages], empty[stages];
-  unsigned rank;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  const unsigned rank = clusterRank();
   if (threadIdx.x == 0) {
     prefetchMap(&a.x);
     for (int s = 0; s < stages; ++s) {
@@ -120,7 +119,7 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
     }
     fenceBarriers();
   }
-  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+  syncCluster();
   letNextStart();
 
   const int items = itemsOf(a), step = int(gridDim.x) / clusterBlocks, begin = int(blockIdx.x) / clusterBlocks;
@@ -228,7 +227,7 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
     }
   }
   // No block leaves while the other copies into it or arrives at its barriers.
-  asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+  syncCluster();
 }
 
 /// The width of tiles that is done first: so many turns of all clusters, and a turn takes as long as its columns and

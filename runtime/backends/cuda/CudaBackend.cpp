@@ -65,6 +65,7 @@ Status CudaBackend::load(const SourceFiles &files, const LoadOptions &options) {
   DISTC_ASSIGN(batch_, cuda::Memory::allocate(Kind::Device, slots * batchBytes_, rank + "batch"));
   DISTC_ASSIGN(batchHost_, cuda::Memory::allocate(Kind::Pinned, slots * batchBytes_, rank + "batch"));
   DISTC_ASSIGN(ids_, cuda::Memory::allocate(Kind::Pinned, slots * maxOutputs_ * sizeof(int32_t), rank + "ids"));
+  DISTC_TRY(createExpertLists());
   communicator_.whenEnding([this] { destroyGraphs(); });
   if (!observed_)
     fusions_ = findFusions(plan_);
@@ -136,6 +137,7 @@ CudaBackend::BatchArrays CudaBackend::layBatch(const plan::Program &program, std
 Status CudaBackend::begin(uint32_t slot, uint32_t program, const StepInput &input, StepOutput &output) {
   MicroBatch &mine = microBatches_[slot];
   now_ = &mine;
+  listed_ = nullptr;
   const std::optional<CudaStages> &stages = stages_[program][slot];
   const Batch &batch = *input.batch;
   mine = {slot, plan_.programs()->Get(program), &input, &output};
@@ -229,6 +231,7 @@ bool CudaBackend::isReplayable(const plan::Instruction &instruction) const {
 }
 
 Status CudaBackend::openGraph() {
+  listed_ = nullptr;
   Graph &graph = *now_->graph;
   if (now_->mode == Mode::Replay) {
     queues_.replayed(graph.timed);
@@ -239,6 +242,7 @@ Status CudaBackend::openGraph() {
 }
 
 Status CudaBackend::closeGraph() {
+  listed_ = nullptr;
   Graph &graph = *now_->graph;
   DISTC_TRY(queues_.join()); // a capture ends with one stream
   cudaGraph_t captured = nullptr;

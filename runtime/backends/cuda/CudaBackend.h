@@ -90,7 +90,19 @@ private:
   /// Whether the product is one for the tensor cores: it is possible, and the rows are so many that it is faster.
   static bool suitsProduct(const View &x, const cuda::Matrix &weight);
 
+  cuda::ExpertMatrices experts(uint32_t weight) const;
+  /// What an instruction multiplies: place i of the routes has row i / repeat of its input.
+  struct Places {
+    const float *routes;
+    int64_t count, repeat;
+  };
+  Places places(const plan::ExpertLinear &linear) const;
+  /// Whether the product is a grouped one.
+  bool suitsGroups(const plan::ExpertLinear &linear) const;
+
   Status loadTables();
+  /// Memory for the longest list of experts' places.
+  Status createExpertLists();
   /// Divides memory among the arrays of the program's largest batch.
   BatchArrays layBatch(const plan::Program &program, std::byte *base) const;
   Status copySmall(const void *from, void *to, size_t bytes, const char *what) const;
@@ -103,11 +115,16 @@ private:
   Status dispatch(const Instruction &instruction);
   Status dispatchNow(const Instruction &instruction);
   Status compute(const Instruction &instruction);
+  Status multiplyExperts(const plan::ExpertLinear &linear);
+  /// Makes the list of the routes that the instruction reads, unless it is there.
+  Status listExperts(const plan::ExpertLinear &linear);
   Status communicate(const Instruction &instruction);
   /// All instructions of a fusion, in fused kernels where these suit, else one by one.
   Status execute(const Fusion &fusion);
   Result<bool> runProjections(const Fusion &fusion);
   Result<bool> runGated(const Fusion &fusion);
+  Result<bool> runGatedExperts(const Fusion &fusion);
+  Result<bool> runCombined(const Fusion &fusion);
   Result<bool> runResidual(const Fusion &fusion);
   /// How the instructions of this step reach the device: one by one, into a graph, or not at all, the graph being
   /// there.
@@ -153,7 +170,9 @@ private:
   cuda::Stream stream_; // all but the communication of an overlapped program
   QueueStreams queues_{plan_, stream_};
   cuda::MatrixProduct product_;
-  cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_, ids_;
+  cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_, ids_, expertLists_;
+  const float *listed_ = nullptr; // the routes that expertLists_ is of, as far as what was queued since the last begin,
+                                  // openGraph or closeGraph says: what replays is not known here
   std::vector<size_t> tableOffsets_;
   size_t batchBytes_ = 0, maxOutputs_ = 0; // of a micro-batch
 

@@ -67,11 +67,13 @@ Status CudaBackend::dispatchNow(const Instruction &instruction) {
 
 Status CudaBackend::dispatch(const Instruction &instruction) {
   const auto tokens = static_cast<int64_t>(now_->input->batch->tokens.size());
-  if (now_->stages && now_->stages->covers(instruction.index, tokens))
+  if (now_->stages && now_->stages->covers(instruction.index, tokens)) {
+    listed_ = nullptr; // it may write routes
     return now_->stages->launch(
         instruction.index, tokens,
         {now_->device.blockTables, plan_.kv()->blocks_per_sequence(), now_->device.sequenceOf, now_->device.positions},
         stream_);
+  }
   if (const auto found = fusions_.find(instruction.id); found != fusions_.end())
     return execute(*found->second);
   return compute(instruction);
@@ -226,26 +228,15 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const View x = buffer(o.logits()), y = buffer(o.out());
     error = cuda::route(reinterpret_cast<const float *>(x.data), y.rows, x.width, o.count(), o.normalize(),
                         reinterpret_cast<float *>(y.data), stream_);
+    listed_ = nullptr;
     break;
   }
-  case plan::Op::ExpertLinear: {
-    const auto &o = instruction.as<plan::ExpertLinear>();
-    const View x = buffer(o.input()), routes = buffer(o.routes()), y = buffer(o.out());
-    const plan::Weight &w = *plan_.weights()->Get(o.weight());
-    const auto size = [&](uint32_t dim) { return static_cast<int64_t>(w.shape()->Get(dim)); };
-    const int64_t count = routes.width / 2, repeat = x.width == size(2) ? count : 1, places = routes.rows * count;
-    const auto *pairs = reinterpret_cast<const float *>(routes.data);
-    const cuda::ExpertMatrices matrices{weight(o.weight()), typeOf(w.dtype()), size(0), size(1), size(2)};
-    if (routes.rows > cuda::MatrixProduct::kFewRows && cuda::expertProductSuits(in(x), matrices))
-      error = cuda::expertProduct(in(x), repeat, pairs, places, matrices, y.data, stream_);
-    else
-      error = cuda::expertLinear(in(x), repeat, pairs, places, matrices, out(y), stream_);
-    break;
-  }
+  case plan::Op::ExpertLinear:
+    return multiplyExperts(instruction.as<plan::ExpertLinear>());
   case plan::Op::Combine: {
     const auto &o = instruction.as<plan::Combine>();
     const View x = buffer(o.input()), routes = buffer(o.routes()), y = buffer(o.out());
-    error = cuda::combine(in(x), reinterpret_cast<const float *>(routes.data), y.rows, routes.width / 2, y.width,
+    error = cuda::combine(in(x), reinterpret_cast<const float *>(routes.data), y.rows, routes.width / 2, y.width, {},
                           out(y), stream_);
     break;
   }

@@ -26,6 +26,10 @@ Status CudaBackend::execute(const Fusion &fusion) {
       return runProjections(fusion);
     case Fusion::Kind::Gated:
       return runGated(fusion);
+    case Fusion::Kind::GatedExperts:
+      return runGatedExperts(fusion);
+    case Fusion::Kind::Combined:
+      return runCombined(fusion);
     case Fusion::Kind::Residual:
       break;
     }

@@ -3,6 +3,7 @@
 #include "runtime/schema/PlanFile.h"
 #include "runtime/verify/Operands.h"
 
+#include <algorithm>
 #include <set>
 
 namespace distc {
@@ -34,9 +35,15 @@ public:
     const Fusion gated = take(Kind::Gated, at, {Linear, Linear, Glu});
     if (gated.count != 0 && isGated(gated))
       return gated;
+    const Fusion gatedExperts = take(Kind::GatedExperts, at, {ExpertLinear, ExpertLinear, Glu});
+    if (gatedExperts.count != 0 && isGatedExperts(gatedExperts))
+      return gatedExperts;
     const Fusion residual = take(Kind::Residual, at, {Linear, Add});
     if (residual.count != 0 && isResidual(residual))
       return residual;
+    const Fusion combined = take(Kind::Combined, at, {Combine, Add});
+    if (combined.count != 0 && isCombined(combined))
+      return combined;
     return {};
   }
 
@@ -103,13 +110,31 @@ private:
            !overlap(gate.input(), glu.out());
   }
 
+  bool isGatedExperts(const Fusion &f) const {
+    const auto &gate = f.parts[0].as<plan::ExpertLinear>(), &up = f.parts[1].as<plan::ExpertLinear>();
+    const auto &glu = f.parts[2].as<plan::Glu>();
+    const plan::Weight &x = *plan_.weights()->Get(gate.weight()), &y = *plan_.weights()->Get(up.weight());
+    return up.input() == gate.input() && up.routes() == gate.routes() && x.dtype() == y.dtype() &&
+           std::ranges::equal(*x.shape(), *y.shape()) && glu.gate() == gate.out() && glu.up() == up.out() &&
+           isPrivate(gate.out()) && isPrivate(up.out()) && !overlap(gate.input(), glu.out()) &&
+           !overlap(gate.routes(), glu.out());
+  }
+
+  /// Whether `add` adds a buffer, which nobody else reads, to another of its width.
+  bool isAddend(uint32_t term, const plan::Add &add) const {
+    const bool first = add.a() == term, second = add.b() == term;
+    const uint32_t other = first ? add.b() : add.a();
+    return first != second && isPrivate(term) && buffer(other).row_elements() == buffer(add.out()).row_elements();
+  }
   bool isResidual(const Fusion &f) const {
     const auto &linear = f.parts[0].as<plan::Linear>();
     const auto &add = f.parts[1].as<plan::Add>();
-    const bool first = add.a() == linear.out(), second = add.b() == linear.out();
-    const uint32_t other = first ? add.b() : add.a();
-    return first != second && isPrivate(linear.out()) && !overlap(linear.input(), add.out()) &&
-           buffer(other).row_elements() == buffer(add.out()).row_elements();
+    return isAddend(linear.out(), add) && !overlap(linear.input(), add.out());
+  }
+  bool isCombined(const Fusion &f) const {
+    const auto &sum = f.parts[0].as<plan::Combine>();
+    const auto &add = f.parts[1].as<plan::Add>();
+    return isAddend(sum.out(), add) && !overlap(sum.input(), add.out()) && !overlap(sum.routes(), add.out());
   }
 
   const plan::Plan &plan_;

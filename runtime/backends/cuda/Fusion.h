@@ -13,9 +13,11 @@ namespace distc {
 /// Successive instructions of a program, done when the first of them comes.
 struct Fusion {
   enum class Kind : uint8_t {
-    Projections, // Linear q, Rope q, Linear k, Rope k, Linear v, KvAppend: the weights lie side by side
-    Gated,       // Linear gate, Linear up, Glu: likewise
-    Residual,    // Linear, Add of its output
+    Projections,  // Linear q, Rope q, Linear k, Rope k, Linear v, KvAppend: the weights lie side by side
+    Gated,        // Linear gate, Linear up, Glu: likewise
+    GatedExperts, // ExpertLinear gate, ExpertLinear up, Glu
+    Residual,     // Linear, Add of its output
+    Combined,     // Combine, Add of its output
   };
   Kind kind = Kind::Residual;
   size_t count = 0;

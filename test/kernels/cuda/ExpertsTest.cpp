@@ -81,28 +81,137 @@ TEST_F(CudaExpertsTest, ProductsAgreeWithDoubles) {
         }
 }
 
-// Tiles that are not full, columns that are no whole blocks, more places than a block keeps at a time.
-TEST_F(CudaExpertsTest, ProductsOnTensorCoresAgreeWithDoubles) {
-  struct Shape {
+// Of routes, which may be of few experts: what listExperts and the grouped products make of them.
+class CudaGroupedProductTest : public CudaExpertsTest {
+protected:
+  struct Case {
     int64_t tokens, count, experts, rows, cols;
+    int64_t used = 0; // experts that tokens go to; 0: all
   };
-  for (const Shape &s : {Shape{1, 1, 1, 1, 8}, Shape{9, 2, 5, 66, 64}, Shape{40, 3, 4, 70, 200},
-                         Shape{300, 1, 1, 16, 72}, Shape{20, 8, 16, 128, 128}})
+  const std::vector<Case> cases{{1, 1, 1, 8, 8},           {9, 2, 5, 67, 64},        {40, 3, 4, 136, 200},
+                                {300, 1, 1, 264, 72},      {20, 8, 16, 128, 320},    {130, 2, 3, 301, 136},
+                                {60, 2, 64, 128, 64, 2},   {70, 4, 12, 64, 264, 4},  {520, 1, 3, 128, 64, 1},
+                                {33, 1, 1000, 16, 72, 40}, {260, 2, 4, 520, 392, 3}, {700, 4, 8, 40, 24}};
+
+  std::vector<float> routesOf(const Case &c) {
+    std::vector<float> routes = randomRoutes(c.tokens, c.count, c.used > 0 ? c.used : c.experts);
+    // The experts that are used lie anywhere among all.
+    std::vector<int64_t> ids(size_t(c.experts), 0);
+    std::iota(ids.begin(), ids.end(), 0);
+    std::shuffle(ids.begin(), ids.end(), random.engine);
+    for (size_t i = 1; i < routes.size(); i += 2)
+      routes[i] = float(ids[size_t(routes[i])]);
+    return routes;
+  }
+  static std::string nameOf(const Case &c, Type type, bool each) {
+    return std::to_string(c.tokens) + " tokens, " + std::to_string(c.count) + " of " + std::to_string(c.experts) +
+           " experts (" + std::to_string(c.used) + ") of " + std::to_string(c.rows) + "x" + std::to_string(c.cols) +
+           " type " + std::to_string(int(type)) + (each ? " each" : "");
+  }
+};
+
+TEST_F(CudaGroupedProductTest, AgreesWithDoubles) {
+  for (const Case &c : cases)
     for (Type type : {Type::F16, Type::BF16})
       for (bool each : {false, true}) {
-        SCOPED_TRACE(testing::Message() << s.tokens << " tokens, " << s.count << " of " << s.experts << " experts of "
-                                        << s.rows << "x" << s.cols << " type " << int(type) << (each ? " each" : ""));
-        const int64_t places = s.tokens * s.count;
-        const auto x = rounded(normal(size_t((each ? places : s.tokens) * s.cols)), type),
-                   w = rounded(normal(size_t(s.experts * s.rows * s.cols)), type);
-        const std::vector<float> routes = randomRoutes(s.tokens, s.count, s.experts);
-        const DeviceValues dx(x, type), dw(w, type), dRoutes(routes, Type::F32), y(size_t(places * s.rows), type);
-        const ExpertMatrices matrices{dw.data(), type, s.experts, s.rows, s.cols};
-        ASSERT_TRUE(expertProductSuits(dx, matrices));
-        ASSERT_CUDA(expertProduct(dx, each ? 1 : s.count, dRoutes.floats(), places, matrices, y.data(), nullptr));
-        const reference::Linear expected = products(x, w, routes, each ? 1 : s.count, s.rows, s.cols);
+        SCOPED_TRACE(nameOf(c, type, each));
+        const int64_t places = c.tokens * c.count, repeat = each ? 1 : c.count;
+        const auto x = rounded(normal(size_t((each ? places : c.tokens) * c.cols)), type),
+                   w = rounded(normal(size_t(c.experts * c.rows * c.cols)), type);
+        const std::vector<float> routes = routesOf(c);
+        const DeviceValues dx(x, type), dw(w, type), dRoutes(routes, Type::F32), y(size_t(places * c.rows), type);
+        const DeviceBytes lists(size_t(expertListBytes(places, c.experts)));
+        const ExpertMatrices matrices{dw.data(), type, c.experts, c.rows, c.cols};
+        ASSERT_TRUE(groupedProductSuits(dx, places, matrices));
+        ASSERT_CUDA(listExperts(dRoutes.floats(), places, c.experts, lists.data(), nullptr));
+        ASSERT_CUDA(groupedProduct(dx, repeat, lists.data(), places, matrices, y.data(), nullptr));
+        const reference::Linear expected = products(x, w, routes, repeat, c.rows, c.cols);
         EXPECT_LE(relativeError(y.values().data(), expected.sums, expected.scale), bound(type, 1e-5));
       }
+}
+
+TEST_F(CudaGroupedProductTest, GatedAgreesWithDoubles) {
+  for (const Case &c : cases)
+    for (Type type : {Type::F16, Type::BF16}) {
+      const auto activation = Activation(uniform(0, 3));
+      SCOPED_TRACE(nameOf(c, type, false) + " activation " + std::to_string(int(activation)));
+      const int64_t places = c.tokens * c.count;
+      const auto size = size_t(c.experts * c.rows * c.cols);
+      const float deviation = 2 / std::sqrt(float(c.cols));
+      const auto x = rounded(normal(size_t(c.tokens * c.cols)), type), gate = rounded(normal(size, deviation), type),
+                 up = rounded(normal(size, deviation), type);
+      const std::vector<float> routes = routesOf(c);
+      const DeviceValues dx(x, type), dUp(up, type), dGate(gate, type), dRoutes(routes, Type::F32);
+      const DeviceValues y(size_t(places * c.rows), type);
+      const DeviceBytes lists(size_t(expertListBytes(places, c.experts)));
+      ASSERT_CUDA(listExperts(dRoutes.floats(), places, c.experts, lists.data(), nullptr));
+      ASSERT_CUDA(groupedGatedProduct(dx, c.count, lists.data(), places,
+                                      {dGate.data(), type, c.experts, c.rows, c.cols}, dUp.data(), activation, y.data(),
+                                      nullptr));
+      const auto first = products(x, gate, routes, c.count, c.rows, c.cols),
+                 second = products(x, up, routes, c.count, c.rows, c.cols);
+      std::vector<double> expected;
+      for (size_t i = 0; i < first.sums.size(); ++i)
+        expected.push_back(reference::activation(int(activation), first.sums[i]) * second.sums[i]);
+      EXPECT_LE(relativeError(y.values().data(), expected), bound(type, 1e-4));
+    }
+}
+
+TEST_F(CudaGroupedProductTest, WhatIsNoNumberStaysWithItsToken) {
+  const Case c{150, 3, 6, 136, 136};
+  const int64_t places = c.tokens * c.count, spoilt = uniform(0, c.tokens - 1);
+  for (Type type : {Type::F16, Type::BF16})
+    for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      auto x = rounded(normal(size_t(c.tokens * c.cols)), type);
+      const auto w = normal(size_t(c.experts * c.rows * c.cols));
+      const std::vector<float> routes = routesOf(c);
+      const DeviceValues dw(w, type), dRoutes(routes, Type::F32);
+      const DeviceBytes lists(size_t(expertListBytes(places, c.experts)));
+      ASSERT_CUDA(listExperts(dRoutes.floats(), places, c.experts, lists.data(), nullptr));
+      const auto run = [&] {
+        const DeviceValues dx(x, type), y(size_t(places * c.rows), type);
+        EXPECT_CUDA(groupedProduct(dx, c.count, lists.data(), places, {dw.data(), type, c.experts, c.rows, c.cols},
+                                   y.data(), nullptr));
+        return y.values();
+      };
+      const std::vector<float> before = run();
+      for (int64_t k = 0; k < c.cols; ++k)
+        x[size_t(spoilt * c.cols + k)] = bad;
+      const std::vector<float> after = run();
+      for (int64_t i = 0; i < places * c.rows; ++i)
+        if (i / c.rows / c.count == spoilt)
+          EXPECT_FALSE(std::isfinite(after[size_t(i)]));
+        else
+          ASSERT_EQ(before[size_t(i)], after[size_t(i)]) << "place " << i / c.rows << " of token " << spoilt;
+    }
+}
+
+// Widths of products are other ones with fewer places.
+TEST_F(CudaGroupedProductTest, BitsDependOnNoOtherToken) {
+  const Case c{90, 2, 3, 40, 200};
+  for (Type type : {Type::F16, Type::BF16}) {
+    const auto x = normal(size_t(c.tokens * c.cols)), w = normal(size_t(c.experts * c.rows * c.cols));
+    const std::vector<float> routes = routesOf(c);
+    const DeviceValues dx(x, type), dw(w, type), dRoutes(routes, Type::F32);
+    const auto run = [&](int64_t first, int64_t tokens) {
+      const int64_t places = tokens * c.count;
+      const float *from = dRoutes.floats() + first * c.count * 2;
+      const DeviceBytes lists(size_t(expertListBytes(places, c.experts)));
+      const DeviceValues y(size_t(places * c.rows), type);
+      EXPECT_CUDA(listExperts(from, places, c.experts, lists.data(), nullptr));
+      EXPECT_CUDA(groupedProduct({static_cast<const char *>(dx.data()) + first * c.cols * 2, type}, c.count,
+                                 lists.data(), places, {dw.data(), type, c.experts, c.rows, c.cols}, y.data(),
+                                 nullptr));
+      return y.values();
+    };
+    const std::vector<float> all = run(0, c.tokens);
+    for (int64_t part : {1, 5, 16, 60}) {
+      const int64_t first = uniform(0, c.tokens - part);
+      const std::vector<float> out = run(first, part);
+      EXPECT_EQ(std::memcmp(out.data(), &all[size_t(first * c.count * c.rows)], out.size() * 4), 0)
+          << "type " << int(type) << " tokens " << first << "+" << part;
+    }
+  }
 }
 
 TEST_F(CudaExpertsTest, BitsDependNeitherOnTokensNorOnAlignment) {
@@ -135,9 +244,17 @@ TEST_F(CudaExpertsTest, Combine) {
         const std::vector<float> routes = randomRoutes(rows, count, 16);
         const auto x = rounded(normal(size_t(rows * count * width)), type);
         const DeviceValues dx(x, type, shifted), dRoutes(routes, Type::F32), y(size_t(rows * width), type, shifted);
-        ASSERT_CUDA(combine(dx, dRoutes.floats(), rows, count, width, y, nullptr));
+        ASSERT_CUDA(combine(dx, dRoutes.floats(), rows, count, width, {}, y, nullptr));
         const reference::Linear expected = reference::combine(x, routes, count, width);
         EXPECT_LE(relativeError(y.values().data(), expected.sums, expected.scale), bound(type, 1e-6));
+        // The residual is added to what was rounded, in place too.
+        std::vector<float> sums = y.values();
+        const auto residual = rounded(normal(sums.size()), type);
+        const DeviceValues inPlace(residual, type, shifted);
+        ASSERT_CUDA(combine(dx, dRoutes.floats(), rows, count, width, inPlace, inPlace, nullptr));
+        for (size_t i = 0; i < sums.size(); ++i)
+          sums[i] += residual[i];
+        EXPECT_EQ(inPlace.values(), rounded(sums, type));
       }
 }
 
@@ -145,7 +262,7 @@ TEST_F(CudaExpertsTest, EmptyCallsWriteNothing) {
   const DeviceValues x(normal(8), Type::F32), w(normal(16), Type::F32), routes(normal(2), Type::F32), y(4, Type::F32);
   EXPECT_CUDA(route(x.floats(), 0, 8, 2, true, y.floats(), nullptr));
   EXPECT_CUDA(expertLinear(x, 1, routes.floats(), 0, {w.data(), Type::F32, 1, 2, 8}, y, nullptr));
-  EXPECT_CUDA(combine(x, routes.floats(), 0, 1, 4, y, nullptr));
+  EXPECT_CUDA(combine(x, routes.floats(), 0, 1, 4, {}, y, nullptr));
   for (float v : y.values())
     EXPECT_TRUE(std::isnan(v));
 }

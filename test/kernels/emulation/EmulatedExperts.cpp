@@ -11,5 +11,5 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
                                   [&] { kernel(arguments...); });
 }
 
-#include "kernels/cuda/ExpertProduct.cu"
+#include "kernels/cuda/ExpertTiles.cu"
 #include "kernels/cuda/Experts.cu"

@@ -30,6 +30,10 @@ cudaError_t cudaGetDeviceCount(int *count) {
   *count = 1;
   return cudaSuccess;
 }
+cudaError_t cudaGetDevice(int *device) {
+  *device = 0;
+  return cudaSuccess;
+}
 const char *cudaGetErrorString(cudaError_t error) {
   return error == cudaErrorLaunchTimeout ? "a deadlock" : "an error of the emulated runtime";
 }

@@ -27,6 +27,7 @@ void fail(const char *what) {
 namespace {
 
 constexpr unsigned char kUntouched = 0x5A;
+constexpr size_t groupThreads = 4 * lanes;
 constexpr size_t stackBytes = 64 << 10, sharedBytes = 256 << 10, arenaAlignment = 1024;
 
 struct Barrier { // in 64 bits
@@ -46,6 +47,27 @@ struct Meeting {
   uint64_t meetings = 0;
 };
 
+/// What a thread has begun and is done when it waits, in groups.
+struct Deferred {
+  std::vector<std::function<void()>> queued;
+  std::deque<std::vector<std::function<void()>>> groups;
+
+  size_t ended = 0; // groups, done or not
+
+  void end() {
+    groups.push_back(std::exchange(queued, {}));
+    ++ended;
+  }
+  void wait(size_t left) {
+    for (; groups.size() > left; groups.pop_front())
+      for (const auto &act : groups.front())
+        act();
+  }
+  bool any() const {
+    return !queued.empty() || std::ranges::any_of(groups, [](const auto &group) { return !group.empty(); });
+  }
+};
+
 struct Fiber {
   dim3 thread, block;
   int rank;
@@ -57,8 +79,7 @@ struct Fiber {
   std::unique_ptr<unsigned char[]> stack;
   std::function<bool()> ready; // empty: it may run
   bool waited = false;         // for the kernel before
-  std::vector<std::function<void()>> queued;
-  std::deque<std::vector<std::function<void()>>> groups;
+  Deferred copies, products;
   bool done = false;
 };
 
@@ -144,9 +165,11 @@ bool runCluster(std::vector<Fiber> &fibers) {
       const Copy copy = std::move(copies[i]);
       copies.erase(copies.begin() + static_cast<std::ptrdiff_t>(i));
       copy.copy();
-      Barrier &b = barrierAt(copy.barrier);
-      b.bytes -= static_cast<int32_t>(copy.bytes);
-      endPhaseIfDone(b);
+      if (copy.bytes != 0) {
+        Barrier &b = barrierAt(copy.barrier);
+        b.bytes -= static_cast<int32_t>(copy.bytes);
+        endPhaseIfDone(b);
+      }
     }
     if (!moved && left > 0) {
       const auto first = std::ranges::find(fibers, false, &Fiber::done);
@@ -156,8 +179,8 @@ bool runCluster(std::vector<Fiber> &fibers) {
     }
   }
   for (const Fiber &fiber : fibers)
-    if (!fiber.queued.empty() || std::ranges::any_of(fiber.groups, [](const auto &group) { return !group.empty(); }))
-      fail("a thread ended before copies that it had begun");
+    if (fiber.copies.any() || fiber.products.any())
+      fail("a thread ended before copies or products that it had begun");
   if (!copies.empty())
     fail("a block ended before copies that it had begun");
   return true;
@@ -246,17 +269,32 @@ bool hasEnded(const uint64_t *barrier, uint32_t parity) { return barrierAt(barri
 void copyLater(std::function<void()> copy, uint64_t *barrier, uint32_t bytes) {
   copies.push_back({static_cast<int>(randomEngine() % 4), std::move(copy), barrier, bytes});
 }
-void queueCopy(std::function<void()> copy) { current->queued.push_back(std::move(copy)); }
-void endCopies() { current->groups.push_back(std::exchange(current->queued, {})); }
-void waitCopies(size_t left) {
-  for (; current->groups.size() > left; current->groups.pop_front())
-    for (const auto &copy : current->groups.front())
+void queueCopy(std::function<void()> copy) { current->copies.queued.push_back(std::move(copy)); }
+void endCopies() { current->copies.end(); }
+void waitCopies(size_t left) { current->copies.wait(left); }
+void arriveAfterCopies(uint64_t *barrier) {
+  auto act = [queued = std::exchange(current->copies.queued, {}), barrier] {
+    for (const auto &copy : queued)
       copy();
+    arrive(barrier, 0);
+  };
+  copies.push_back({static_cast<int>(randomEngine() % 4), std::move(act), barrier, 0});
+}
+void queueProduct(std::function<void()> product) { current->products.queued.push_back(std::move(product)); }
+void commitProducts() { current->products.end(); }
+// A product is its warp group's: it is done for all of them or for none.
+void waitProducts(size_t left) {
+  const size_t target = current->products.ended - std::min(left, current->products.ended);
+  const std::span<Fiber> group(current - threadIdx.x % groupThreads, groupThreads);
+  waitUntil([=] { return std::ranges::all_of(group, [=](const Fiber &f) { return f.products.ended >= target; }); });
+  for (Fiber &fiber : group)
+    fiber.products.wait(fiber.products.ended - target);
 }
 
 void checkBox(const void *map, int column, int row) {
   const Map &m = *static_cast<const Map *>(map);
-  if (row < 0 || row + m.boxRows > m.rows || column < 0) // columns behind the last are zero
+  // Columns behind the last are zero, rows too; of stages no tile reaches behind them.
+  if (row < 0 || (m.boxBlocks > 1 && row + m.boxRows > m.rows) || column < 0)
     fail("a box is outside of its matrix");
 }
 
@@ -273,7 +311,7 @@ void copyBox(uint32_t to, const void *map, int column, int row, uint64_t *barrie
           const int64_t from = (column + block * 64) * 2 + c;
           const uint32_t at = to + static_cast<uint32_t>((block * m.boxRows + r) * rowBytes + c);
           unsigned char *out = sharedPointer(at ^ ((at >> 7 & 7) << 4));
-          if (from < m.cols * 2)
+          if (from < m.cols * 2 && row + r < m.rows)
             std::memcpy(out, m.data + (row + r) * m.rowBytes + from, chunkBytes);
           else
             std::memset(out, 0, chunkBytes);
@@ -311,8 +349,7 @@ cudaError_t launch(dim3 grid, int threads, size_t bytes, int blocks, const std::
       fiber.warp = &warps[i / lanes];
       fiber.barriers = &barriers[static_cast<size_t>(rank) * 16];
       fiber.ready = nullptr;
-      fiber.queued.clear();
-      fiber.groups.clear();
+      fiber.copies = fiber.products = {};
       fiber.begun = fiber.done = fiber.waited = false;
       prepare(fiber);
     }

@@ -55,6 +55,13 @@ void copyLater(std::function<void()> copy, uint64_t *barrier, uint32_t bytes);
 void queueCopy(std::function<void()> copy);
 void endCopies();
 void waitCopies(size_t left);
+/// cp.async.mbarrier.arrive: what the thread has queued is done after a while, and it arrives.
+void arriveAfterCopies(uint64_t *barrier);
+
+/// wgmma: likewise, in groups after `commitProducts`, for all threads of a warp group when the first of them waits.
+void queueProduct(std::function<void()> product);
+void commitProducts();
+void waitProducts(size_t left);
 
 /// A descriptor as the copy engine reads it: boxes of 64 elements of 2 bytes, rows, blocks of 64 columns.
 struct Map {

@@ -185,14 +185,25 @@ struct ExpertMatrices {
 cudaError_t expertLinear(In x, int64_t repeat, const float *routes, int64_t places, const ExpertMatrices &w, Out y,
                          cudaStream_t stream);
 
-/// The same for many places, on the tensor cores: x, w and y of one 16-bit type, x and w at multiples of 16 bytes,
-/// columns a multiple of 8. Other bits than expertLinear's, which depend on the columns alone as well.
-bool expertProductSuits(In x, const ExpertMatrices &w);
-cudaError_t expertProduct(In x, int64_t repeat, const float *routes, int64_t places, const ExpertMatrices &w, void *y,
-                          cudaStream_t stream);
+/// For products of many places: the places of each expert of routes [places, 2], into expertListBytes of device memory
+/// at a multiple of 16 bytes. One list serves all products over these routes.
+inline constexpr int64_t maxListedExperts = 1024;
+int64_t expertListBytes(int64_t places, int64_t experts);
+cudaError_t listExperts(const float *routes, int64_t places, int64_t experts, void *lists, cudaStream_t stream);
 
-/// y[t] = sum_j routes[t, j, 0] * x[t, j], in the order of j; x [rows, count, width], y [rows, width] of its type.
-cudaError_t combine(In x, const float *routes, int64_t rows, int64_t count, int64_t width, Out y, cudaStream_t stream);
+/// expertLinear by such lists, on the tensor cores: x, w and y of one 16-bit type, x and w at multiples of 16 bytes,
+/// columns a multiple of 8. Other bits than expertLinear's, which depend on the columns alone as well.
+bool groupedProductSuits(In x, int64_t places, const ExpertMatrices &w);
+cudaError_t groupedProduct(In x, int64_t repeat, void *lists, int64_t places, const ExpertMatrices &w, void *y,
+                           cudaStream_t stream);
+/// y[i, n] = activation(product with gate) * (product with up), rounded once; `up` has matrices of the same shapes.
+cudaError_t groupedGatedProduct(In x, int64_t repeat, void *lists, int64_t places, const ExpertMatrices &gate,
+                                const void *up, Activation activation, void *y, cudaStream_t stream);
+
+/// y[t] = sum_j routes[t, j, 0] * x[t, j], in the order of j; x [rows, count, width], y [rows, width] of its type. A
+/// residual of the type and size of y is added to what has been rounded; it may be y.
+cudaError_t combine(In x, const float *routes, int64_t rows, int64_t count, int64_t width, In residual, Out y,
+                    cudaStream_t stream);
 
 inline constexpr int maxPeers = 16;
 

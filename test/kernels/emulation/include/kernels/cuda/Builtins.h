@@ -14,11 +14,15 @@
 #include <utility>
 
 #define __launch_bounds__(...)
+#undef __grid_constant__
+#define __grid_constant__
 
 namespace distc::cuda {
 
 using emulation::blockDim, emulation::blockIdx, emulation::gridDim, emulation::threadIdx;
 using std::isnan, std::max, std::min;
+
+template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel *, cudaFuncAttribute, int) { return cudaSuccess; }
 
 inline void __syncthreads() { emulation::meetBlock(0, int(blockDim.x)); }
 inline void __syncwarp() {
@@ -64,5 +68,6 @@ inline float __fdividef(float a, float b) { return a / b; }
 inline unsigned atomicAdd(unsigned *p, unsigned v) { return std::exchange(*p, *p + v); }
 inline void __threadfence() {}
 inline void atomicMax(unsigned long long *p, unsigned long long v) { *p = std::max(*p, v); }
+inline void atomicAdd(int *p, int v) { *p += v; }
 
 } // namespace distc::cuda
