@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral mixtral mixtral-even qwen2 qwen2-window qwen3 qwen3-moe smollm3 granite gemma gemma2 olmo2)
 readonly families=(llama-bias mistral-window phi3 phi4 gpt2 rope-linear rope-yarn rope-yarn-mscale rope-dynamic)
 readonly meshes=(1x1 2x1 4x1 8x1 1x2 2x2 4x2 8x2 1x3 2x3 4x3 8x3)
-readonly long=(llama-gqa qwen2 mistral) # also with prompts so long that prefill is fused
+readonly long=(llama-gqa qwen2 mistral qwen3 smollm3 phi4 olmo2 granite gemma2) # also with prompts so long that prefill is fused
 source scripts/gpu_lib.sh
 
 # The end-to-end tests of test/e2e for sm_90, each a line; with --only compile or run.

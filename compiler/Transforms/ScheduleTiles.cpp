@@ -46,6 +46,31 @@ public:
     return elements / columns(linear);
   }
 
+  // Of q, k and v that are no Qkv stage the products come first, so that they are one stage, and what is done with them
+  // before they are appended another. What each gives to the next is as before.
+  void gatherProducts() {
+    for (size_t i = 0; i < instructions_.size(); ++i) {
+      auto first = get<planir::LinearOp>(i);
+      if (!first || qkv(i).count > 0)
+        continue;
+      SmallVector<size_t, 3> products{i};
+      size_t end = i + 1;
+      for (; isa_and_present<planir::LinearOp, planir::RopeOp, planir::RmsNormOp>(op(end)); ++end)
+        if (auto linear = get<planir::LinearOp>(end)) {
+          if (linear.getInput() != first.getInput())
+            break;
+          products.push_back(end);
+        }
+      if (products.size() != 3 || !get<planir::KvAppendOp>(end) || !closed(i, end + 1 - i))
+        continue;
+      for (size_t p = 1; p < products.size(); ++p) {
+        instructions_[products[p]]->moveAfter(instructions_[i + p - 1]);
+        std::rotate(instructions_.begin() + i + p, instructions_.begin() + products[p],
+                    instructions_.begin() + products[p] + 1);
+      }
+    }
+  }
+
   Match at(size_t first) {
     if (auto attention = get<planir::AttentionOp>(first)) {
       auto cache = symbols_.lookup<planir::KvCacheOp>(attention.getCache());
@@ -61,8 +86,9 @@ public:
         match = expertSum(first);
       return match.count > 0 && closed(first, match.count) ? match : Match{};
     }
-    if (Match match = router(first); match.count > 0)
-      return closed(first, match.count) ? match : Match{};
+    for (Match match : {router(first), append(first), postNorm(first)})
+      if (match.count > 0)
+        return closed(first, match.count) ? match : Match{};
     // x, or x + addend; then its norm, which the projections alone read.
     size_t i = first;
     auto add = get<planir::AddOp>(i);
@@ -105,9 +131,8 @@ private:
     llm::DType dtype = bufferOf(value).getDtype();
     return dtype == llm::DType::BF16 || dtype == llm::DType::F16;
   }
-  template <typename Op> Op get(size_t i) {
-    return i < instructions_.size() ? dyn_cast<Op>(instructions_[i].getOperation()) : Op();
-  }
+  Operation *op(size_t i) { return i < instructions_.size() ? instructions_[i].getOperation() : nullptr; }
+  template <typename Op> Op get(size_t i) { return dyn_cast_or_null<Op>(op(i)); }
   bool readOnce(Value value) { return reads_[value] == 1; }
   bool ofWholeRows(planir::RmsNormOp norm) {
     return !norm.getSquares() && symbols_.lookup<planir::WeightOp>(norm.getWeight()).getBytes() / sizeof(float) ==
@@ -144,6 +169,79 @@ private:
     return {StageKind::Qkv, 6, {q, k, v}};
   }
 
+  // The norm of a projection, which alone is added to a residual.
+  Match postNorm(size_t i) {
+    auto norm = get<planir::RmsNormOp>(i);
+    auto add = get<planir::AddOp>(i + 1);
+    if (!norm || !add || (add.getA() == norm.getOut()) == (add.getB() == norm.getOut()) || !readOnce(norm.getOut()) ||
+        !ofWholeRows(norm) || !isHalf(norm.getInput()) ||
+        symbols_.lookup<planir::WeightOp>(norm.getWeight()).getDtype() != llm::DType::F32 ||
+        bufferOf(add.getOut()).getDtype() != bufferOf(norm.getInput()).getDtype())
+      return {};
+    return {StageKind::PostNorm, 2, {}};
+  }
+
+  // The norm and the rotation of the heads of q or k.
+  struct Chain {
+    planir::RmsNormOp norm;
+    planir::RopeOp rope;
+    Value input() { return norm ? norm.getInput() : rope ? rope.getInput() : Value(); }
+    Value out() { return rope ? rope.getOut() : norm ? norm.getOut() : Value(); }
+  };
+  Chain chain(size_t &i) {
+    Chain chain;
+    if ((chain.norm = get<planir::RmsNormOp>(i)))
+      ++i;
+    auto rope = get<planir::RopeOp>(i);
+    if (rope && (!chain.norm || rope.getInput() == chain.norm.getOut())) {
+      chain.rope = rope;
+      ++i;
+    }
+    return chain;
+  }
+
+  // [RmsNorm] [Rope] of q, [RmsNorm] [Rope] of k, KvAppend.
+  Match append(size_t first) {
+    size_t i = first;
+    Chain q = chain(i), k = chain(i);
+    auto append = get<planir::KvAppendOp>(i);
+    if (!append)
+      return {};
+    if (!k.out() && q.out() == append.getK())
+      std::swap(q, k); // of k alone
+    auto cache = symbols_.lookup<planir::KvCacheOp>(append.getCache());
+    const Value keys = k.out() ? k.input() : append.getK();
+    if ((k.out() && append.getK() != k.out()) || !isHalf(keys) || cache.getHeadDim() > kMaxAppendHead ||
+        bufferOf(keys).getDtype() != cache.getDtype() || bufferOf(append.getV()).getDtype() != cache.getDtype() ||
+        cache.getHeadDim() % 2 != 0)
+      return {};
+    if (bool(q.rope) != bool(k.rope) ||
+        (q.rope && (q.rope.getTable() != k.rope.getTable() || q.rope.getStyle() != k.rope.getStyle())))
+      return {};
+    for (Chain chain : {q, k})
+      if (chain.out() && !suits(chain, cache))
+        return {};
+    if (k.out() && !readOnce(k.out()))
+      return {};
+    // What is made of q is no input of the rest.
+    for (Value input : {keys, Value(append.getV())})
+      if (q.out() && (input == q.out() || (q.norm && input == q.norm.getOut())))
+        return {};
+    return {StageKind::Append, i + 1 - first, {}};
+  }
+  bool suits(Chain chain, planir::KvCacheOp cache) {
+    const int64_t width = bufferOf(chain.input()).getRowElements(), dim = cache.getHeadDim();
+    if (width % dim != 0 || (chain.rope && int64_t(chain.rope.getHeadDim()) != dim) ||
+        bufferOf(chain.input()).getDtype() != cache.getDtype() || bufferOf(chain.out()).getDtype() != cache.getDtype())
+      return false;
+    if (!chain.norm)
+      return true;
+    auto weight = symbols_.lookup<planir::WeightOp>(chain.norm.getWeight());
+    const int64_t elements = weight.getBytes() / sizeof(float);
+    return !chain.norm.getSquares() && weight.getDtype() == llm::DType::F32 && (elements == dim || elements == width) &&
+           (!chain.rope || readOnce(chain.norm.getOut()));
+  }
+
   Match glu(size_t i) {
     auto gate = get<planir::LinearOp>(i), up = get<planir::LinearOp>(i + 1);
     auto glu = get<planir::GluOp>(i + 2);
@@ -168,11 +266,16 @@ private:
     }
     if (match.count != 1 || !mayAdd)
       return match;
-    auto add = get<planir::AddOp>(i + 1);
     Value out = match.linears[0].getOut();
+    size_t next = i + 1;
+    if (auto scale = get<planir::ScaleOp>(next); scale && scale.getInput() == out && readOnce(out)) {
+      out = scale.getOut();
+      ++next;
+    }
+    auto add = get<planir::AddOp>(next);
     if (add && (add.getA() == out) != (add.getB() == out) && readOnce(out) &&
         bufferOf(add.getOut()).getDtype() == bufferOf(match.linears[0].getInput()).getDtype())
-      ++match.count;
+      match.count = next + 1 - i;
     return match;
   }
 
@@ -330,6 +433,7 @@ struct ScheduleTilesPass : distc::impl::ScheduleTilesBase<ScheduleTilesPass> {
 
   void schedule(planir::ProgramOp program) {
     Matcher matcher(getOperation(), program);
+    matcher.gatherProducts();
     Dependences dependences;
     OpBuilder builder = OpBuilder::atBlockEnd(&program.getBody().front());
     planir::ScheduleOp::create(builder, program.getLoc(), sms, kMaxRingBytes);

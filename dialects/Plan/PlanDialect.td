@@ -60,7 +60,8 @@ def Plan_ReduceOpAttr : EnumAttr<Plan_Dialect, Plan_ReduceOp, "reduce">;
 def Plan_StageKind : Plan_Enum<"StageKind", "what a stage of a decode step does", [
   I32EnumAttrCase<"Rows", 0, "rows">, I32EnumAttrCase<"Glu", 1, "glu">, I32EnumAttrCase<"Qkv", 2, "qkv">,
   I32EnumAttrCase<"Attention", 3, "attention">, I32EnumAttrCase<"ExpertGlu", 4, "expert_glu">,
-  I32EnumAttrCase<"ExpertSum", 5, "expert_sum">, I32EnumAttrCase<"Router", 6, "router">
+  I32EnumAttrCase<"ExpertSum", 5, "expert_sum">, I32EnumAttrCase<"Router", 6, "router">,
+  I32EnumAttrCase<"Append", 7, "append">, I32EnumAttrCase<"PostNorm", 8, "post_norm">
 ]>;
 def Plan_StageKindAttr : EnumAttr<Plan_Dialect, Plan_StageKind, "stage_kind">;
 

@@ -23,6 +23,7 @@ template <class A, class W> struct Norm {
   const W *weight;
   float eps, weightOffset;
   int64_t width;
+  const A *residual; // or null
   A *y;
 
   /// Eight elements of a row, of which n are wanted.
@@ -32,6 +33,12 @@ template <class A, class W> struct Norm {
 #pragma unroll
     for (int j = 0; j < packElements; ++j)
       v[j] = v[j] * scale * (w[j] + weightOffset);
+    if (residual) {
+      load8<Aligned>(residual + row * width + i, width - i, w);
+#pragma unroll
+      for (int j = 0; j < packElements; ++j)
+        v[j] += w[j];
+    }
     store8<Aligned>(y + row * width + i, width - i, v);
   }
 };
@@ -83,19 +90,24 @@ __global__ void __launch_bounds__(threads) squareSumKernel(const A *x, int64_t w
 }
 
 cudaError_t launchNorm(In x, const Squares &squares, In weight, float eps, float weightOffset, int64_t width,
-                       int64_t rows, Out y, cudaStream_t stream) {
-  if (y.type != x.type || rows > INT32_MAX)
+                       int64_t rows, Out y, cudaStream_t stream, In residual = {}) {
+  if (y.type != x.type || (residual.data && residual.type != x.type) || rows > INT32_MAX)
     return cudaErrorInvalidValue;
   if (rows <= 0)
     return cudaSuccess;
-  const bool aligned = aligned16(x.data, weight.data, y.data) && width % packElements == 0;
+  const bool aligned = aligned16(x.data, weight.data, residual.data, y.data) && width % packElements == 0;
   return withType(x.type, [&](auto activation) {
     return withType(weight.type, [&](auto element) {
       return withBool(aligned, [&](auto vectors) {
         using A = decltype(activation);
         using W = decltype(element);
         const auto *in = static_cast<const A *>(x.data);
-        const Norm<A, W> norm{static_cast<const W *>(weight.data), eps, weightOffset, width, static_cast<A *>(y.data)};
+        const Norm<A, W> norm{static_cast<const W *>(weight.data),
+                              eps,
+                              weightOffset,
+                              width,
+                              static_cast<const A *>(residual.data),
+                              static_cast<A *>(y.data)};
         if (!squares.data && width <= 32 * packElements)
           return launchOverlapped(stream, narrowRmsNormKernel<A, W, vectors.value>,
                                   dim3(unsigned(divideUp(rows, rowsOfBlock))), threads, 0, 1, in, rows, norm);
@@ -109,8 +121,8 @@ cudaError_t launchNorm(In x, const Squares &squares, In weight, float eps, float
 } // namespace
 
 cudaError_t rmsNorm(In x, In weight, float eps, int64_t width, int64_t rows, Out y, cudaStream_t stream,
-                    float weightOffset) {
-  return launchNorm(x, {}, weight, eps, weightOffset, width, rows, y, stream);
+                    float weightOffset, In residual) {
+  return launchNorm(x, {}, weight, eps, weightOffset, width, rows, y, stream, residual);
 }
 
 cudaError_t rmsNormOfParts(In x, const Squares &squares, In weight, float eps, int64_t width, int64_t rows, Out y,

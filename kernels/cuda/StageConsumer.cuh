@@ -343,7 +343,7 @@ private:
         const StageTile &t = tiles[i];
         const StageWeight &w = s.weights[t.w0];
         row = t.r0 + at;
-        y = sumOf(i - begin, token, at) * scaleOf(token) + o.a + o.b;
+        y = (sumOf(i - begin, token, at) * scaleOf(token) + o.a) * s.factor + o.b;
         storeElement(w.y, token * w.yStride + row, y);
       }
       if (Form == StageForm::Rows && s.best)

@@ -11,6 +11,7 @@ inline constexpr uint32_t kMaxRingBytes = 13 * kTileBytes;
 inline constexpr uint32_t kStageColumns = 64;      // the columns of a stage's weights are a multiple of this
 inline constexpr uint32_t kMaxNormColumns = 32768; // a norm's weights stand in shared memory beside the ring
 inline constexpr uint32_t kMaxStages = 2048;       // of a program
+inline constexpr uint32_t kMaxAppendHead = 256;    // elements of a head that an append stage takes
 inline constexpr uint32_t kStageTokens = 32;       // the most that a stage takes; more run as single instructions
 inline constexpr uint32_t kExpertTokens = 8;       // likewise for a stage of experts
 inline constexpr uint32_t kMaxRoutes = 16;         // of a token, where its experts are a stage

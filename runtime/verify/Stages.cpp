@@ -41,6 +41,10 @@ public:
     }
     if (stage_.kind == plan::StageKind::ExpertGlu || stage_.kind == plan::StageKind::ExpertSum)
       return readExperts() ? std::optional(stage_) : std::nullopt;
+    if (stage_.kind == plan::StageKind::Append)
+      return readAppend() ? std::optional(stage_) : std::nullopt;
+    if (stage_.kind == plan::StageKind::PostNorm)
+      return readPostNorm() ? std::optional(stage_) : std::nullopt;
     if (!readInput())
       return std::nullopt;
     bool known = stage_.kind == plan::StageKind::Rows     ? readRows()
@@ -144,8 +148,14 @@ private:
     if (stage_.linears.empty())
       return false;
     if (stage_.linears.size() == 1 && !stage_.norm) {
-      const uint32_t out = stage_.linears[0]->out();
+      uint32_t out = stage_.linears[0]->out();
+      stage_.scale = take<plan::Scale>();
+      if (stage_.scale && stage_.scale->input() != out)
+        return false;
+      out = stage_.scale ? stage_.scale->out() : out;
       stage_.residual = take<plan::Add>();
+      if (stage_.scale && !stage_.residual)
+        return false;
       if (stage_.residual && ((stage_.residual->a() == out) == (stage_.residual->b() == out) ||
                               dtypeOf(stage_.residual->out()) != dtypeOf(product_)))
         return false;
@@ -257,6 +267,105 @@ private:
            " elements: expected BF16 or F16 as its input, loaded, columns in multiples of ", columns,
            ", rows in multiples of ", unit));
     return false;
+  }
+
+  bool readPostNorm() {
+    stage_.norm = take<plan::RmsNorm>();
+    stage_.residual = take<plan::Add>();
+    if (!stage_.norm || !stage_.residual || next_ != end_ ||
+        (stage_.residual->a() == stage_.norm->out()) == (stage_.residual->b() == stage_.norm->out())) {
+      no("a post-norm stage is one RmsNorm and the Add of it to a residual");
+      return false;
+    }
+    stage_.input = stage_.norm->input();
+    stage_.outputs = {stage_.residual->out()};
+    stage_.columns = program_.buffers()->Get(stage_.input)->row_elements();
+    const plan::Weight &weight = *plan_.weights()->Get(stage_.norm->weight());
+    if (weight.dtype() != plan::DType::F32 || weight.placement() != plan::Placement::Load ||
+        stage_.norm->squares() != -1 || weight.bytes() / sizeof(float) != stage_.columns || !isHalf(stage_.input) ||
+        dtypeOf(stage_.residual->out()) != dtypeOf(stage_.input)) {
+      no("expected rows in BF16 or F16, and a norm of whole rows");
+      return false;
+    }
+    return true;
+  }
+
+  /// What is done with q or k: both may be absent.
+  struct Chain {
+    const plan::RmsNorm *norm = nullptr;
+    const plan::Rope *rope = nullptr;
+    bool isEmpty() const { return !norm && !rope; }
+    uint32_t input() const { return norm ? norm->input() : rope->input(); }
+    uint32_t out() const { return rope ? rope->out() : norm->out(); }
+  };
+  Chain takeChain() {
+    Chain chain;
+    chain.norm = take<plan::RmsNorm>();
+    const plan::Rope *rope = next_ < end_ ? program_.instructions()->Get(next_)->op_as_Rope() : nullptr;
+    if (rope && (!chain.norm || rope->input() == chain.norm->out()))
+      chain.rope = take<plan::Rope>();
+    return chain;
+  }
+
+  bool readAppend() {
+    Chain q = takeChain(), k = takeChain();
+    stage_.append = take<plan::KvAppend>();
+    if (!stage_.append || next_ != end_) {
+      no("an append stage is the norm and rotation of q, those of k, where there are any, and KvAppend");
+      return false;
+    }
+    if (k.isEmpty() && !q.isEmpty() && stage_.append->k() == q.out())
+      std::swap(q, k); // of k alone
+    stage_.k = k.isEmpty() ? stage_.append->k() : k.input();
+    const uint32_t v = stage_.append->v();
+    if (!k.isEmpty() && stage_.append->k() != k.out()) {
+      no(cat("buffer ", stage_.append->k(), " is appended, expected the keys of this stage, buffer ", k.out()));
+      return false;
+    }
+    for (const Chain &chain : {q, k})
+      if (!chain.isEmpty())
+        for (uint32_t input : {stage_.k, v, q.isEmpty() ? v : q.input()})
+          if (input == chain.out() || (chain.norm && input == chain.norm->out())) {
+            no(cat("buffer ", input, " is written in the stage that begins with it"));
+            return false;
+          }
+    const plan::KvCache &cache = *plan_.kv()->caches()->Get(stage_.append->cache());
+    if (!isHalf(stage_.k) || cache.head_dim() > kMaxAppendHead || cache.head_dim() % 2 != 0 ||
+        dtypeOf(v) != cache.dtype() || !suits(k, cache) || (!q.isEmpty() && !suits(q, cache)) ||
+        dtypeOf(stage_.k) != cache.dtype()) {
+      no(cat("expected q, k, v and cache in BF16 or F16 alike, heads of an even number of elements up to ",
+             kMaxAppendHead, ", and norms of each head or of all"));
+      return false;
+    }
+    if ((q.rope != nullptr) != (k.rope != nullptr) ||
+        (q.rope && (q.rope->table() != k.rope->table() || q.rope->style() != k.rope->style()))) {
+      no("q and k are not rotated alike");
+      return false;
+    }
+    stage_.headNorms[0] = q.norm;
+    stage_.headNorms[1] = k.norm;
+    stage_.ropes[0] = q.rope;
+    stage_.ropes[1] = k.rope;
+    if (!q.isEmpty()) {
+      stage_.input = q.input();
+      stage_.outputs = {q.out()};
+    }
+    return true;
+  }
+
+  bool suits(const Chain &chain, const plan::KvCache &cache) const {
+    if (chain.isEmpty())
+      return true;
+    const uint32_t width = program_.buffers()->Get(chain.input())->row_elements();
+    if (width % cache.head_dim() != 0 || dtypeOf(chain.input()) != cache.dtype() ||
+        dtypeOf(chain.out()) != cache.dtype() || (chain.rope && chain.rope->head_dim() != cache.head_dim()))
+      return false;
+    if (!chain.norm)
+      return true;
+    const plan::Weight &weight = *plan_.weights()->Get(chain.norm->weight());
+    const uint64_t elements = weight.bytes() / dtypeBytes(weight.dtype());
+    return weight.dtype() == plan::DType::F32 && weight.placement() == plan::Placement::Load &&
+           chain.norm->squares() == -1 && (elements == cache.head_dim() || elements == width);
   }
 
   bool countUnits() {

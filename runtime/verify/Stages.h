@@ -18,9 +18,11 @@ struct TileStage {
   const plan::Add *addend = nullptr; // x + addend, before the norm
   const plan::RmsNorm *norm = nullptr;
   std::vector<const plan::Linear *> linears; // in the order of the units
+  const plan::Scale *scale = nullptr;        // of one linear's output, before the residual
   const plan::Add *residual = nullptr;       // of one linear's output
   const plan::Glu *glu = nullptr;
-  const plan::Rope *ropes[2] = {}; // of q, k
+  const plan::RmsNorm *headNorms[2] = {}; // of q, k: of each head, or of all together
+  const plan::Rope *ropes[2] = {};        // of q, k
   const plan::KvAppend *append = nullptr;
   const plan::Attention *attention = nullptr;
   std::vector<const plan::ExpertLinear *> experts; // in place of linears; their rows and columns are of one expert
@@ -30,12 +32,14 @@ struct TileStage {
   /// Its kernel takes kExpertTokens tokens at most.
   bool isOfExperts() const { return !experts.empty() || route; }
 
-  /// The buffer that its products, or its attention, come from; where there is an addend, what is added to that.
+  /// The buffer that its products, or its attention, come from; where there is an addend, what is added to that. Of
+  /// Append q, where it has one, before its norm and rotation; its outputs have one then.
   uint32_t input = 0;
   /// The buffers that it writes; all others of its instructions are never in memory.
   std::vector<uint32_t> outputs;
   uint32_t columns = 0; // of its weights
   uint32_t units = 0;   // all together
+  uint32_t k = 0;       // Append: the keys before their norm and rotation
 };
 
 /// The stage of these instructions of the program, whose indices are in range; or, in `why`, what is wrong with it.

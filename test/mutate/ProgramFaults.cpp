@@ -339,7 +339,8 @@ std::string tileStages(Plans &plans, Random &random) {
     else if (what == 3)
       stages[s]->instruction += 1;
     else
-      stages[s]->kind = static_cast<plan::StageKind>((static_cast<unsigned>(stages[s]->kind) + 1) % 7);
+      stages[s]->kind = static_cast<plan::StageKind>((static_cast<unsigned>(stages[s]->kind) + 1) %
+                                                     (static_cast<unsigned>(plan::StageKind::MAX) + 1));
   });
 }
 

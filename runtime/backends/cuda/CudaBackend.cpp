@@ -108,10 +108,12 @@ Status CudaBackend::createStages() {
                                 "; compile the model with --sms " + std::to_string(sms_));
     for (size_t slot = 0; slot < stages.size(); ++slot) {
       std::byte *arena = arena_.data() + slot * program->arena_bytes();
-      const StageOperands operands{[&](uint32_t buffer) { return arena + program->buffers()->Get(buffer)->offset(); },
-                                   [&](uint32_t weight) { return this->weight(weight); },
-                                   [&](uint32_t cache) { return this->cache(cache); },
-                                   [&](uint32_t table) { return ropeTable(table); }};
+      const BatchArrays batch = layBatch(*program, batch_.data() + slot * batchBytes_);
+      const StageOperands operands{
+          [&](uint32_t buffer) { return arena + program->buffers()->Get(buffer)->offset(); },
+          [&](uint32_t weight) { return this->weight(weight); }, [&](uint32_t cache) { return this->cache(cache); },
+          [&](uint32_t table) { return ropeTable(table); },
+          [&](uint32_t table) { return batch.ropeRows + size_t(table) * program->max_tokens(); }};
       DISTC_ASSIGN(stages[slot], CudaStages::create(plan_, *program, operands));
     }
   }

@@ -44,6 +44,15 @@ inline cuda::RopeStyle ropeStyleOf(plan::RopeStyle style) {
   return style == plan::RopeStyle::Half ? cuda::RopeStyle::Half : cuda::RopeStyle::Interleaved;
 }
 
+/// Of heads; `weight` says where a weight is. Null: there is none.
+template <typename Weights>
+cuda::HeadNorm headNormOf(const plan::Plan &plan, const plan::RmsNorm *norm, const Weights &weight) {
+  if (!norm)
+    return {};
+  return {reinterpret_cast<const float *>(weight(norm->weight())), norm->eps(), norm->weight_offset(),
+          static_cast<int64_t>(plan.weights()->Get(norm->weight())->bytes() / sizeof(float))};
+}
+
 class CudaBackend : public Backend {
 public:
   /// `device`: of the GPUs that this process sees.
@@ -126,6 +135,7 @@ private:
   Result<bool> runGatedExperts(const Fusion &fusion);
   Result<bool> runCombined(const Fusion &fusion);
   Result<bool> runResidual(const Fusion &fusion);
+  Result<bool> runPostNorm(const Fusion &fusion);
   /// How the instructions of this step reach the device: one by one, into a graph, or not at all, the graph being
   /// there.
   enum class Mode { Launch, Capture, Replay };

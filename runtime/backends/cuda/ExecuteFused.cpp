@@ -1,5 +1,6 @@
 // Several instructions of prefill as one or two kernels; where these do not suit, one by one.
 #include "runtime/backends/cuda/CudaBackend.h"
+#include "runtime/plan/RopeTables.h"
 #include "runtime/schema/PlanFile.h"
 
 namespace distc {
@@ -30,6 +31,8 @@ Status CudaBackend::execute(const Fusion &fusion) {
       return runGatedExperts(fusion);
     case Fusion::Kind::Combined:
       return runCombined(fusion);
+    case Fusion::Kind::PostNorm:
+      return runPostNorm(fusion);
     case Fusion::Kind::Residual:
       break;
     }
@@ -42,23 +45,37 @@ Status CudaBackend::execute(const Fusion &fusion) {
 }
 
 Result<bool> CudaBackend::runProjections(const Fusion &fusion) {
-  const auto &linearQ = fusion.parts[0].as<plan::Linear>(), &linearK = fusion.parts[2].as<plan::Linear>(),
-             &linearV = fusion.parts[4].as<plan::Linear>();
-  const auto &rope = fusion.parts[1].as<plan::Rope>();
-  const View x = buffer(linearQ.input()), q = buffer(linearQ.out()), k = buffer(linearK.out()),
-             v = buffer(linearV.out()), y = buffer(rope.out());
-  const cuda::KvView cache = this->cache(fusion.parts[5].as<plan::KvAppend>().cache());
-  const float *table = ropeTable(rope.table());
-  const auto style = ropeStyleOf(rope.style());
-  cuda::Matrix w = matrix(linearQ.weight(), x.width);
+  const ProjectionParts &p = fusion.projections;
+  const View x = buffer(p.linears[0]->input()), q = buffer(p.linears[0]->out()), k = buffer(p.linears[1]->out()),
+             v = buffer(p.linears[2]->out());
+  const cuda::KvView cache = this->cache(p.append->cache());
+  cuda::RopeAppend append;
+  append.k = k;
+  append.v = v;
+  if (p.out() != p.linears[0]->out()) {
+    append.q = q;
+    append.y = buffer(p.out());
+    append.heads = q.width / cache.headDim;
+  }
+  const auto weight = [&](uint32_t index) { return this->weight(index); };
+  append.normQ = headNormOf(plan_, p.norms[0], weight);
+  append.normK = headNormOf(plan_, p.norms[1], weight);
+  if (const plan::Rope *rope = p.ropes[0]) {
+    append.cosSin = ropeTable(rope->table());
+    append.angleRows = ropeRows(rope->table()) + x.first;
+    append.rotated = 2 * frequencies(*plan_.rope_tables()->Get(rope->table()));
+    append.style = ropeStyleOf(rope->style());
+  }
+  cuda::Matrix w = matrix(p.linears[0]->weight(), x.width);
   w.rows = q.width + k.width + v.width;
-  if (!suitsProduct(x, w) || q.dtype != x.dtype || !cuda::ropeAppendSuits(q, k, v, table, cache, y))
+  if (!suitsProduct(x, w) || q.dtype != x.dtype || q.width % 8 != 0 || k.width % 8 != 0 ||
+      !cuda::ropeAppendSuits(append, cache))
     return false;
-  const cuda::ProductPart parts[] = {{q.data, bias(linearQ.bias()), q.width},
-                                     {k.data, bias(linearK.bias()), k.width},
-                                     {v.data, bias(linearV.bias()), v.width}};
+  const cuda::ProductPart parts[] = {{q.data, bias(p.linears[0]->bias()), q.width},
+                                     {k.data, bias(p.linears[1]->bias()), k.width},
+                                     {v.data, bias(p.linears[2]->bias()), v.width}};
   DISTC_TRY(done(cuda::product(x, x.rows, w, parts, 3, {}, stream_)).status());
-  return done(cuda::ropeAppend(q, k, v, table, rope.heads(), style, x.rows, cache, batch(x), y, stream_));
+  return done(cuda::ropeAppend(append, x.rows, cache, batch(x), stream_));
 }
 
 Result<bool> CudaBackend::runGated(const Fusion &fusion) {
@@ -72,19 +89,30 @@ Result<bool> CudaBackend::runGated(const Fusion &fusion) {
   return done(cuda::gatedProduct(x, x.rows, w, activationOf(glu.activation()), y.data, stream_));
 }
 
+Result<bool> CudaBackend::runPostNorm(const Fusion &fusion) {
+  const auto &norm = fusion.parts[0].as<plan::RmsNorm>();
+  const auto &add = fusion.parts[1].as<plan::Add>();
+  const View x = buffer(norm.input()), y = buffer(add.out()), other = buffer(add.a() == norm.out() ? add.b() : add.a());
+  return done(cuda::rmsNorm(x, {weight(norm.weight()), cuda::Type::F32}, norm.eps(), x.width, x.rows, y, stream_,
+                            norm.weight_offset(), other));
+}
+
 Result<bool> CudaBackend::runResidual(const Fusion &fusion) {
   const auto &linear = fusion.parts[0].as<plan::Linear>();
-  const auto &add = fusion.parts[1].as<plan::Add>();
-  const View x = buffer(linear.input()), y = buffer(add.out()),
-             other = buffer(add.a() == linear.out() ? add.b() : add.a());
+  const plan::Scale *scale = fusion.count == 3 ? &fusion.parts[1].as<plan::Scale>() : nullptr;
+  const auto &add = fusion.parts[fusion.count - 1].as<plan::Add>();
+  const uint32_t term = scale ? scale->out() : linear.out();
+  const View x = buffer(linear.input()), y = buffer(add.out()), other = buffer(add.a() == term ? add.b() : add.a());
   const cuda::Matrix w = matrix(linear.weight(), x.width);
   if (!suitsProduct(x, w) || y.dtype != x.dtype || y.width % 8 != 0)
     return false;
   // Of one output cuBLAS splits the sums where tiles are few.
   if (linear.bias() < 0 && y.data == other.data) {
-    DISTC_TRY(product_.run(x, x.rows, w, true, y));
+    DISTC_TRY(product_.run(x, x.rows, w, true, y, scale ? scale->factor() : 1));
     return true;
   }
+  if (scale)
+    return false;
   const cuda::ProductPart part{y.data, bias(linear.bias()), y.width};
   return done(cuda::product(x, x.rows, w, &part, 1, other, stream_));
 }

@@ -29,8 +29,8 @@ public:
   Fusion find(uint32_t at) const {
     using enum plan::Op;
     using Kind = Fusion::Kind;
-    const Fusion projections = take(Kind::Projections, at, {Linear, Rope, Linear, Rope, Linear, KvAppend});
-    if (projections.count != 0 && isProjections(projections))
+    Fusion projections = takeProjections(at);
+    if (projections.count != 0 && findParts(projections) && isProjections(projections.projections))
       return projections;
     const Fusion gated = take(Kind::Gated, at, {Linear, Linear, Glu});
     if (gated.count != 0 && isGated(gated))
@@ -38,35 +38,104 @@ public:
     const Fusion gatedExperts = take(Kind::GatedExperts, at, {ExpertLinear, ExpertLinear, Glu});
     if (gatedExperts.count != 0 && isGatedExperts(gatedExperts))
       return gatedExperts;
-    const Fusion residual = take(Kind::Residual, at, {Linear, Add});
-    if (residual.count != 0 && isResidual(residual))
-      return residual;
     const Fusion combined = take(Kind::Combined, at, {Combine, Add});
     if (combined.count != 0 && isCombined(combined))
       return combined;
+    for (const Fusion &residual :
+         {take(Kind::Residual, at, {Linear, Add}), take(Kind::Residual, at, {Linear, Scale, Add})})
+      if (residual.count != 0 && isResidual(residual))
+        return residual;
+    const Fusion postNorm = take(Kind::PostNorm, at, {RmsNorm, Add});
+    if (postNorm.count != 0 && isPostNorm(postNorm))
+      return postNorm;
     return {};
   }
 
 private:
   Fusion take(Fusion::Kind kind, uint32_t at, std::initializer_list<plan::Op> ops) const {
-    Fusion fusion{kind, 0, {}};
+    Fusion fusion{kind, 0, {}, {}};
     if (at + ops.size() > program_.instructions()->size())
       return {};
     for (plan::Op op : ops) {
-      const uint32_t index = at + static_cast<uint32_t>(fusion.count);
-      const plan::Instruction &instruction = *program_.instructions()->Get(index);
-      if (instruction.op_type() != op)
+      add(fusion, at);
+      if (fusion.parts[fusion.count - 1].op != op)
         return {};
-      const auto *labels = program_.labels();
-      fusion.parts[fusion.count++] = {op,
-                                      instruction.queue(),
-                                      instruction.id(),
-                                      index,
-                                      &instruction,
-                                      instruction.op(),
-                                      labels && index < labels->size() ? labels->Get(index)->string_view() : ""};
     }
     return fusion;
+  }
+  void add(Fusion &fusion, uint32_t at) const {
+    const uint32_t index = at + static_cast<uint32_t>(fusion.count);
+    const plan::Instruction &instruction = *program_.instructions()->Get(index);
+    const auto *labels = program_.labels();
+    fusion.parts[fusion.count++] = {instruction.op_type(),
+                                    instruction.queue(),
+                                    instruction.id(),
+                                    index,
+                                    &instruction,
+                                    instruction.op(),
+                                    labels && index < labels->size() ? labels->Get(index)->string_view() : ""};
+  }
+
+  /// Products, norms and rotations up to a KvAppend.
+  Fusion takeProjections(uint32_t at) const {
+    using enum plan::Op;
+    Fusion fusion{Fusion::Kind::Projections, 0, {}, {}};
+    while (fusion.count < fusion.parts.size() && at + fusion.count < program_.instructions()->size()) {
+      add(fusion, at);
+      const plan::Op op = fusion.parts[fusion.count - 1].op;
+      if (op == KvAppend)
+        return fusion;
+      if (fusion.count == 1 ? op != Linear : op != Linear && op != RmsNorm && op != Rope)
+        break;
+    }
+    return {};
+  }
+
+  /// Which part each plays: from the append and from what is left back to the products.
+  static bool findParts(Fusion &f) {
+    ProjectionParts &p = f.projections;
+    std::vector<const Instruction *> left;
+    for (size_t i = 0; i + 1 < f.count; ++i)
+      left.push_back(&f.parts[i]);
+    const auto take = [&](plan::Op op, auto writes) -> const Instruction * {
+      for (auto it = left.begin(); it != left.end(); ++it)
+        if ((*it)->op == op && writes(**it)) {
+          const Instruction *found = *it;
+          left.erase(it);
+          return found;
+        }
+      return nullptr;
+    };
+    const auto chain = [&](uint32_t value, bool isHeads, const plan::RmsNorm *&norm, const plan::Rope *&rope) {
+      if (const Instruction *found = take(
+              plan::Op::Rope, [&](const Instruction &i) { return isHeads && i.as<plan::Rope>().out() == value; })) {
+        rope = &found->as<plan::Rope>();
+        value = rope->input();
+      }
+      if (const Instruction *found = take(plan::Op::RmsNorm, [&](const Instruction &i) {
+            return isHeads && i.as<plan::RmsNorm>().out() == value;
+          })) {
+        norm = &found->as<plan::RmsNorm>();
+        value = norm->input();
+      }
+      const Instruction *linear =
+          take(plan::Op::Linear, [&](const Instruction &i) { return i.as<plan::Linear>().out() == value; });
+      return linear ? &linear->as<plan::Linear>() : nullptr;
+    };
+    const plan::RmsNorm *noNorm = nullptr;
+    const plan::Rope *noRope = nullptr;
+    p.append = &f.parts[f.count - 1].as<plan::KvAppend>();
+    p.linears[2] = chain(p.append->v(), false, noNorm, noRope);
+    p.linears[1] = chain(p.append->k(), true, p.norms[1], p.ropes[1]);
+    if (!p.linears[1] || !p.linears[2] || left.empty())
+      return false;
+    // The last of the others is what attention reads.
+    const Instruction &last = *left.back();
+    const uint32_t q = last.op == plan::Op::Rope      ? last.as<plan::Rope>().out()
+                       : last.op == plan::Op::RmsNorm ? last.as<plan::RmsNorm>().out()
+                                                      : last.as<plan::Linear>().out();
+    p.linears[0] = chain(q, true, p.norms[0], p.ropes[0]);
+    return p.linears[0] && left.empty();
   }
 
   /// Read once, and no chunk of it is looked at: so nobody misses it.
@@ -86,20 +155,36 @@ private:
     return x.dtype() == y.dtype() && x.offset() + x.bytes() == y.offset();
   }
 
-  bool isProjections(const Fusion &f) const {
-    const auto &q = f.parts[0].as<plan::Linear>(), &k = f.parts[2].as<plan::Linear>(),
-               &v = f.parts[4].as<plan::Linear>();
-    const auto &ropeQ = f.parts[1].as<plan::Rope>(), &ropeK = f.parts[3].as<plan::Rope>();
-    const auto &append = f.parts[5].as<plan::KvAppend>();
-    const plan::RopeTable &table = *plan_.rope_tables()->Get(ropeQ.table());
-    return !table.over() && table.inv_freq()->size() * 2 == ropeQ.head_dim() && k.input() == q.input() &&
-           v.input() == q.input() && adjacent(q.weight(), k.weight()) && adjacent(k.weight(), v.weight()) &&
-           ropeQ.input() == q.out() && ropeK.input() == k.out() && ropeQ.table() == ropeK.table() &&
-           ropeQ.head_dim() == ropeK.head_dim() && ropeQ.style() == ropeK.style() && append.k() == ropeK.out() &&
-           append.v() == v.out() && isPrivate(q.out()) && isPrivate(k.out()) && isPrivate(ropeK.out()) &&
-           !overlap(q.input(), q.out()) && !overlap(q.input(), k.out()) && !overlap(q.input(), v.out()) &&
-           !overlap(q.out(), k.out()) && !overlap(q.out(), v.out()) && !overlap(k.out(), v.out()) &&
-           !overlap(ropeQ.out(), k.out()) && !overlap(ropeQ.out(), v.out());
+  /// The same memory, or no byte of it.
+  bool sameOrApart(uint32_t a, uint32_t b) const {
+    return !overlap(a, b) || (buffer(a).parent() < 0 && buffer(b).parent() < 0 &&
+                              buffer(a).offset() == buffer(b).offset() && buffer(a).bytes() == buffer(b).bytes());
+  }
+
+  bool isProjections(const ProjectionParts &p) const {
+    const plan::Linear &q = *p.linears[0], &k = *p.linears[1], &v = *p.linears[2];
+    const plan::Rope *ropeQ = p.ropes[0], *ropeK = p.ropes[1];
+    if ((ropeQ != nullptr) != (ropeK != nullptr) ||
+        (ropeQ && (ropeQ->table() != ropeK->table() || ropeQ->head_dim() != ropeK->head_dim() ||
+                   ropeQ->style() != ropeK->style())))
+      return false;
+    const int64_t headDim = plan_.kv()->caches()->Get(p.append->cache())->head_dim();
+    if (buffer(q.out()).row_elements() % headDim != 0 || (ropeQ && ropeQ->head_dim() != headDim))
+      return false;
+    for (const plan::RmsNorm *norm : p.norms)
+      if (norm && norm->squares() != -1)
+        return false;
+    // What the kernels do not write, nobody else reads; what attention reads is written.
+    for (uint32_t i = 0; i < 2; ++i)
+      if ((p.norms[i] && (!isPrivate(p.linears[i]->out()) || (p.ropes[i] && !isPrivate(p.norms[i]->out())))) ||
+          (p.ropes[i] && !p.norms[i] && !isPrivate(p.linears[i]->out())))
+        return false;
+    const uint32_t y = p.out();
+    return isPrivate(p.append->k()) && k.input() == q.input() && v.input() == q.input() &&
+           adjacent(q.weight(), k.weight()) && adjacent(k.weight(), v.weight()) && !overlap(q.input(), q.out()) &&
+           !overlap(q.input(), k.out()) && !overlap(q.input(), v.out()) && !overlap(q.out(), k.out()) &&
+           !overlap(q.out(), v.out()) && !overlap(k.out(), v.out()) && !overlap(y, k.out()) && !overlap(y, v.out()) &&
+           sameOrApart(y, q.out());
   }
 
   bool isGated(const Fusion &f) const {
@@ -128,13 +213,24 @@ private:
   }
   bool isResidual(const Fusion &f) const {
     const auto &linear = f.parts[0].as<plan::Linear>();
-    const auto &add = f.parts[1].as<plan::Add>();
-    return isAddend(linear.out(), add) && !overlap(linear.input(), add.out());
+    const plan::Scale *scale = f.count == 3 ? &f.parts[1].as<plan::Scale>() : nullptr;
+    if (scale && (scale->input() != linear.out() || !isPrivate(linear.out())))
+      return false;
+    const auto &add = f.parts[f.count - 1].as<plan::Add>();
+    return isAddend(scale ? scale->out() : linear.out(), add) && !overlap(linear.input(), add.out());
   }
   bool isCombined(const Fusion &f) const {
     const auto &sum = f.parts[0].as<plan::Combine>();
     const auto &add = f.parts[1].as<plan::Add>();
     return isAddend(sum.out(), add) && !overlap(sum.input(), add.out()) && !overlap(sum.routes(), add.out());
+  }
+
+  bool isPostNorm(const Fusion &f) const {
+    const auto &norm = f.parts[0].as<plan::RmsNorm>();
+    const auto &add = f.parts[1].as<plan::Add>();
+    const uint64_t width = plan_.weights()->Get(norm.weight())->bytes() / sizeof(float);
+    return isAddend(norm.out(), add) && norm.squares() == -1 && sameOrApart(norm.input(), add.out()) &&
+           width == buffer(norm.input()).row_elements() && width == buffer(add.out()).row_elements();
   }
 
   const plan::Plan &plan_;

@@ -10,18 +10,31 @@
 
 namespace distc {
 
+/// What projections of q, k and v are followed by, where a fusion has them: norms and rotations of q and k.
+struct ProjectionParts {
+  const plan::Linear *linears[3] = {}; // q, k, v
+  const plan::RmsNorm *norms[2] = {};
+  const plan::Rope *ropes[2] = {};
+  const plan::KvAppend *append = nullptr;
+
+  /// Of q: what attention reads.
+  uint32_t out() const { return ropes[0] ? ropes[0]->out() : norms[0] ? norms[0]->out() : linears[0]->out(); }
+};
+
 /// Successive instructions of a program, done when the first of them comes.
 struct Fusion {
   enum class Kind : uint8_t {
-    Projections,  // Linear q, Rope q, Linear k, Rope k, Linear v, KvAppend: the weights lie side by side
+    Projections,  // Linears q, k, v, whose weights lie side by side; RmsNorm, Rope of q and of k, or not; KvAppend
     Gated,        // Linear gate, Linear up, Glu: likewise
     GatedExperts, // ExpertLinear gate, ExpertLinear up, Glu
-    Residual,     // Linear, Add of its output
+    Residual,     // Linear, Scale of its output or not, Add of that
     Combined,     // Combine, Add of its output
+    PostNorm,     // RmsNorm of rows, Add of its output
   };
   Kind kind = Kind::Residual;
   size_t count = 0;
-  std::array<Instruction, 6> parts;
+  std::array<Instruction, 8> parts;
+  ProjectionParts projections;
 
   std::span<const Instruction> all() const { return {parts.data(), count}; }
 };

@@ -30,11 +30,11 @@ bool MatrixProduct::suits(In x, int64_t rows, const Matrix &weight) {
   return rows > kFewRows && x.type == weight.type && x.type != Type::F32;
 }
 
-Status MatrixProduct::run(In x, int64_t rows, const Matrix &weight, bool add, Out y) {
+Status MatrixProduct::run(In x, int64_t rows, const Matrix &weight, bool add, Out y, float factor) {
   // In the library's column-major terms: y' [n, rows] = w'' [n, k] times x' [k, rows].
-  const float one = 1, before = add ? 1.0f : 0.0f;
+  const float before = add ? 1.0f : 0.0f;
   return check(cublasGemmEx(handle_, CUBLAS_OP_T, CUBLAS_OP_N, static_cast<int>(weight.rows), static_cast<int>(rows),
-                            static_cast<int>(weight.cols), &one, weight.data, typeOf(weight.type),
+                            static_cast<int>(weight.cols), &factor, weight.data, typeOf(weight.type),
                             static_cast<int>(weight.rowStride), x.data, typeOf(x.type), static_cast<int>(weight.cols),
                             &before, y.data, typeOf(y.type), static_cast<int>(weight.rows), CUBLAS_COMPUTE_32F,
                             CUBLAS_GEMM_DEFAULT),

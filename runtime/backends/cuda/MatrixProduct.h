@@ -22,9 +22,9 @@ public:
   /// 16-bit type.
   static bool suits(In x, int64_t rows, const Matrix &weight);
 
-  /// y[t, n] = sum_k x[t, k] * w[n, k], plus what y holds if `add`, summed in f32. The order of a sum is the library's
-  /// own: the bits of a row may depend on the number of rows.
-  Status run(In x, int64_t rows, const Matrix &weight, bool add, Out y);
+  /// y[t, n] = factor * sum_k x[t, k] * w[n, k], plus what y holds if `add`, summed in f32. The order of a sum is the
+  /// library's own: the bits of a row may depend on the number of rows.
+  Status run(In x, int64_t rows, const Matrix &weight, bool add, Out y, float factor = 1);
 
 private:
   cublasHandle_t handle_ = nullptr;

@@ -1,6 +1,7 @@
 #include "runtime/backends/cuda/Stages.h"
 
 #include "runtime/backends/cuda/CudaBackend.h"
+#include "runtime/plan/RopeTables.h"
 #include "runtime/schema/PlanFile.h"
 #include "runtime/schema/Tiles.h"
 #include "runtime/verify/Operands.h"
@@ -78,6 +79,15 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
       kernel.matrix.type = typeOf(program.buffers()->Get(attention->q())->dtype());
     } else if (kernel.stage.route) {
       addRouter(plan, program, operands, kernel);
+    } else if (kernel.stage.kind == plan::StageKind::Append) {
+      addAppend(plan, program, operands, kernel);
+    } else if (kernel.stage.kind == plan::StageKind::PostNorm) {
+      const plan::RmsNorm *norm = kernel.stage.norm;
+      const plan::Add &add = *kernel.stage.residual;
+      kernel.norm = headNormOf(plan, norm, operands.weight);
+      kernel.residual = operands.buffer(add.a() == norm->out() ? add.b() : add.a());
+      kernel.out = operands.buffer(add.out());
+      kernel.matrix.type = typeOf(program.buffers()->Get(norm->input())->dtype());
     } else {
       DISTC_TRY(result.addMatrix(plan, program, operands, *tiles, kernel, tables));
     }
@@ -87,7 +97,7 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
   auto suits = [&](const Kernel &kernel, size_t tokens) {
     if (kernel.stage.route)
       return cuda::routerStageSuits(kernel.router, static_cast<int>(std::min<size_t>(tokens, cuda::expertTokens)));
-    return kernel.stage.attention || (kernel.stage.isOfExperts() && tokens > cuda::expertTokens) ||
+    return !kernel.isMatrix() || (kernel.stage.isOfExperts() && tokens > cuda::expertTokens) ||
            cuda::matrixStageSuits(kernel.matrix, result.inputOf(kernel, static_cast<int64_t>(tokens), {}));
   };
   auto allSuit = [&](size_t tokens) {
@@ -98,6 +108,29 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
   if (result.maxTokens_ == 0)
     return internal("the tile schedule is none for this build's kernels");
   return result;
+}
+
+void CudaStages::addAppend(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
+                           Kernel &kernel) {
+  const TileStage &stage = kernel.stage;
+  kernel.cache = operands.cache(stage.append->cache());
+  cuda::RopeAppend &append = kernel.append;
+  const cuda::Type type = kernel.cache.type;
+  append.k = {operands.buffer(stage.k), type};
+  append.v = {operands.buffer(stage.append->v()), type};
+  if (!stage.outputs.empty()) {
+    append.q = {operands.buffer(stage.input), type};
+    append.y = {operands.buffer(stage.outputs[0]), type};
+    append.heads = program.buffers()->Get(stage.input)->row_elements() / kernel.cache.headDim;
+  }
+  append.normQ = headNormOf(plan, stage.headNorms[0], operands.weight);
+  append.normK = headNormOf(plan, stage.headNorms[1], operands.weight);
+  if (const plan::Rope *rope = stage.ropes[1]) {
+    append.cosSin = operands.ropeTable(rope->table());
+    append.angleRows = operands.ropeRows(rope->table());
+    append.rotated = 2 * frequencies(*plan.rope_tables()->Get(rope->table()));
+    append.style = ropeStyleOf(rope->style());
+  }
 }
 
 Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
@@ -150,8 +183,11 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
   if (stage.combine)
     out(matrix.weights[0], stage.combine->out());
   if (stage.residual) {
-    const uint32_t sum = stage.combine ? stage.combine->out() : stage.linears[0]->out();
+    const uint32_t sum = stage.combine ? stage.combine->out()
+                         : stage.scale ? stage.scale->out()
+                                       : stage.linears[0]->out();
     const uint32_t other = stage.residual->a() == sum ? stage.residual->b() : stage.residual->a();
+    matrix.factor = stage.scale ? stage.scale->factor() : 1;
     matrix.weights[0].residual = {operands.buffer(other), type(other)};
     out(matrix.weights[0], stage.residual->out());
   }
@@ -277,6 +313,15 @@ Status CudaStages::launch(uint32_t index, int64_t tokens, const cuda::BatchView 
                        "launch the attention stage");
   if (kernel.stage.route)
     return cuda::check(cuda::routerStage(kernel.router, static_cast<int>(tokens), stream), "launch the router stage");
+  if (kernel.stage.kind == plan::StageKind::PostNorm) {
+    const cuda::Type type = kernel.matrix.type;
+    return cuda::check(cuda::rmsNorm({kernel.x, type}, {kernel.norm.weight, cuda::Type::F32}, kernel.norm.eps,
+                                     kernel.norm.width, tokens, {kernel.out, type}, stream, kernel.norm.offset,
+                                     {kernel.residual, type}),
+                       "launch the post-norm stage");
+  }
+  if (!kernel.isMatrix())
+    return cuda::check(cuda::ropeAppend(kernel.append, tokens, kernel.cache, batch, stream), "launch the append stage");
   return cuda::check(cuda::matrixStage(kernel.matrix, inputOf(kernel, tokens, batch), stream), "launch the stage");
 }
 

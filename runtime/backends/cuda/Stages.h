@@ -18,6 +18,8 @@ struct StageOperands {
   std::function<std::byte *(uint32_t weight)> weight;
   std::function<cuda::KvView(uint32_t cache)> cache;
   std::function<const float *(uint32_t table)> ropeTable;
+  /// The row of each token's angles in a table.
+  std::function<const int32_t *(uint32_t table)> ropeRows;
 };
 
 class CudaStages {
@@ -45,13 +47,19 @@ private:
     cuda::MatrixStage matrix;
     const std::byte *x = nullptr, *addend = nullptr;
     std::byte *sum = nullptr;
-    // attention
+    // attention, append, post-norm
     cuda::AttentionParams params{};
+    cuda::HeadNorm norm;
+    const std::byte *residual = nullptr;
+    cuda::RopeAppend append;
     cuda::KvView cache{};
     std::byte *out = nullptr;
     cuda::RouterStage router;
 
-    bool isMatrix() const { return !stage.attention && !stage.route; }
+    bool isMatrix() const {
+      return !stage.attention && !stage.route && stage.kind != plan::StageKind::Append &&
+             stage.kind != plan::StageKind::PostNorm;
+    }
   };
 
   /// What is in the device's memory of all matrix stages, one after the other.
@@ -59,6 +67,8 @@ private:
     std::vector<cuda::TileMaps> maps; // of each weight
     std::vector<cuda::StageTile> tiles;
   };
+  static void addAppend(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
+                        Kernel &kernel);
   Status addMatrix(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,
                    const plan::StageTiles &tiles, Kernel &kernel, StageTables &tables);
   static void addRouter(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands,

@@ -226,8 +226,8 @@ TEST_F(CudaRowOpsTest, RopeAppendIsRopeAndKvAppend) {
         const DeviceValues q(normal(rows * heads * dim), type), k(normal(rows * kvHeads * dim), type),
             v(normal(rows * kvHeads * dim), type), y(rows * heads * dim, type), cache(before, type);
         const KvView view{cache.data(), type, kvHeads, blockTokens, dim};
-        ASSERT_TRUE(ropeAppendSuits(q, k, v, table.floats(), view, y));
-        ASSERT_CUDA(ropeAppend(q, k, v, table.floats(), heads, style, rows, view, batch, y, nullptr));
+        RopeAppend append{q, k, v, heads, {}, {}, table.floats(), positions.data(), dim, style, y};
+        ASSERT_CUDA(ropeAppend(append, rows, view, batch, nullptr));
         const DeviceValues yExpected(rows * heads * dim, type), kExpected(rows * kvHeads * dim, type),
             cacheExpected(before, type);
         ASSERT_CUDA(rope(q, positions.data(), table.floats(), heads, dim, dim, style, rows, yExpected, nullptr));
@@ -236,12 +236,10 @@ TEST_F(CudaRowOpsTest, RopeAppendIsRopeAndKvAppend) {
             kvAppend(kExpected, v, rows, {cacheExpected.data(), type, kvHeads, blockTokens, dim}, batch, nullptr));
         EXPECT_EQ(y.bytes(), yExpected.bytes()) << dim;
         EXPECT_EQ(cache.bytes(), cacheExpected.bytes()) << dim;
-        ASSERT_CUDA(ropeAppend(q, k, v, table.floats(), heads, style, rows, view, batch, q, nullptr)); // in place
+        append.y = q;
+        ASSERT_CUDA(ropeAppend(append, rows, view, batch, nullptr));
         EXPECT_EQ(q.bytes(), yExpected.bytes()) << dim;
       }
-  const DeviceValues odd(4 * 8, Type::F16), cache(8 * 8, Type::F16), table(64, Type::F32);
-  EXPECT_FALSE(ropeAppendSuits(odd, odd, odd, table.floats(), {cache.data(), Type::F16, 1, 4, 8}, odd));
-  EXPECT_FALSE(ropeAppendSuits(odd, odd, odd, table.floats(), {cache.data(), Type::BF16, 1, 4, 16}, odd));
 }
 
 TEST_F(CudaRowOpsTest, Add) {

@@ -87,7 +87,53 @@ def of_experts():
     ]
 
 
-faults = of_experts() if "expert_glu from" in text else of_llama()
+def of_heads():
+    number = {name: re.search(rf"plan\.{pattern} -> (%\d+) ", text)[1] for name, pattern in {
+        "v": r"linear \d+ : %\d+, @layers\.0\.v", "qn": r"rms_norm \d+ : %\d+, @layers\.0\.q_norm eps \S+",
+        "kn": r"rms_norm \d+ : %\d+, @layers\.0\.k_norm eps \S+"}.items()}
+    number["q"] = re.search(rf"plan\.rope \d+ : {number['qn']}, .* -> (%\d+) ", text)[1]
+    number["k"] = re.search(rf"plan\.rope \d+ : {number['kn']}, .* -> (%\d+) ", text)[1]
+    stage = r"(plan\.stage +append from )(\d+)( count )5( waits \[\d+\] bounds \[)\]"
+    offset = re.search(rf"{number['v']} = plan\.buffer .* at (\d+)", text)[1]
+    return [
+        ("an append that is said to be rows", first(r"plan\.stage +append", "plan.stage rows"), "are not those of a stage of kind 0"),
+        ("an append with units", first(stage, r"\g<1>\g<2>\g<3>5\g<4>0, 1]"), "has no weights to deal out before it runs, but 2 bounds"),
+        ("an append without its append", first(stage, r"\g<1>\g<2>\g<3>4\g<4>]"), "an append stage is the norm and rotation of q"),
+        ("an append that is too long", first(stage, r"\g<1>\g<2>\g<3>6\g<4>]"), "an append stage is the norm and rotation of q"),
+        ("other pairs of k", first(rf"(plan\.rope \d+ : {number['kn']}, @\S+ +)half", r"\g<1>interleaved"),
+         "q and k are not rotated alike"),
+        ("keys that are not rotated", first(rf"(plan\.kv_append \d+ : ){number['k']},", rf"\g<1>{number['kn']},"),
+         "expected the keys of this stage"),
+        ("heads of another size", first(rf"(plan\.rope \d+ : {number['qn']}, @\S+ +half) heads 8 dim 16", r"\g<1> heads 4 dim 32"),
+         "norms of each head or of all"),
+        ("a norm of several heads", first(r"(plan\.rms_norm \d+ : %\d+, @layers\.0\.)q_norm", r"\g<1>attention_norm"),
+         "norms of each head or of all"),
+        ("an attention of what is not rotated", first(rf"(plan\.attention \d+ : ){number['q']},", rf"\g<1>{number['qn']},"),
+         "keeps to itself and does not write to memory"),
+        ("an attention that does not wait", first(r"(plan\.stage +attention from \d+ count 1 waits )\[\d+\]", r"\g<1>[0]"),
+         "needs what stage 1 writes, and does not wait for it"),
+        ("an append that does not wait", first(r"(plan\.stage +append from \d+ count 5 waits )\[\d+\]", r"\g<1>[]"),
+         "needs what stage 0 writes, and does not wait for it"),
+        ("queries over the values", first(rf"({number['q']} = plan\.buffer .* at )\d+", rf"\g<1>{offset}"), "layers.0.v"),
+    ]
+
+
+def of_norms():
+    return [
+        ("a norm with its sum that is said to be rows", first(r"plan\.stage +post_norm", "plan.stage rows"),
+         "its 2 instructions are not those of a stage of kind 0"),
+        ("a norm without its sum", first(r"(plan\.stage +post_norm from \d+ count )2", r"\g<1>1"),
+         "a post-norm stage is one RmsNorm and the Add of it to a residual"),
+        ("a sum that the norm has no part in",
+         first(r"(plan\.rms_norm \d+ : .* -> (%\d+) .*\n *plan\.add \d+ : )(%\d+), \2 ", r"\g<1>\g<3>, \g<3> "),
+         "a post-norm stage is one RmsNorm and the Add of it to a residual"),
+        ("a norm that does not wait", first(r"(plan\.stage +post_norm from \d+ count 2 waits )\[\d+\]", r"\g<1>[]"),
+         "and does not wait for it"),
+    ]
+
+
+faults = (of_experts() if "expert_glu from" in text else of_heads() if "append from" in text else
+          of_norms() if "post_norm from" in text else of_llama())
 failed = 0
 for name, fault, reason in faults:
     changed = fault(text)

@@ -70,9 +70,10 @@ cudaError_t product(In x, int64_t rows, const Matrix &w, const ProductPart *part
 /// what it multiplies, as many, a multiple of 8. y [rows, columns] has the type of x. Otherwise as product.
 cudaError_t gatedProduct(In x, int64_t rows, const Matrix &w, Activation activation, void *y, cudaStream_t stream);
 
-/// y[t] = x[t] * rsqrt(mean(x[t]^2) + eps) * (weight + weightOffset). y has the type of x and may be x.
+/// y[t] = residual[t] + x[t] * rsqrt(mean(x[t]^2) + eps) * (weight + weightOffset), the first where it is given. y and
+/// the residual have the type of x; y may be either.
 cudaError_t rmsNorm(In x, In weight, float eps, int64_t width, int64_t rows, Out y, cudaStream_t stream,
-                    float weightOffset = 0);
+                    float weightOffset = 0, In residual = {});
 
 /// out[t * outStride] = sum_i x[t, i]^2: of parts of rows, whose sums then make the norm.
 cudaError_t squareSum(In x, int64_t width, int64_t rows, float *out, int64_t outStride, cudaStream_t stream);
@@ -127,11 +128,31 @@ struct BatchView {
 /// Writes k[t], v[t] ([heads, headDim] each, of one type) at their places in the cache.
 cudaError_t kvAppend(In k, In v, int64_t rows, const KvView &cache, const BatchView &batch, cudaStream_t stream);
 
-/// rope of q into y, which may be q; rope of k, then kvAppend of that and v. All of one type, at multiples of 16 bytes,
-/// headDim a multiple of 16. The same bits as the three.
-bool ropeAppendSuits(In q, In k, In v, const float *cosSin, const KvView &cache, Out y);
-cudaError_t ropeAppend(In q, In k, In v, const float *cosSin, int64_t heads, RopeStyle style, int64_t rows,
-                       const KvView &cache, const BatchView &batch, Out y, cudaStream_t stream);
+/// An RMS norm of `width` elements: of each head, or of all of a row together.
+struct HeadNorm {
+  const float *weight = nullptr; // null: none
+  float eps = 0, offset = 0;     // the latter is added to each weight
+  int64_t width = 0;
+};
+
+/// What stands between the projections and attention: [norm] and [rotation] of q into y, which may be q; [norm] and
+/// [rotation] of k, which then goes into the cache with v. All of one type; q and k have heads of cache.headDim.
+struct RopeAppend {
+  In q, k, v; // q without data: there is none
+  int64_t heads = 0;
+  HeadNorm normQ, normK;
+  const float *cosSin = nullptr;      // as in Cpu.h
+  const int32_t *angleRows = nullptr; // the row of each token's angles
+  int64_t rotated = 0;                // elements of each head, as for rope; 0: none, and no angles
+  RopeStyle style = RopeStyle::Half;
+  Out y;
+};
+
+/// headDim is at most 256. The same bits as rope and kvAppend where there are no norms; these are not rounded before
+/// the rotation. The batch and the angles must be there before what is on the stream right before this begins.
+bool ropeAppendSuits(const RopeAppend &a, const KvView &cache);
+cudaError_t ropeAppend(const RopeAppend &a, int64_t rows, const KvView &cache, const BatchView &batch,
+                       cudaStream_t stream);
 
 struct AttentionParams {
   int64_t heads; // query heads; query head h reads KV head h / (heads / cache.heads)

@@ -28,7 +28,7 @@ struct alignas(64) TileMaps {
 cudaError_t encodeTileMaps(const Matrix &w, TileMaps &maps);
 
 enum class StageForm : uint8_t {
-  Rows, // y[t] = x[t] w^T + bias + residual, for each of the weights; units of 2 rows
+  Rows, // y[t] = (x[t] w^T + bias) * factor + residual, for each of the weights; units of 2 rows
   Glu,  // y[t] = activation(x[t] w0^T + bias0) * (x[t] w1^T + bias1); units of 2 rows of both
   Qkv,  // w0, w1 rotated, w1 and w2 into the cache, w0 to y; units of 4 rows: two pairs of what is rotated together
   // Of a mixture of experts, for up to expertTokens tokens. A weight's rows are those of one expert, whose matrices lie
@@ -74,6 +74,7 @@ struct MatrixStage {
   const float *norm = nullptr;   // null: x as it is, and no addend
   float eps = 0, normOffset = 0; // the latter is added to each of the norm's weights
 
+  float factor = 1; // Rows
   Activation activation = Activation::Silu;
   // Qkv
   RopeStyle style = RopeStyle::Half;
