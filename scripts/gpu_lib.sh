@@ -36,11 +36,13 @@ use_build() { # [DIR]
 }
 
 table=()
+limit=150 # seconds of a command: one that hangs must not take the others' time
 run() { # NAME COMMAND...: the command's last line goes into the table
-  local name=$1 log status=0
+  local name=$1 log status=0 start=$SECONDS
   shift
+  [[ $(type -t "$1") == function ]] || set -- timeout --kill-after=5 "$limit" "$@"
   log=$("$@" 2>&1) || status=$?
-  printf '== %s\n%s\n' "$name" "$log"
+  printf '== %s, %d s\n%s\n' "$name" $((SECONDS - start)) "$log"
   table+=("$(printf '%-34s %-7s %s' "$name" "$([[ $status == 0 ]] && echo ok || echo FAILED)" "$(tail -n 1 <<<"$log")")")
 }
 

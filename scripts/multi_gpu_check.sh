@@ -3,9 +3,11 @@
 #   scripts/multi_gpu_check.sh N --prepare    where the compiler is: compiles the plans into build-cuda
 #   scripts/multi_gpu_check.sh N              on the machine with the GPUs: builds, runs, prints a table
 #   scripts/multi_gpu_check.sh N --built DIR  the same with what was built elsewhere (gpu_check.sh)
+# ONLY=tests or ONLY=figures does half of it, TPS='4 8' takes figures of those degrees of tensor parallelism alone: with four GPUs and more all
+# of it takes over ten minutes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[[ ${1:-} =~ ^[1-9][0-9]*$ ]] || { sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2; }
+[[ ${1:-} =~ ^[1-9][0-9]*$ ]] || { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2; }
 readonly gpus=$1
 source scripts/gpu_lib.sh
 # NVLink multicast can put GPUs that others share out of service.
@@ -19,7 +21,7 @@ fitting() { # MESH...
   done
 }
 ranks() { echo $((${1%x*} * ${1#*x})); } # of a mesh
-readonly tps=$(for tp in 1 2 4 8; do ((tp <= gpus)) && printf '%s ' $tp; done)
+readonly tps=${TPS:-$(for tp in 1 2 4 8; do ((tp <= gpus)) && printf '%s ' $tp; done)}
 readonly fixture_meshes=$(fitting 2x1 4x1 8x1 1x2 2x2 4x2 1x3 2x3) model_meshes=$(fitting 2x1 4x1 8x1 1x2 2x2 4x2 1x4 2x4 1x8)
 
 end_to_end() { # COMMAND...
@@ -86,25 +88,11 @@ esac
 nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
 nvidia-smi topo -m | head -n $((gpus + 1))
 
-end_to_end started
-wait
-end_to_end collect
-tokens=$(seq -s, 1 200)
-for mesh in $model_meshes; do
-  run "values of llama-3-1b $mesh" distrun diff "$out/plans/same.1x1" "$out/plans/same.$mesh" --random-weights 1 --tokens "$tokens" \
-    --new-tokens 2 --tolerance 0.03 # of bf16 after sixteen layers
-done
-for mesh in "${widest}x1" $(fitting 2x2 4x2); do # one GPU, one each, a process each: the same bits; a process killed, or stopped
-  ln -sfn "same.$mesh" "$out/plans/llama-3-1b.$mesh"
-  run "ranks of llama-3-1b $mesh" python3 test/e2e/check_ranks.py "$out/plans/llama-3-1b.$mesh"
-done
-run "all-reduce" "$built/bin/kernels-cuda-bench" exchange
-
 share() { # PLANS FLAGS...: of communication in its steps, as the trace shows it
   local plans=$1 trace=$out/traces/$(basename "$1")
   shift
   mkdir -p "$out/traces"
-  distrun bench "$plans" --random-weights 1 --repeat 4 --trace "$trace" "$@" >/dev/null
+  timeout "$limit" distrun bench "$plans" --random-weights 1 --repeat 4 --trace "$trace" "$@" >/dev/null
   python3 bench/trace_share.py "$trace"
 }
 decode() { # NAME MODEL MESH ...
@@ -115,17 +103,37 @@ decode() { # NAME MODEL MESH ...
 }
 prefill() { figure "$1 $3" "prefill tok/s" "$out/plans/$1.$3" --prompt-tokens "$(cut -d- -f2 <<<"$1")" --new-tokens 2 --batch 1 --repeat 4; }
 pipeline() { figure "$1 $3, 8 prompts of 1024" "prefill tok/s" "$out/plans/$1.$3" --prompt-tokens 1024 --new-tokens 2 --batch 8 --repeat 3; }
-decoding decode
-for model in llama-3-8b llama-3-70b; do
-  run "communication, $model ${widest}x1" share "$out/plans/decode-$model.${widest}x1" --prompt-tokens 512 --new-tokens 16 --batch 1
-done
-prefilling prefill
-for chunks in 4096 4096-chunks2 16384 16384-chunks2 16384-chunks4; do
-  run "communication, prefill $chunks" share "$out/plans/prefill-$chunks.${widest}x1" --prompt-tokens ${chunks%-*} --new-tokens 2 --batch 1
-done
-pipelining pipeline
-for parts in 1 2 4 8; do
-  run "bubble of $parts micro-batches" share "$out/plans/pipeline-$parts.1x2" --prompt-tokens 1024 --new-tokens 2 --batch 8
-done
+
+tests() {
+  end_to_end started
+  wait
+  end_to_end collect
+  tokens=$(seq -s, 1 200)
+  for mesh in $model_meshes; do
+    run "values of llama-3-1b $mesh" distrun diff "$out/plans/same.1x1" "$out/plans/same.$mesh" --random-weights 1 --tokens "$tokens" \
+      --new-tokens 2 --tolerance 0.03 # of bf16 after sixteen layers
+  done
+  for mesh in "${widest}x1" $(fitting 2x2 4x2); do # one GPU, one each, a process each: the same bits; a process killed, or stopped
+    ln -sfn "same.$mesh" "$out/plans/llama-3-1b.$mesh"
+    run "ranks of llama-3-1b $mesh" python3 test/e2e/check_ranks.py "$out/plans/llama-3-1b.$mesh"
+  done
+}
+figures() {
+  decoding decode
+  for model in llama-3-8b llama-3-70b; do
+    run "communication, $model ${widest}x1" share "$out/plans/decode-$model.${widest}x1" --prompt-tokens 512 --new-tokens 16 --batch 1
+  done
+  prefilling prefill
+  for chunks in 4096 4096-chunks2 16384 16384-chunks2 16384-chunks4; do
+    run "communication, prefill $chunks" share "$out/plans/prefill-$chunks.${widest}x1" --prompt-tokens ${chunks%-*} --new-tokens 2 --batch 1
+  done
+  pipelining pipeline
+  for parts in 1 2 4 8; do
+    run "bubble of $parts micro-batches" share "$out/plans/pipeline-$parts.1x2" --prompt-tokens 1024 --new-tokens 2 --batch 8
+  done
+  run "all-reduce" "$built/bin/kernels-cuda-bench" exchange
+}
+[[ ${ONLY:-tests} != tests ]] || tests
+[[ ${ONLY:-figures} != figures ]] || figures
 printf '\n'
 printf '%s\n' "${table[@]}"

@@ -75,7 +75,7 @@ Value split(const std::string &text, Arguments &arguments, bool fromRight, Budge
   }
   if (fromRight)
     std::reverse(parts.begin(), parts.end());
-  budget.charge(parts.size());
+  budget.chargeTexts(parts.size());
   Sequence values(parts.begin(), parts.end());
   return Value::list(std::move(values));
 }

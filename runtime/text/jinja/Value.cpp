@@ -119,13 +119,13 @@ Sequence iterate(const Value &value, Budget &budget) {
     return *list;
   }
   if (const std::string *text = value.string()) {
-    budget.charge(text->size());
+    budget.chargeTexts(text->size());
     for (std::string_view character : characters(*text))
       items.emplace_back(character);
     return items;
   }
   if (const Entries *entries = value.entries()) {
-    budget.charge(entries->size());
+    budget.chargeTexts(entries->size());
     for (const auto &[key, item] : *entries)
       items.emplace_back(key);
     return items;

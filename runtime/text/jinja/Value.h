@@ -29,6 +29,8 @@ public:
     left_ -= units;
   }
   void chargeBytes(size_t bytes) { charge(bytes / 16 + 1); }
+  /// Each with memory of its own, whatever its length.
+  void chargeTexts(size_t count) { charge(8 * count); }
 
 private:
   size_t left_ = 20'000'000;

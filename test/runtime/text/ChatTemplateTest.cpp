@@ -30,5 +30,14 @@ TEST(ChatTemplate, SmolLM2) {
             "<|im_start|>user\nx<|im_end|>\n");
 }
 
+// No template takes all of the memory: texts that grow in one expression, and those that come apart into one for each
+// character, of which each takes many times its length.
+TEST(ChatTemplate, RefusesWhatTakesTooMuch) {
+  for (const char *source : {"{{ ('x' * 4000000) | list | length }}", "{{ ('x ' * 4000000).split() | length }}",
+                             "{{ [1, 2, 3] | join('x' * 400000000) }}"})
+    EXPECT_THAT(render(source), HasSubstr("the template does too much work")) << source;
+  EXPECT_EQ(render("{{ ('x' * 100000) | list | length }}"), "100000");
+}
+
 } // namespace
 } // namespace distc
