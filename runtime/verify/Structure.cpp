@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <set>
 #include <unordered_set>
 
 namespace distc::verify {
@@ -61,6 +63,12 @@ private:
 
   void groups() {
     const plan::Mesh &mesh = *plan_.mesh();
+    std::map<std::string_view, std::vector<uint32_t>> ofMesh; // those that every rank has
+    for (uint32_t i = 0; i < mesh.tp(); ++i)
+      ofMesh["tp"].push_back(mesh.stage() * mesh.tp() + i);
+    for (uint32_t i = 0; i < mesh.pp(); ++i)
+      ofMesh["pp"].push_back(i * mesh.tp() + mesh.tp_index());
+    std::set<std::string_view> found;
     for (const plan::Group *group : *plan_.groups()) {
       std::string name = cat("group '", group->name()->string_view(), "' ", listText(*group->ranks()));
       std::unordered_set<uint32_t> seen;
@@ -69,18 +77,16 @@ private:
           return fail("group", cat(name, ": rank ", rank, " is outside the mesh or there twice"));
       if (!seen.count(mesh.rank()))
         fail("group", cat(name, ": this rank is not a member"));
-      std::vector<uint32_t> expected;
-      if (group->name()->string_view() == "tp")
-        for (uint32_t i = 0; i < mesh.tp(); ++i)
-          expected.push_back(mesh.stage() * mesh.tp() + i);
-      else if (group->name()->string_view() == "pp")
-        for (uint32_t i = 0; i < mesh.pp(); ++i)
-          expected.push_back(i * mesh.tp() + mesh.tp_index());
-      else
+      const auto expected = ofMesh.find(group->name()->string_view());
+      if (expected == ofMesh.end())
         continue;
-      if (!std::equal(expected.begin(), expected.end(), group->ranks()->begin(), group->ranks()->end()))
-        fail("group", cat(name, ": expected ", listText(expected)));
+      found.insert(expected->first);
+      if (!std::equal(expected->second.begin(), expected->second.end(), group->ranks()->begin(), group->ranks()->end()))
+        fail("group", cat(name, ": expected ", listText(expected->second)));
     }
+    for (const auto &[name, ranks] : ofMesh)
+      if (!found.contains(name))
+        fail("group", cat("group '", name, "' ", listText(ranks), " is missing"));
   }
 
   void kv() {

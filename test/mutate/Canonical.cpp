@@ -37,6 +37,20 @@ void canonicalizeInstructions(plan::ProgramT &p) {
   p.instructions.erase(std::unique(p.instructions.begin(), p.instructions.end(), same), p.instructions.end());
 }
 
+/// Zeros beside zeros, and elements that follow each other, are one segment.
+void joinSegments(std::vector<plan::Segment> &segments) {
+  std::vector<plan::Segment> joined;
+  for (const plan::Segment &segment : segments) {
+    if (!joined.empty() &&
+        segment.begin() ==
+            (joined.back().begin() == kZeroFill ? kZeroFill : joined.back().begin() + joined.back().count()))
+      joined.back() = {joined.back().begin(), joined.back().count() + segment.count()};
+    else
+      joined.push_back(segment);
+  }
+  segments = std::move(joined);
+}
+
 void canonicalize(plan::ProgramT &p) {
   p.values.clear();
   p.labels.clear();
@@ -87,6 +101,9 @@ std::vector<uint8_t> canonicalForm(const std::vector<uint8_t> &payload) {
     weight->offset = 0;
     if (weight->placement == plan::Placement::Load) // dense: whoever uses it takes rows of its own width
       weight->shape = {weight->bytes};
+    for (auto &source : weight->sources)
+      for (auto &dim : source->dims)
+        joinSegments(dim->segments);
     weight->init = plan::Init::Uniform;
     weight->init_scale = 1;
     if (weight->placement == plan::Placement::Load || weight->shape[0] == 1)

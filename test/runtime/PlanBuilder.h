@@ -39,12 +39,12 @@ public:
     plan.ledger = std::make_unique<plan::LedgerT>();
     plan.kv = std::make_unique<plan::KvPoolT>();
     auto group = std::make_unique<plan::GroupT>();
-    group->name = "tp" + std::to_string(rank / tp);
+    group->name = "tp";
     for (uint32_t i = 0; i < tp; ++i)
       group->ranks.push_back(rank / tp * tp + i);
     plan.groups.push_back(std::move(group));
     group = std::make_unique<plan::GroupT>();
-    group->name = "pp" + std::to_string(rank % tp);
+    group->name = "pp";
     for (uint32_t s = 0; s < pp; ++s)
       group->ranks.push_back(s * tp + rank % tp);
     plan.groups.push_back(std::move(group));

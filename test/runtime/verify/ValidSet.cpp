@@ -24,8 +24,6 @@ public:
     plan.kv->block_tokens = 4;
     plan.kv->blocks = 6;
     plan.kv->blocks_per_sequence = 3;
-    plan.groups[0]->name = "tp";
-    plan.groups[1]->name = "pp";
     auto table = std::make_unique<plan::RopeTableT>();
     table->inv_freq = {1, .01};
     plan.rope_tables.push_back(std::move(table));
