@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 readonly fixtures=(llama-mha llama-gqa llama-tied llama3-rope mistral mixtral mixtral-even qwen2 qwen2-window qwen3 qwen3-moe smollm3 granite gemma gemma2 olmo2)
 readonly families=(llama-bias mistral-window phi3 phi4 gpt2 rope-linear rope-yarn rope-yarn-mscale rope-dynamic)
 readonly meshes=(1x1 2x1 4x1 8x1 1x2 2x2 4x2 8x2 1x3 2x3 4x3 8x3)
-readonly long=(llama-gqa qwen2 mistral qwen3 smollm3 phi4 olmo2 granite gemma2) # also with prompts so long that prefill is fused
+readonly long=(llama-gqa qwen2 mistral qwen3 smollm3 phi4 olmo2 granite gemma2 mixtral-even) # also with prompts so long that prefill is fused
 source scripts/gpu_lib.sh
 
 # The end-to-end tests of test/e2e for sm_90, each a line; with --only compile or run.
@@ -51,7 +51,10 @@ llama-3-1b llama-3-1b 1 9216
 llama-3-8b llama-3-8b 1 33280
 llama-3-8b-batch llama-3-8b 32 1024
 llama-2-7b llama-2-7b 1 4096
-qwen3-30b-a3b qwen3-30b-a3b 1 2048
+qwen3-8b qwen3-8b 8 2048
+gemma-2-9b gemma-2-9b 8 2048
+mixtral-8x7b mixtral-8x7b 8 4096
+qwen3-30b-a3b qwen3-30b-a3b 8 4096
 llama-3-70b-tp4 bench/slices/llama-3-70b-tp4 1 2048
 llama-3-70b-tp8 bench/slices/llama-3-70b-tp8 1 2048
 END
@@ -86,7 +89,7 @@ end_to_end collect
 for fixture in "${long[@]}"; do
   for mesh in tp1pp1 tp2pp1; do
     run "400 tokens $fixture $mesh" python3 test/e2e/check_targets.py "$out/plans/$fixture.cpu" \
-      "$out/plans/$fixture.$mesh" --tokens 400 --vocabulary 256
+      "$out/plans/$fixture.$mesh" --tokens 400 --vocabulary 256 --fixture test/data/fixtures/$fixture $([[ $fixture != mixtral* ]] || echo --routed)
   done
 done
 bench() { # PLANS PROMPT BATCH
@@ -100,10 +103,13 @@ bench llama-3-8b 32768 1
 bench llama-3-8b-batch 512 8
 bench llama-3-8b-batch 512 32
 bench llama-2-7b 512 1
-bench qwen3-30b-a3b 512 1
+for model in qwen3-8b gemma-2-9b mixtral-8x7b qwen3-30b-a3b; do
+  bench $model 512 1
+  bench $model 512 8
+done
 bench llama-3-70b-tp4 512 1
 bench llama-3-70b-tp8 512 1
-for plans in llama-3-1b:512 llama-3-8b:512 llama-3-8b.2048:2048 llama-3-8b.4096:4096; do
+for plans in llama-3-1b:512 llama-3-8b:512 llama-3-8b.2048:2048 llama-3-8b.4096:4096 qwen3-8b:512 gemma-2-9b:512 mixtral-8x7b:{512,2048} qwen3-30b-a3b:{512,2048}; do
   figure "prefill $plans" "prefill tok/s" "$out/plans/${plans%:*}" --prompt-tokens "${plans#*:}" --new-tokens 8 --batch 1 --repeat 3
 done
 # From the page cache, where a checkpoint has just been written to.
