@@ -40,7 +40,7 @@ done
 
 # Optimized, with symbols for reports; the compiler proper and MPI are not needed.
 cmake --preset asan -B build-fuzz -DCMAKE_CXX_COMPILER=clang++-22 -DDISTC_FUZZ=ON -DDISTC_MPI=OFF \
-  -DDISTC_SANITIZE=address,undefined,fuzzer-no-link -DCMAKE_CXX_FLAGS=-Wno-deprecated-declarations >/dev/null # of GCC 12's library
+  -DDISTC_SANITIZE=address,undefined,fuzzer-no-link -DCMAKE_CXX_FLAGS_RELWITHDEBINFO="-O2 -g1" -DCMAKE_CXX_FLAGS=-Wno-deprecated-declarations >/dev/null # of GCC 12's library
 ninja -C build-fuzz --quiet "${names[@]/#/fuzz-}"
 mkdir -p build-fuzz/findings
 
