@@ -14,10 +14,13 @@ static_assert(sizeof(Candidate) == 2 * sizeof(float));
 
 __device__ constexpr Candidate noCandidate{-INFINITY, -1.0f};
 
-/// In the order of the floats; -0 counts as 0.
+/// In the order of the floats, and back; -0 counts as 0. 0 is less than any.
 __device__ inline uint32_t ordered(float value) {
   const uint32_t bits = __float_as_uint(value + 0.0f);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+__device__ inline float fromOrdered(uint32_t bits) {
+  return __uint_as_float(bits & 0x80000000u ? bits & 0x7FFFFFFFu : ~bits);
 }
 
 constexpr int valueBits = 32, columnBits = 24; // firstId + valid <= 2^24
@@ -31,10 +34,7 @@ __device__ inline int64_t columnOf(uint64_t key) {
   return ((1 << columnBits) - 1) - int64_t(key & ((1u << columnBits) - 1));
 }
 
-__device__ inline float valueOf(uint64_t key) {
-  const uint32_t bits = uint32_t(key >> columnBits);
-  return __uint_as_float(bits & 0x80000000u ? bits & 0x7FFFFFFFu : ~bits);
-}
+__device__ inline float valueOf(uint64_t key) { return fromOrdered(uint32_t(key >> columnBits)); }
 
 __device__ inline bool isGreedy(const SamplingRow &row) { return !(row.temperature >= greedyTemperature); }
 

@@ -59,6 +59,22 @@ inline unsigned __ballot_sync(unsigned, bool predicate) {
   });
   return both.result;
 }
+template <class F> unsigned reduceLanes(unsigned v, F combine) {
+  emulation::meetWarp("redux", &v, [&](std::span<void *const> lanes) {
+    unsigned all = *static_cast<unsigned *>(lanes[0]);
+    for (void *lane : lanes)
+      all = combine(all, *static_cast<unsigned *>(lane));
+    for (void *lane : lanes)
+      *static_cast<unsigned *>(lane) = all;
+  });
+  return v;
+}
+inline unsigned __reduce_max_sync(unsigned, unsigned v) {
+  return reduceLanes(v, [](unsigned a, unsigned b) { return std::max(a, b); });
+}
+inline unsigned __reduce_min_sync(unsigned, unsigned v) {
+  return reduceLanes(v, [](unsigned a, unsigned b) { return std::min(a, b); });
+}
 inline int __popc(unsigned v) { return std::popcount(v); }
 inline float __uint_as_float(uint32_t v) { return std::bit_cast<float>(v); }
 inline uint32_t __float_as_uint(float v) { return std::bit_cast<uint32_t>(v); }
