@@ -9,6 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [[ ${1:-} =~ ^[1-9][0-9]*$ ]] || { sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" && exit 2; }
 readonly gpus=$1
+[[ ${ONLY:-tests} =~ ^(tests|figures)$ ]] || { echo "$0: ONLY is '$ONLY', expected tests or figures" >&2 && exit 2; }
 source scripts/gpu_lib.sh
 # NVLink multicast can put GPUs that others share out of service.
 export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1

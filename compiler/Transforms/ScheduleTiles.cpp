@@ -291,7 +291,8 @@ private:
     if (!linear || !route || linear.getBias() || route.getLogits() != linear.getOut() || !readOnce(linear.getOut()) ||
         route.getCount() > kMaxRoutes || !isHalf(linear.getInput()) ||
         weight(linear).getDtype() != bufferOf(linear.getInput()).getDtype() || columns(linear) % kRouterColumns != 0 ||
-        columns(linear) > int64_t(kMaxRouterColumns))
+        columns(linear) > int64_t(kMaxRouterColumns) ||
+        bufferOf(route.getLogits()).getRowElements() > kMaxRouterExperts)
       return {};
     if (norm && (linear.getInput() != norm.getOut() || !ofWholeRows(norm)))
       return {};

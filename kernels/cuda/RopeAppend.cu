@@ -10,7 +10,7 @@ namespace distc::cuda {
 namespace {
 
 constexpr int threads = 128;
-constexpr int maxHeadDim = 256;
+constexpr int maxHeadDim = maxAppendHeadDim;
 constexpr int64_t manyRows = 256; // as many blocks fill the device; of fewer rows each has several
 
 __host__ __device__ constexpr int turnedChunks(int rotated) { return (rotated / 2 + pairs - 1) / pairs; }

@@ -144,6 +144,7 @@ template <class T> __global__ void __launch_bounds__(threads) routerStageKernel(
 bool routerStageSuits(const RouterStage &s, int tokens) {
   static_assert(expertTokens <= warps); // a warp for each token's choice
   static_assert((warps + expertTokens) * maxRouterColumns * 2 <= maxShared);
+  static_assert(expertTokens * maxRouterExperts * int(sizeof(float)) <= maxShared);
   return s.type != Type::F32 && tokens >= 1 && tokens <= expertTokens && s.cols > 0 && s.cols % packElements == 0 &&
          s.count >= 1 && s.count <= s.experts && sharedBytes(s, tokens) <= maxShared &&
          aligned16(s.x, s.weights, s.norm, s.normed) && (!s.addend || (s.norm && aligned16(s.addend, s.sum)));

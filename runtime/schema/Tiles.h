@@ -16,7 +16,8 @@ inline constexpr uint32_t kStageTokens = 32;       // the most that a stage take
 inline constexpr uint32_t kExpertTokens = 8;       // likewise for a stage of experts
 inline constexpr uint32_t kMaxRoutes = 16;         // of a token, where its experts are a stage
 inline constexpr uint32_t kRouterColumns = 8;      // the columns of a router's weights are a multiple of this
-inline constexpr uint32_t kMaxRouterColumns = 7040;
+// A router stage has 16 rows of so many columns, or the logits of kExpertTokens tokens, in 220 KiB of shared memory.
+inline constexpr uint32_t kMaxRouterColumns = 7040, kMaxRouterExperts = 7040;
 
 /// Positions of the KV cache that an attention stage copies at once: a block has a multiple of them.
 constexpr uint32_t attentionPositions(uint32_t headDim) { return headDim > 128 ? 8 : 16; }

@@ -331,6 +331,10 @@ private:
   void check(const plan::Route &op) {
     const uint64_t experts = buffer(op.logits()).row_elements();
     sameRows(op.logits(), op.out());
+    // Whoever lists the places of experts has room for those of a step's tokens.
+    if (rows(op.out()).times != 1)
+      fail("rows-mismatch",
+           cat("rows of ", ref_.value(op.out()), " are ", rowsText(op.out()), ", expected at most one for each token"));
     for (uint32_t value : {op.logits(), op.out()})
       if (buffer(value).dtype() != plan::DType::F32)
         fail("dtype-mismatch",

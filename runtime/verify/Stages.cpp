@@ -24,6 +24,15 @@ public:
   std::optional<TileStage> read() {
     if (!checkBuffers())
       return std::nullopt;
+    std::optional<TileStage> stage = readKind();
+    if (const plan::Add *sum = stage ? stage->residual : nullptr; sum && isOwn(sum->a()) && isOwn(sum->b()))
+      return no(cat("both terms of its sum, buffers ", sum->a(), " and ", sum->b(),
+                    ", are its own, which are not in memory"));
+    return stage;
+  }
+
+private:
+  std::optional<TileStage> readKind() {
     if (stage_.kind == plan::StageKind::Attention) {
       stage_.attention = take<plan::Attention>();
       if (!stage_.attention || next_ != end_)
@@ -60,7 +69,6 @@ public:
     return countUnits() ? std::optional(stage_) : std::nullopt;
   }
 
-private:
   std::nullopt_t no(std::string why) {
     if (why_.empty())
       why_ = std::move(why);
@@ -69,7 +77,6 @@ private:
 
   /// A stage takes all tokens of the step, and no two of its instructions write one buffer: their order is lost.
   bool checkBuffers() {
-    std::vector<uint32_t> written;
     for (uint32_t i = next_; i < end_; ++i) {
       const Operands operands = operandsOf(*program_.instructions()->Get(i));
       for (const BufferOperand &operand : operands.buffers()) {
@@ -81,11 +88,11 @@ private:
         }
         if (!operand.write)
           continue;
-        if (std::find(written.begin(), written.end(), operand.buffer) != written.end()) {
+        if (isOwn(operand.buffer)) {
           no(cat("buffer ", operand.buffer, " is written twice"));
           return false;
         }
-        written.push_back(operand.buffer);
+        written_.push_back(operand.buffer);
       }
     }
     return true;
@@ -101,6 +108,8 @@ private:
     }
     return true;
   }
+  /// Is the buffer written by an instruction of the stage?
+  bool isOwn(uint32_t buffer) const { return std::find(written_.begin(), written_.end(), buffer) != written_.end(); }
   plan::DType dtypeOf(uint32_t buffer) const { return program_.buffers()->Get(buffer)->dtype(); }
 
   /// The next instruction's operands if it is a T.
@@ -372,8 +381,10 @@ private:
     const bool isRouter = stage_.kind == plan::StageKind::Router;
     const uint32_t unit = isRouter ? 1 : unitRows(stage_.kind);
     stage_.columns = program_.buffers()->Get(product_)->row_elements();
-    if (isRouter && stage_.columns > kMaxRouterColumns) {
-      no(cat("a router of ", stage_.columns, " columns, expected at most ", kMaxRouterColumns));
+    const uint32_t experts = isRouter ? program_.buffers()->Get(stage_.route->logits())->row_elements() : 0;
+    if (isRouter && (stage_.columns > kMaxRouterColumns || experts > kMaxRouterExperts)) {
+      no(cat("a router of ", stage_.columns, " columns to ", experts, " experts, expected at most ", kMaxRouterColumns,
+             " and ", kMaxRouterExperts));
       return false;
     }
     if (stage_.norm && stage_.columns > kMaxNormColumns) {
@@ -410,6 +421,7 @@ private:
   std::string &why_;
   uint32_t next_, end_;
   uint32_t product_ = 0; // the buffer that is multiplied
+  std::vector<uint32_t> written_;
   TileStage stage_;
 };
 

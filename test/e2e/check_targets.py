@@ -6,7 +6,6 @@ usage: check_targets.py DIR DIR --tokens N --vocabulary V [--fixture DIR] [--rou
 import argparse, json, random, struct, subprocess, tempfile
 from array import array
 from pathlib import Path
-from statistics import median
 
 from end_to_end import metadata
 
@@ -16,7 +15,7 @@ parser.add_argument("--tokens", type=int, required=True)
 parser.add_argument("--vocabulary", type=int, required=True)
 parser.add_argument("--fixture", help="a checkpoint with golden.safetensors: the bound is what transformers errs by in 16 bits, where that is more")
 parser.add_argument("--routed", action="store_true", help="of experts: where two are chosen about equally, rounding makes another choice, so the bound is "
-                    "for the median token, and for all tokens together five times as much")
+                    "for four tokens of five, and for all together five times as much")
 options = parser.parse_args()
 bound = 2e-2
 if options.fixture:
@@ -48,9 +47,10 @@ def error(begin, end):
 relative = error(0, len(reference))
 print(f"{options.tokens} tokens, seed {seed}: relative error {relative:.2e}, bound {bound:g}", end="")
 if options.routed:
-    middle = median(error(i, i + options.vocabulary) for i in range(0, len(reference), options.vocabulary))
-    print(f" for the median token, which has {middle:.2e}", end="")
-    assert middle <= bound
+    errors = sorted(error(i, i + options.vocabulary) for i in range(0, len(reference), options.vocabulary))
+    most = errors[len(errors) * 4 // 5]
+    print(f" for four tokens of five, which have {most:.2e} (median {errors[len(errors) // 2]:.2e})", end="")
+    assert most <= bound
     bound *= 5
 print()
 assert relative <= bound  # a NaN is not

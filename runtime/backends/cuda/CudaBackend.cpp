@@ -139,7 +139,7 @@ CudaBackend::BatchArrays CudaBackend::layBatch(const plan::Program &program, std
 Status CudaBackend::begin(uint32_t slot, uint32_t program, const StepInput &input, StepOutput &output) {
   MicroBatch &mine = microBatches_[slot];
   now_ = &mine;
-  listed_ = nullptr;
+  listed_ = {};
   const std::optional<CudaStages> &stages = stages_[program][slot];
   const Batch &batch = *input.batch;
   mine = {slot, plan_.programs()->Get(program), &input, &output};
@@ -233,7 +233,7 @@ bool CudaBackend::isReplayable(const plan::Instruction &instruction) const {
 }
 
 Status CudaBackend::openGraph() {
-  listed_ = nullptr;
+  listed_ = {};
   Graph &graph = *now_->graph;
   if (now_->mode == Mode::Replay) {
     queues_.replayed(graph.timed);
@@ -244,7 +244,7 @@ Status CudaBackend::openGraph() {
 }
 
 Status CudaBackend::closeGraph() {
-  listed_ = nullptr;
+  listed_ = {};
   Graph &graph = *now_->graph;
   DISTC_TRY(queues_.join()); // a capture ends with one stream
   cudaGraph_t captured = nullptr;

@@ -105,6 +105,12 @@ private:
     const float *routes;
     int64_t count, repeat;
   };
+  /// What expertLists_ is of.
+  struct Listed {
+    const float *routes = nullptr;
+    int64_t count = 0, experts = 0;
+    bool operator==(const Listed &) const = default;
+  };
   Places places(const plan::ExpertLinear &linear) const;
   /// Whether the product is a grouped one.
   bool suitsGroups(const plan::ExpertLinear &linear) const;
@@ -181,8 +187,8 @@ private:
   QueueStreams queues_{plan_, stream_};
   cuda::MatrixProduct product_;
   cuda::Memory weights_, kv_, arena_, tables_, batch_, batchHost_, ids_, expertLists_;
-  const float *listed_ = nullptr; // the routes that expertLists_ is of, as far as what was queued since the last begin,
-                                  // openGraph or closeGraph says: what replays is not known here
+  Listed listed_; // the routes that expertLists_ is of, as far as what was queued since the last begin,
+                  // openGraph or closeGraph says: what replays is not known here
   std::vector<size_t> tableOffsets_;
   size_t batchBytes_ = 0, maxOutputs_ = 0; // of a micro-batch
 

@@ -68,7 +68,7 @@ Status CudaBackend::dispatchNow(const Instruction &instruction) {
 Status CudaBackend::dispatch(const Instruction &instruction) {
   const auto tokens = static_cast<int64_t>(now_->input->batch->tokens.size());
   if (now_->stages && now_->stages->covers(instruction.index, tokens)) {
-    listed_ = nullptr; // it may write routes
+    listed_ = {}; // it may write routes
     return now_->stages->launch(
         instruction.index, tokens,
         {now_->device.blockTables, plan_.kv()->blocks_per_sequence(), now_->device.sequenceOf, now_->device.positions},
@@ -228,7 +228,7 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const View x = buffer(o.logits()), y = buffer(o.out());
     error = cuda::route(reinterpret_cast<const float *>(x.data), y.rows, x.width, o.count(), o.normalize(),
                         reinterpret_cast<float *>(y.data), stream_);
-    listed_ = nullptr;
+    listed_ = {};
     break;
   }
   case plan::Op::ExpertLinear:

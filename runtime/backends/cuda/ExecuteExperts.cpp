@@ -42,12 +42,12 @@ bool CudaBackend::suitsGroups(const plan::ExpertLinear &linear) const {
 
 Status CudaBackend::listExperts(const plan::ExpertLinear &linear) {
   const Places all = places(linear);
-  if (listed_ == all.routes)
+  const Listed wanted{all.routes, all.count, experts(linear.weight()).experts};
+  if (listed_ == wanted)
     return {};
-  DISTC_TRY(cuda::check(
-      cuda::listExperts(all.routes, all.count, experts(linear.weight()).experts, expertLists_.data(), stream_),
-      "launch the kernel"));
-  listed_ = all.routes;
+  DISTC_TRY(cuda::check(cuda::listExperts(all.routes, all.count, wanted.experts, expertLists_.data(), stream_),
+                        "launch the kernel"));
+  listed_ = wanted;
   return {};
 }
 

@@ -14,7 +14,8 @@ namespace distc {
 static_assert(kTileRows == cuda::tileRows && kTileColumns == cuda::tileColumns && kMaxRingBytes == cuda::maxRingBytes &&
               kStageColumns == cuda::stageColumns && kStageTokens == cuda::stageTokens &&
               kMaxNormColumns == cuda::maxNormColumns && kExpertTokens == cuda::expertTokens &&
-              kExpertTokens * kMaxRoutes <= cuda::expertPlaces && kMaxRouterColumns == cuda::maxRouterColumns);
+              kExpertTokens * kMaxRoutes <= cuda::expertPlaces && kMaxRouterColumns == cuda::maxRouterColumns &&
+              kMaxRouterExperts == cuda::maxRouterExperts && kMaxAppendHead == cuda::maxAppendHeadDim);
 
 namespace {
 
@@ -28,9 +29,15 @@ cuda::StageForm formOf(plan::StageKind kind) {
     return cuda::StageForm::ExpertGlu;
   case plan::StageKind::ExpertSum:
     return cuda::StageForm::ExpertSum;
-  default:
+  case plan::StageKind::Rows:
     return cuda::StageForm::Rows;
+  case plan::StageKind::Attention:
+  case plan::StageKind::Router:
+  case plan::StageKind::Append:
+  case plan::StageKind::PostNorm:
+    break; // kernels of their own
   }
+  std::abort();
 }
 
 /// The one TopCandidates, if its logits are written by one instruction alone: then the stage that makes them may keep

@@ -27,12 +27,12 @@ public:
   /// The program has a schedule.
   static Result<CudaStages> create(const plan::Plan &plan, const plan::Program &program, const StageOperands &operands);
 
-  /// Launches the stage that begins at instruction `index` of the program. Nothing happens at its other instructions.
   /// False: the instruction is in no stage, or in one that takes fewer tokens.
   bool covers(uint32_t index, int64_t tokens) const {
     return stageOf_[index] >= 0 &&
            (!kernels_[static_cast<size_t>(stageOf_[index])].stage.isOfExperts() || tokens <= cuda::expertTokens);
   }
+  /// Launches the stage that begins at instruction `index` of the program. Nothing happens at its other instructions.
   Status launch(uint32_t index, int64_t tokens, const cuda::BatchView &batch, cudaStream_t stream) const;
 
   /// The largest logits, for TopCandidates of the buffer that the last products went to; null: of another one.

@@ -155,7 +155,7 @@ Value items(const Value &input, bool isSorted, Arguments &arguments, Budget &bud
 
 Value lengthOf(const Value &input, Arguments &arguments, Budget &budget) {
   if (const std::string *text = input.string())
-    budget.charge(text->size() / 4 + 1);
+    budget.charge(text->size());
   size_t length = input.isString()        ? characters(*input.string()).size()
                   : input.is<List>()      ? input.sequence()->size()
                   : input.is<Dict>()      ? input.entries()->size()

@@ -35,10 +35,15 @@ Value split(const std::string &text, Arguments &arguments, bool fromRight, Budge
   int64_t limit = arguments.integer(1, "maxsplit", -1);
   std::vector<std::string_view> parts;
   std::string_view rest = text;
+  const auto take = [&](std::string_view part) {
+    budget.chargeTexts(1);
+    parts.push_back(part);
+  };
   bool byBlanks = !separator || separator->is<None>();
   if (!byBlanks && (!separator->isString() || separator->string()->empty()))
     arguments.fail("the separator must be a string that is not empty");
   if (byBlanks) {
+    budget.charge(text.size()); // of characters
     // At whole runs of blanks, none at the ends; what a limited split leaves keeps its blanks but the next ones.
     std::vector<std::string_view> all = characters(text);
     auto isBlank = [](std::string_view c) { return stripped(c, nullptr, true, false).empty(); };
@@ -60,7 +65,7 @@ Value split(const std::string &text, Arguments &arguments, bool fromRight, Budge
       while (i < all.size() && (isLast || !isBlank(all[i])))
         ++i;
       size_t a = offset(begin), b = offset(i);
-      parts.push_back(std::string_view(text).substr(std::min(a, b), std::max(a, b) - std::min(a, b)));
+      take(std::string_view(text).substr(std::min(a, b), std::max(a, b) - std::min(a, b)));
     }
   } else {
     const std::string &by = *separator->string();
@@ -68,14 +73,13 @@ Value split(const std::string &text, Arguments &arguments, bool fromRight, Budge
       size_t found = fromRight ? rest.rfind(by) : rest.find(by);
       if (found == std::string_view::npos)
         break;
-      parts.push_back(fromRight ? rest.substr(found + by.size()) : rest.substr(0, found));
+      take(fromRight ? rest.substr(found + by.size()) : rest.substr(0, found));
       rest = fromRight ? rest.substr(0, found) : rest.substr(found + by.size());
     }
-    parts.push_back(rest);
+    take(rest);
   }
   if (fromRight)
     std::reverse(parts.begin(), parts.end());
-  budget.chargeTexts(parts.size());
   Sequence values(parts.begin(), parts.end());
   return Value::list(std::move(values));
 }

@@ -320,7 +320,8 @@ void copyBox(uint32_t to, const void *map, int column, int row, uint64_t *barrie
   copyLater(copy, barrier, static_cast<uint32_t>(m.boxBlocks * m.boxRows * rowBytes));
 }
 
-cudaError_t launch(dim3 grid, int threads, size_t bytes, int blocks, const std::function<void()> &kernel) {
+cudaError_t launch(dim3 grid, int threads, size_t bytes, int blocks, const std::function<void()> &kernel,
+                   bool overlapped) {
   if (bytes > 227 * 1024 || threads % lanes != 0 || grid.x % static_cast<unsigned>(blocks) != 0)
     return cudaErrorInvalidConfiguration;
   std::vector<unsigned char> memory(sharedBytes * static_cast<size_t>(blocks) + arenaAlignment);
@@ -360,6 +361,10 @@ cudaError_t launch(dim3 grid, int threads, size_t bytes, int blocks, const std::
       std::ranges::fill(behind(rank), kUntouched);
     if (!runCluster(fibers))
       return cudaErrorLaunchTimeout;
+    // Of each block at least those who read or write what another kernel writes: not all such accesses are seen.
+    for (int rank = 0; rank < blocks; ++rank)
+      if (overlapped && std::ranges::none_of(fibers, [&](const Fiber &f) { return f.rank == rank && f.waited; }))
+        fail("a kernel that may start before the one before has ended never waits for it");
     for (int rank = 0; rank < blocks; ++rank)
       if (!std::ranges::all_of(behind(rank), [](unsigned char c) { return c == kUntouched; }))
         fail("shared memory was written behind what the launch asked for");

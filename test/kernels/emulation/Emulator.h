@@ -74,7 +74,8 @@ void copyBox(uint32_t to, const void *map, int column, int row, uint64_t *barrie
 void checkBox(const void *map, int column, int row);
 
 /// Runs all blocks, cluster after cluster. What goes wrong is printed, and an error.
-cudaError_t launch(dim3 grid, int threads, size_t sharedBytes, int clusterBlocks, const std::function<void()> &kernel);
+cudaError_t launch(dim3 grid, int threads, size_t sharedBytes, int clusterBlocks, const std::function<void()> &kernel,
+                   bool overlapped = false);
 
 /// An error of the kernel under test: ends the run.
 [[noreturn]] void fail(const char *what);

@@ -52,6 +52,15 @@ TEST(VerifierOfExperts, RefusesEachBrokenRule) {
        "shape-mismatch",
        {"rows of 4", "expected 2"},
        [&](ValidSet &s) { route(s).count = 1; }},
+      {"routes of more rows than tokens",
+       "rows-mismatch",
+       {"expected at most one for each token"},
+       [&](ValidSet &s) {
+         for (uint32_t buffer : {route(s).logits, route(s).out}) {
+           plan::Buffer &b = s.rank(0).programs[0]->buffers[buffer];
+           b = plan::Buffer(b.offset(), 2 * b.bytes(), b.row_elements(), -1, 2, 1, 0, 1, b.rows(), b.dtype());
+         }
+       }},
       {"a weight out of range", "index-range", {"weight 99"}, [&](ValidSet &s) { gate(s).weight = 99; }},
       {"a matrix for experts",
        "shape-mismatch",

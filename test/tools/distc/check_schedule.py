@@ -132,8 +132,16 @@ def of_norms():
     ]
 
 
+def of_factors():
+    return [
+        ("a sum with what its stage keeps to itself",
+         first(r"(plan\.linear \d+ : %\d+, @layers\.0\.o -> (%\d+) .*\n *plan\.scale \d+ : .* -> (%\d+) .*\n *plan\.add \d+ : )%\d+, \3 ", r"\g<1>\g<2>, \g<3> "),
+         "are its own, which are not in memory"),
+    ]
+
+
 faults = (of_experts() if "expert_glu from" in text else of_heads() if "append from" in text else
-          of_norms() if "post_norm from" in text else of_llama())
+          of_norms() if "post_norm from" in text else of_factors() if re.search(r"plan\.scale .*layers", text) else of_llama())
 failed = 0
 for name, fault, reason in faults:
     changed = fault(text)

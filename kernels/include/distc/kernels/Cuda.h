@@ -148,7 +148,8 @@ struct RopeAppend {
   Out y;
 };
 
-/// headDim is at most 256. The same bits as rope and kvAppend where there are no norms; these are not rounded before
+inline constexpr int maxAppendHeadDim = 256;
+/// headDim is at most that. The same bits as rope and kvAppend where there are no norms; these are not rounded before
 /// the rotation. The batch and the angles must be there before what is on the stream right before this begins.
 bool ropeAppendSuits(const RopeAppend &a, const KvView &cache);
 cudaError_t ropeAppend(const RopeAppend &a, int64_t rows, const KvView &cache, const BatchView &batch,

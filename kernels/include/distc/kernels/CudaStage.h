@@ -54,7 +54,7 @@ struct StageWeight {
   const TileMaps *maps = nullptr; // in device memory
   int rows = 0;                   // a multiple of unitRows
   In bias;                        // F32, or none
-  In residual;                    // Rows: has the shape of y, or none
+  In residual;                    // Rows, ExpertSum: has the shape of y, or none
   Out y;                          // F32, or the stage's type
   int64_t yStride = 0;
 };
@@ -74,7 +74,7 @@ struct MatrixStage {
   const float *norm = nullptr;   // null: x as it is, and no addend
   float eps = 0, normOffset = 0; // the latter is added to each of the norm's weights
 
-  float factor = 1; // Rows
+  float factor = 1; // Rows, ExpertSum
   Activation activation = Activation::Silu;
   // Qkv
   RopeStyle style = RopeStyle::Half;
@@ -128,7 +128,7 @@ struct RouterStage {
 bool routerStageSuits(const RouterStage &stage, int tokens);
 cudaError_t routerStage(const RouterStage &stage, int tokens, cudaStream_t stream);
 /// What fits for expertTokens tokens.
-inline constexpr int maxRouterColumns = 7040;
+inline constexpr int maxRouterColumns = 7040, maxRouterExperts = 7040;
 
 /// attention() for decode: a row for each sequence, of one type with the cache (F16, BF16); headDim a multiple of 8 up
 /// to 256. Up to 8 blocks share a token and KV head, as many as the number of rows leaves room for, and merge through

@@ -59,7 +59,7 @@ inline void waitForPrevious() { emulation::waitForPrevious(); }
 template <class... Parameters, class... Arguments>
 cudaError_t launchOverlapped(cudaStream_t, void (*kernel)(Parameters...), dim3 blocks, int threads, size_t sharedBytes,
                              int clusterBlocks, Arguments &&...arguments) {
-  return emulation::launch(blocks, threads, sharedBytes, clusterBlocks, [&] { kernel(arguments...); });
+  return emulation::launch(blocks, threads, sharedBytes, clusterBlocks, [&] { kernel(arguments...); }, true);
 }
 
 } // namespace distc::cuda
