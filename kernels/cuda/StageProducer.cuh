@@ -68,7 +68,8 @@ __device__ inline void findExperts(const MatrixStage &s, int tokens, StageExpert
       all += experts.first[i];
       before += experts.first[i] && experts.wanted[i] < mine;
     }
-    experts.ids[before] = mine;
+    if (experts.first[place]) // one of those that write the same
+      experts.ids[before] = mine;
     experts.placeOf[before][place / s.count] = int16_t(place);
     if (place == 0)
       experts.count = all;
