@@ -179,6 +179,14 @@ inline std::vector<double> ropeOfPart(const std::vector<float> &x, const std::ve
   return result;
 }
 
+/// The size of what is added up in a layerNorm of such rows: where a bias cancels the rest, errors stay.
+inline double layerNormScale(const std::vector<double> &result, const std::vector<float> &bias) {
+  double squares = 0;
+  for (size_t i = 0; i < result.size(); ++i)
+    squares += result[i] * result[i] + double(bias[i % bias.size()]) * bias[i % bias.size()];
+  return std::sqrt(squares);
+}
+
 inline std::vector<double> layerNorm(const std::vector<float> &x, const std::vector<float> &weight,
                                      const std::vector<float> &bias, double eps) {
   const size_t width = weight.size();
