@@ -14,8 +14,8 @@ parser.add_argument("plans", nargs=2)
 parser.add_argument("--tokens", type=int, required=True)
 parser.add_argument("--vocabulary", type=int, required=True)
 parser.add_argument("--fixture", help="a checkpoint with golden.safetensors: the bound is what transformers errs by in 16 bits, where that is more")
-parser.add_argument("--routed", action="store_true", help="of experts: where two are chosen about equally, rounding makes another choice, so the bound is "
-                    "for four tokens of five, and for all together five times as much")
+parser.add_argument("--routed", action="store_true", help="of experts: where two are chosen about equally, rounding makes another choice, so four tokens of "
+                    "five may err by 2.5 times the bound, and all together by five times (transformers in 16 bits: 5.3e-2 and 1.0e-1 of mixtral-even)")
 options = parser.parse_args()
 bound = 2e-2
 if options.fixture:
@@ -50,7 +50,7 @@ if options.routed:
     errors = sorted(error(i, i + options.vocabulary) for i in range(0, len(reference), options.vocabulary))
     most = errors[len(errors) * 4 // 5]
     print(f" for four tokens of five, which have {most:.2e} (median {errors[len(errors) // 2]:.2e})", end="")
-    assert most <= bound
+    assert most <= 2.5 * bound
     bound *= 5
 print()
 assert relative <= bound  # a NaN is not
