@@ -61,7 +61,14 @@ bool Flow::reaches(size_t i, plan::Op op, unsigned hops) const {
   for (size_t reader : readers(i)) {
     if (at(reader).op_type() == op)
       return true;
-    if (hops > 0 && operands_[reader].weight < 0 && operands_[reader].count <= 2 && reaches(reader, op, hops - 1))
+    // A norm is of the values that it has first, whatever else it takes.
+    const auto writes = [&](const BufferOperand &written) {
+      return written.write && written.buffer == operands_[reader].list[0].buffer;
+    };
+    const bool isNorm =
+        at(reader).op_type() == plan::Op::RmsNorm && std::ranges::any_of(operands_[i].buffers(), writes);
+    const bool isPlain = operands_[reader].weight < 0 && operands_[reader].count <= 2;
+    if (hops > 0 && (isNorm || isPlain) && reaches(reader, op, hops - 1))
       return true;
   }
   return false;

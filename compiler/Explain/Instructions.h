@@ -35,7 +35,8 @@ public:
   std::vector<size_t> readers(size_t i) const;
   std::optional<size_t> signaller(uint32_t event) const;
   std::vector<size_t> waiters(uint32_t event) const;
-  /// Whether what `i` writes reaches an instruction of `op` through others that only change its form (no weights).
+  /// Whether what `i` writes reaches an instruction of `op` through others that only change its form: without
+  /// weights, or the norm of it.
   bool reaches(size_t i, plan::Op op, unsigned hops = 3) const;
 
   /// "AllReduce layers.0.o".

@@ -142,6 +142,11 @@ void name(WeightFact &fact, const plan::Plan &plan, const Use *use) {
     fact.unit = "vocabulary";
     return;
   }
+  const std::string ofHeads = use->flow->reaches(use->instruction, plan::Op::KvAppend) ? "KV heads" : "heads";
+  if (op == plan::Op::RmsNorm && heads) { // its elements are those of the heads
+    fact.unit = ofHeads;
+    return;
+  }
   const int inputs = inputDims(*fact.parts[0].weight, *use);
   if (inputs < 0 || (!use->bias && fact.shape.size() < 2)) // a norm has a weight for each element, no matrix
     return;
@@ -153,7 +158,7 @@ void name(WeightFact &fact, const plan::Plan &plan, const Use *use) {
     fact.unit = "vocabulary";
   } else {
     fact.rule = SplitRule::Column;
-    fact.unit = !heads ? "outputs" : use->flow->reaches(use->instruction, plan::Op::KvAppend) ? "KV heads" : "heads";
+    fact.unit = heads ? ofHeads : "outputs";
   }
 }
 
