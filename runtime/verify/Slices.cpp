@@ -411,6 +411,8 @@ private:
   /// A value of whole heads.
   Label heads(uint32_t b, uint64_t headDim) {
     Label label = complete(b);
+    if (headDim == 0) // of a plan that has been refused for it
+      return label;
     for (const Span &span : label.columns ? label.columns->spans : std::vector<Span>())
       if (span.begin % headDim != 0 || span.count % headDim != 0)
         fail("attention-heads",
