@@ -134,6 +134,8 @@ private:
   Operation *op(size_t i) { return i < instructions_.size() ? instructions_[i].getOperation() : nullptr; }
   template <typename Op> Op get(size_t i) { return dyn_cast_or_null<Op>(op(i)); }
   bool readOnce(Value value) { return reads_[value] == 1; }
+  // Of a sum it is one term, not both.
+  static bool isTerm(Value value, planir::AddOp add) { return (add.getA() == value) != (add.getB() == value); }
   bool ofWholeRows(planir::RmsNormOp norm) {
     return !norm.getSquares() && symbols_.lookup<planir::WeightOp>(norm.getWeight()).getBytes() / sizeof(float) ==
                                      bufferOf(norm.getInput()).getRowElements();
@@ -173,9 +175,8 @@ private:
   Match postNorm(size_t i) {
     auto norm = get<planir::RmsNormOp>(i);
     auto add = get<planir::AddOp>(i + 1);
-    if (!norm || !add || (add.getA() == norm.getOut()) == (add.getB() == norm.getOut()) || !readOnce(norm.getOut()) ||
-        !ofWholeRows(norm) || !isHalf(norm.getInput()) ||
-        symbols_.lookup<planir::WeightOp>(norm.getWeight()).getDtype() != llm::DType::F32 ||
+    if (!norm || !add || !isTerm(norm.getOut(), add) || !readOnce(norm.getOut()) || !ofWholeRows(norm) ||
+        !isHalf(norm.getInput()) || symbols_.lookup<planir::WeightOp>(norm.getWeight()).getDtype() != llm::DType::F32 ||
         bufferOf(add.getOut()).getDtype() != bufferOf(norm.getInput()).getDtype())
       return {};
     return {StageKind::PostNorm, 2, {}};
@@ -273,7 +274,7 @@ private:
       ++next;
     }
     auto add = get<planir::AddOp>(next);
-    if (add && (add.getA() == out) != (add.getB() == out) && readOnce(out) &&
+    if (add && isTerm(out, add) && readOnce(out) &&
         bufferOf(add.getOut()).getDtype() == bufferOf(match.linears[0].getInput()).getDtype())
       match.count = next + 1 - i;
     return match;
@@ -334,7 +335,7 @@ private:
     Match match{StageKind::ExpertSum, 2, {}, shape(down)[1] / unit, unit * shape(down)[2] * 2 * routes(down)};
     auto add = get<planir::AddOp>(i + 2);
     Value out = combine.getOut();
-    if (add && (add.getA() == out) != (add.getB() == out) && readOnce(out) &&
+    if (add && isTerm(out, add) && readOnce(out) &&
         bufferOf(add.getOut()).getDtype() == bufferOf(down.getInput()).getDtype())
       ++match.count;
     return match;

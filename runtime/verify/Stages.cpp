@@ -110,6 +110,8 @@ private:
   }
   /// Is the buffer written by an instruction of the stage?
   bool isOwn(uint32_t buffer) const { return std::find(written_.begin(), written_.end(), buffer) != written_.end(); }
+  /// Is it one term of the sum, not both?
+  static bool isTerm(uint32_t buffer, const plan::Add &sum) { return (sum.a() == buffer) != (sum.b() == buffer); }
   plan::DType dtypeOf(uint32_t buffer) const { return program_.buffers()->Get(buffer)->dtype(); }
 
   /// The next instruction's operands if it is a T.
@@ -165,8 +167,7 @@ private:
       stage_.residual = take<plan::Add>();
       if (stage_.scale && !stage_.residual)
         return false;
-      if (stage_.residual && ((stage_.residual->a() == out) == (stage_.residual->b() == out) ||
-                              dtypeOf(stage_.residual->out()) != dtypeOf(product_)))
+      if (stage_.residual && (!isTerm(out, *stage_.residual) || dtypeOf(stage_.residual->out()) != dtypeOf(product_)))
         return false;
     }
     if (stage_.residual)
@@ -261,7 +262,7 @@ private:
       return false;
     const uint32_t out = stage_.combine->out();
     stage_.residual = take<plan::Add>();
-    if (stage_.residual && (stage_.residual->a() == out) == (stage_.residual->b() == out))
+    if (stage_.residual && !isTerm(out, *stage_.residual))
       return false;
     stage_.outputs.push_back(stage_.residual ? stage_.residual->out() : out);
     return dtypeOf(stage_.outputs[0]) == dtypeOf(down.input());
@@ -281,8 +282,7 @@ private:
   bool readPostNorm() {
     stage_.norm = take<plan::RmsNorm>();
     stage_.residual = take<plan::Add>();
-    if (!stage_.norm || !stage_.residual || next_ != end_ ||
-        (stage_.residual->a() == stage_.norm->out()) == (stage_.residual->b() == stage_.norm->out())) {
+    if (!stage_.norm || !stage_.residual || next_ != end_ || !isTerm(stage_.norm->out(), *stage_.residual)) {
       no("a post-norm stage is one RmsNorm and the Add of it to a residual");
       return false;
     }

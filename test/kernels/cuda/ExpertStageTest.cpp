@@ -55,6 +55,16 @@ protected:
     return stage;
   }
 
+  /// What the stage makes of the tokens.
+  static std::vector<float> run(const MatrixStage &stage, const DeviceValues &x, int tokens, const DeviceValues &y) {
+    StageInput in;
+    in.x = x.data();
+    in.tokens = tokens;
+    EXPECT_CUDA(matrixStage(stage, in, nullptr));
+    EXPECT_CUDA(cudaDeviceSynchronize());
+    return y.values();
+  }
+
   /// activation(gate) * up of each place.
   std::vector<float> glu(const Shape &s, Type type, const std::vector<float> &x, const std::vector<float> &routes,
                          const Weight &gate, const Weight &up) {
@@ -66,12 +76,7 @@ protected:
     }
     stage.weights[0].y = y;
     stage.weights[0].yStride = s.rows;
-    StageInput in;
-    in.x = dx.data();
-    in.tokens = s.tokens;
-    EXPECT_CUDA(matrixStage(stage, in, nullptr));
-    EXPECT_CUDA(cudaDeviceSynchronize());
-    return y.values();
+    return run(stage, dx, s.tokens, y);
   }
 
   /// The weighted sum of what a token's experts make of its places.
@@ -91,12 +96,7 @@ protected:
       bounds.push_back(uint32_t(int64_t(i) * (s.rows / rowUnit) / s.sms));
     const DeviceArray<StageTile> tiles(listTiles(stage, bounds));
     stage.tiles = tiles.data();
-    StageInput in;
-    in.x = dx.data();
-    in.tokens = s.tokens;
-    EXPECT_CUDA(matrixStage(stage, in, nullptr));
-    EXPECT_CUDA(cudaDeviceSynchronize());
-    return y.values();
+    return run(stage, dx, s.tokens, y);
   }
 };
 
