@@ -86,7 +86,7 @@ public:
         match = expertSum(first);
       return match.count > 0 && closed(first, match.count) ? match : Match{};
     }
-    for (Match match : {router(first), append(first), postNorm(first)})
+    for (const Match &match : {router(first), append(first), postNorm(first)})
       if (match.count > 0)
         return closed(first, match.count) ? match : Match{};
     // x, or x + addend; then its norm, which the projections alone read.
