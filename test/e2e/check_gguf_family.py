@@ -26,4 +26,5 @@ for fixture in map(Path, check.options.fixtures):
         ids = golden["input_ids"][1][: golden["input_ids"][0][1]]
         error = relative_error(check.logits(gguf, ids)[1], check.logits(hf, ids)[1])
         print(f"{fixture.name}: relative error {error:.2e}", flush=True)
-        assert error <= check.bound, f"more than {check.bound}"
+        bound = check.bound_of(fixture, check.rounded_bound)
+        assert error <= bound, f"more than {bound}"

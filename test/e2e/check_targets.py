@@ -7,7 +7,7 @@ import argparse, json, random, struct, subprocess, tempfile
 from array import array
 from pathlib import Path
 
-from end_to_end import metadata
+from end_to_end import rounded_error
 
 parser = argparse.ArgumentParser()
 parser.add_argument("plans", nargs=2)
@@ -17,9 +17,7 @@ parser.add_argument("--fixture", help="a checkpoint with golden.safetensors: the
 parser.add_argument("--routed", action="store_true", help="of experts: where two are chosen about equally, rounding makes another choice, so four tokens of "
                     "five may err by 2.5 times the bound, and all together by five times (transformers in 16 bits: 5.3e-2 and 1.0e-1 of mixtral-even)")
 options = parser.parse_args()
-bound = 2e-2
-if options.fixture:
-    bound = max(bound, float(metadata(Path(options.fixture) / "golden.safetensors").get("rounded_error", 0)))
+bound = max(2e-2, rounded_error(options.fixture) if options.fixture else 0)
 
 
 def logits(plans, tokens):
