@@ -23,7 +23,7 @@ constexpr int tallGroup = 8; // clusters of tiles below each other that are done
 constexpr int alignment = 1024;
 constexpr int allStagingBytes = consumers * 4 * stagingBytes;
 constexpr int sharedLimit = 227 * 1024 - alignment - allStagingBytes - 256; // of the ring; 256: its barriers
-constexpr int widths[] = {128, 192, 256};                                   // N, of which the host takes one
+constexpr int widths[] = {128, 192, 224, 256};                              // N, of which the host takes one
 
 template <int N> constexpr int stageBytes = (tileRows + N) * tileDepth * 2;
 template <int N> constexpr int stagesOf = std::min(6, sharedLimit / stageBytes<N>);
@@ -231,7 +231,7 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
 }
 
 /// The width of tiles that is done first: so many turns of all clusters, and a turn takes as long as its columns and
-/// 200 more (measured: 29, 37 and 43 us for the widths, at a depth of 4096).
+/// 200 more (measured: 29, 37 and 43 us for 128, 192 and 256, at a depth of 4096).
 int bestWidth(int64_t down, int64_t columns, bool gated, int clusters) {
   int best = 0;
   int64_t least = INT64_MAX;
@@ -275,6 +275,8 @@ cudaError_t run(In x, int64_t rows, const Matrix &w, Arguments &a, bool gated, c
         return launchTiles<T, 128, isGated.value>(a, w, stream);
       case 192:
         return launchTiles<T, 192, isGated.value>(a, w, stream);
+      case 224:
+        return launchTiles<T, 224, isGated.value>(a, w, stream);
       default:
         return launchTiles<T, 256, isGated.value>(a, w, stream);
       }

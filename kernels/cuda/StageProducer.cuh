@@ -25,12 +25,12 @@ __host__ __device__ constexpr bool isOfExperts(StageForm form) {
 
 /// The experts that the tokens of a step go to.
 struct StageExperts {
-  int count;                                   // ascending, each once:
-  int ids[expertPlaces];                       // of the expert
-  int16_t placeOf[expertPlaces][expertTokens]; // of a token, at that expert; -1: it does not go there
-  float weights[expertPlaces];                 // by place
-  int wanted[expertPlaces];                    // by place: the expert
-  bool first[expertPlaces];                    // by place: none before is of the same expert
+  int count;                               // ascending, each once:
+  int ids[expertPlaces];                   // of the expert
+  int placeOf[expertPlaces][expertTokens]; // of a token, at that expert; -1: it does not go there
+  float weights[expertPlaces];             // by place
+  int wanted[expertPlaces];                // by place: the expert
+  bool first[expertPlaces];                // by place: none before is of the same expert
 };
 
 struct StageShared {
@@ -70,7 +70,7 @@ __device__ inline void findExperts(const MatrixStage &s, int tokens, StageExpert
     }
     if (experts.first[place]) // one of those that write the same
       experts.ids[before] = mine;
-    experts.placeOf[before][place / s.count] = int16_t(place);
+    experts.placeOf[before][place / s.count] = place;
     if (place == 0)
       experts.count = all;
   }
