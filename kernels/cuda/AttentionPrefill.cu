@@ -6,7 +6,8 @@
 // The queries of a tile are all the query heads of one KV head for some successive tokens. Where the tokens are of
 // several sequences the tile walks through one sequence's positions after the other's, and a row's scores in what is
 // not its own sequence count nothing.
-#include "kernels/cuda/Wgmma.cuh"
+#include "kernels/cuda/ProductRows.cuh"
+#include "kernels/cuda/TensorMap.h"
 
 #include <algorithm>
 
@@ -16,7 +17,8 @@ namespace {
 constexpr int tileQueries = 128;
 constexpr int consumers = 2; // warp groups, 64 queries each
 constexpr int threads = (1 + consumers) * warpGroup;
-constexpr int stages = 2, alignment = 1024;
+constexpr int stages = 2;
+constexpr int boxRows = 16; // positions that are copied at once
 
 /// Positions of a tile, by the padded size of a head.
 template <int D> constexpr int tilePositions = D == 256 ? 64 : 128;
@@ -24,9 +26,12 @@ template <int D> constexpr int tileBytes = tilePositions<D> * D * 2;
 /// Measured: with fewer registers copies are issued too slowly; a head of 256 leaves no more.
 template <int D> constexpr int copyRegisters = D == 256 ? 24 : 40;
 template <int D> constexpr int multiplyRegisters = D == 256 ? 240 : 232;
-template <int D> constexpr int sharedBytes = alignment + tileQueries * D * 2 + 2 * stages * tileBytes<D>;
+template <int D>
+constexpr int sharedBytes = tileQueries * D * 2 + 2 * stages * (tileBytes<D> + 2 * int(sizeof(uint64_t)));
 
 struct Arguments {
+  CUtensorMap map; // the cache as rows of headDim elements, in boxes of boxRows
+  bool mapped;     // blocks hold whole boxes
   const void *q;
   void *out;
   KvView cache;
@@ -44,7 +49,7 @@ struct Walk {
   int segmentEnd = begin, segmentBegin = begin; // tokens of the sequence
   int sequence = 0;
   int lowest = 0, highest = -1; // positions of its tokens
-  int at = 0;                   // where the tile starts
+  int at = 0;                   // where the tile starts, a multiple of boxRows
 
   /// False: there is no further tile.
   __device__ bool next() {
@@ -68,7 +73,7 @@ struct Walk {
       highest = batch.positions[last];
     }
     segmentEnd = last + 1;
-    at = window > 0 ? max(0, lowest - window + 1) : 0;
+    at = window > 0 ? max(0, lowest - window + 1) / boxRows * boxRows : 0;
     return true;
   }
   /// Whether some row does not attend to some position of the tile.
@@ -81,12 +86,6 @@ struct Walk {
 /// Where piece `piece` (16 bytes) of a row lies in an operand of `rows` rows.
 __device__ inline int pieceAt(int row, int piece, int rows) {
   return piece / 8 * rows * 128 + row * 128 + ((piece % 8) ^ (row % 8)) * 16;
-}
-
-__device__ inline float exp2Of(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
 }
 
 /// What a block does, one after the other: a tile of queries and a KV head. The last tokens attend to the most; theirs
@@ -112,6 +111,56 @@ public:
 
   /// Copies the keys and values of all tiles of a walk, in turn.
   __device__ void copy(Walk walk, int kvHead) {
+    while (walk.next()) {
+      if (a.mapped && walk.at + positions - 1 <= walk.highest)
+        copyBoxes(walk, kvHead);
+      else
+        copyRows(walk, kvHead);
+    }
+  }
+
+private:
+  static constexpr int positions = tilePositions<D>, pieces = D / 8, slots = 2 * stages;
+  static constexpr int warpRows = positions / 4, rowsAtOnce = warpSize / pieces;
+  static constexpr int panels = D / 64;
+  static constexpr uint32_t nowhere = UINT32_MAX; // else where a row is, in packs: 64 GiB of a layer
+
+  /// The slot of the next copy, when it is free.
+  __device__ int nextSlot() {
+    const int slot = copies % slots;
+    if (copies >= slots)
+      waitBarrier(&empty[slot], (copies / slots - 1) & 1);
+    ++copies;
+    return slot;
+  }
+
+  /// A tile of which all positions are in use, by the tensor memory accelerator: some lanes have a box each.
+  __device__ void copyBoxes(const Walk &walk, int kvHead) {
+    const int lane = threadIdx.x % warpSize, blockTokens = int(a.cache.blockTokens), heads = int(a.cache.heads);
+    const bool copies = lane < warpRows / boxRows * panels;
+    const int inTile = int(threadIdx.x) / warpSize * warpRows + lane / panels * boxRows, panel = lane % panels;
+    int row = 0;
+    if (copies) {
+      const int position = walk.at + inTile;
+      const int block = a.batch.blockTables[walk.sequence * a.batch.blocksPerSequence + position / blockTokens];
+      row = (block * 2 * heads + kvHead) * blockTokens + position % blockTokens;
+    }
+#pragma unroll 1
+    for (int part = 0; part < 2; ++part) {
+      const int slot = nextSlot();
+      if (lane == 0)
+        arriveExpecting(&full[slot], warpRows * D * 2);
+      else
+        arrive(&full[slot]);
+      __syncwarp();
+      if (copies)
+        copyBox(sharedAddress(ring + slot * tileBytes<D>) + (panel * positions + inTile) * 128, &a.map, panel * 64,
+                row + part * heads * blockTokens, &full[slot]);
+    }
+  }
+
+  /// By the threads: behind the last position there are zeros, for what lies in the cache may be anything.
+  __device__ void copyRows(const Walk &walk, int kvHead) {
     const int lane = threadIdx.x % warpSize, firstRow = int(threadIdx.x) / warpSize * warpRows;
     const int headDim = int(a.cache.headDim), blockTokens = int(a.cache.blockTokens);
     const int64_t plane = a.cache.heads * blockTokens * headDim;
@@ -120,36 +169,27 @@ public:
     // pieceAt(firstRow + lane / pieces + i, piece, positions) is place + i * 128 + (swizzled ^ i % 8 * 16).
     const uint32_t place = piece / 8 * positions * 128 + (firstRow + lane / pieces) * 128;
     const uint32_t swizzled = (piece % 8 ^ lane / pieces) * 16;
-    while (walk.next()) {
-      // Each lane finds one row of the warp's.
-      const int position = walk.at + firstRow + lane % warpRows;
-      uint32_t offset = nowhere;
-      if (position <= walk.highest) {
-        const int64_t block = a.batch.blockTables[walk.sequence * a.batch.blocksPerSequence + position / blockTokens];
-        offset = uint32_t((block * 2 * plane + position % blockTokens * headDim) / packElements);
-      }
+    // Each lane finds one row of the warp's.
+    const int position = walk.at + firstRow + lane % warpRows;
+    uint32_t offset = nowhere;
+    if (position <= walk.highest) {
+      const int64_t block = a.batch.blockTables[walk.sequence * a.batch.blocksPerSequence + position / blockTokens];
+      offset = uint32_t((block * 2 * plane + position % blockTokens * headDim) / packElements);
+    }
 #pragma unroll 1
-      for (int part = 0; part < 2; ++part, ++copies) {
-        const int slot = copies % slots;
-        if (copies >= slots)
-          waitBarrier(&empty[slot], (copies / slots - 1) & 1);
-        const uint32_t to = sharedAddress(ring + slot * tileBytes<D>) + place;
-        const T *from = cache + part * plane;
+    for (int part = 0; part < 2; ++part) {
+      const int slot = nextSlot();
+      const uint32_t to = sharedAddress(ring + slot * tileBytes<D>) + place;
+      const T *from = cache + part * plane;
 #pragma unroll 4
-        for (int i = 0; i < warpRows; i += rowsAtOnce) {
-          const uint32_t at = __shfl_sync(allLanes, offset, i + lane / pieces);
-          const bool wanted = at != nowhere && piece * 8 < headDim;
-          copyAsync16(to + i * 128 + (swizzled ^ i % 8 * 16), from + (wanted ? at : 0) * int64_t(packElements), wanted);
-        }
-        arriveAfterCopies(&full[slot]);
+      for (int i = 0; i < warpRows; i += rowsAtOnce) {
+        const uint32_t at = __shfl_sync(allLanes, offset, i + lane / pieces);
+        const bool wanted = at != nowhere && piece * 8 < headDim;
+        copyAsync16(to + i * 128 + (swizzled ^ i % 8 * 16), from + (wanted ? at : 0) * int64_t(packElements), wanted);
       }
+      arriveAfterCopies(&full[slot]);
     }
   }
-
-private:
-  static constexpr int positions = tilePositions<D>, pieces = D / 8, slots = 2 * stages;
-  static constexpr int warpRows = positions / 4, rowsAtOnce = warpSize / pieces;
-  static constexpr uint32_t nowhere = UINT32_MAX; // else where a row is, in packs: 64 GiB of a layer
 
   const Arguments &a;
   char *ring;
@@ -359,10 +399,10 @@ private:
 
 template <class T, int D>
 __global__ void __launch_bounds__(threads, 1) attentionPrefillKernel(const __grid_constant__ Arguments a) {
-  extern __shared__ char memory[];
-  char *const queries = memory + (alignment - sharedAddress(memory) % alignment) % alignment;
+  char *const queries = reinterpret_cast<char *>(dynamicShared());
   char *const ring = queries + tileQueries * D * 2;
-  __shared__ uint64_t full[2 * stages], empty[2 * stages];
+  uint64_t *const full = reinterpret_cast<uint64_t *>(ring + 2 * stages * tileBytes<D>);
+  uint64_t *const empty = full + 2 * stages;
   if (threadIdx.x == 0) {
     for (int s = 0; s < 2 * stages; ++s) {
       initBarrier(&full[s], warpGroup);
@@ -391,7 +431,11 @@ __global__ void __launch_bounds__(threads, 1) attentionPrefillKernel(const __gri
   }
 }
 
-template <class T, int D> cudaError_t launchTiles(const Arguments &a, cudaStream_t stream) {
+template <class T, int D> cudaError_t launchTiles(Arguments a, cudaStream_t stream) {
+  a.mapped = a.cache.blockTokens % boxRows == 0;
+  const Matrix cache{a.cache.data, a.cache.type, 1 << 30, a.cache.headDim, a.cache.headDim};
+  if (const cudaError_t error = mapMatrix(cache, boxRows, a.map); error != cudaSuccess)
+    return error;
   if (const cudaError_t error = allowShared<attentionPrefillKernel<T, D>>(sharedBytes<D>); error != cudaSuccess)
     return error;
   const int64_t blocks = std::min<int64_t>(a.tiles * a.cache.heads, multiprocessors());
@@ -415,7 +459,9 @@ cudaError_t attentionPrefill(In q, int64_t rows, const KvView &cache, const Atte
   const int64_t group = params.heads / cache.heads, tokens = tileQueries / group, tiles = divideUp(rows, tokens);
   if (tiles * cache.heads > INT32_MAX)
     return cudaErrorInvalidValue;
-  const Arguments a{q.data,
+  const Arguments a{{},
+                    false,
+                    q.data,
                     out.data,
                     cache,
                     batch,

@@ -6,8 +6,8 @@
 // Of a gated product the first half of a tile's columns is of the gate and the second of the projection that the gate
 // multiplies, so that both factors of an output meet in one thread.
 #include "kernels/cuda/Activate.cuh"
+#include "kernels/cuda/ProductRows.cuh"
 #include "kernels/cuda/TensorMap.h"
-#include "kernels/cuda/Wgmma.cuh"
 
 #include <algorithm>
 

@@ -53,6 +53,8 @@ inline void copyAsync16(uint32_t to, const void *from, bool wanted) {
 
 inline void arriveAfterCopies(uint64_t *barrier) { emulation::arriveAfterCopies(barrier); }
 
+inline float exp2Of(float x) { return std::exp2(x); }
+
 inline void letNextStart() {}
 inline void waitForPrevious() { emulation::waitForPrevious(); }
 

@@ -8,6 +8,7 @@ namespace distc::cuda {
 
 /// The address is all that a descriptor says: rows of 128 bytes, swizzled.
 inline uint64_t operandOf(uint32_t address) { return address; }
+inline uint64_t rowsOperandOf(uint32_t address, int panelBytes) { return address | uint64_t(panelBytes) << 32; }
 
 inline void beginProducts() {}
 inline void commitProducts() { emulation::commitProducts(); }
@@ -43,22 +44,59 @@ template <class T, int N, int Size> void multiply(float (&d)[Size], uint64_t a, 
   });
 }
 
+template <class T, int N> void multiplyRows(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
+  struct Given {
+    const uint32_t *words;
+    float rows[2][16];
+  } mine{a, {}};
+  emulation::meetWarp("wgmma", &mine, [](std::span<void *const> lanes) { // a row's elements are in four lanes
+    for (size_t lane = 0; lane < lanes.size(); ++lane)
+      for (size_t from = 0; from < 4; ++from)
+        for (size_t w = 0; w < 4; ++w) {
+          const float2 v = Pair<T>::toFloats(static_cast<Given *>(lanes[lane / 4 * 4 + from])->words[w]);
+          float *to = &static_cast<Given *>(lanes[lane])->rows[w % 2][w / 2 * 8 + from * 2];
+          to[0] = v.x;
+          to[1] = v.y;
+        }
+  });
+  const int column = int(threadIdx.x) % 4 * 2;
+  emulation::queueProduct([=, d = &d[0]] {
+    for (int j = 0; j < N / 4; ++j) {
+      float *out = d + j / 2 * 4 + j % 2;
+      const int n = j / 2 * 8 + column + j % 2;
+      for (int k = 0; k < 16; ++k) {
+        const float v = operandAt<T>(uint32_t(b) + n / 64 * (b >> 32), k, n % 64);
+        out[0] += mine.rows[0][k] * v;
+        out[2] += mine.rows[1][k] * v;
+      }
+    }
+  });
+}
+
 template <class T> uint32_t pairOf(float low, float high) { return Pair<T>::fromFloats(low, high); }
 
-inline void storeTransposed(uint32_t to, const uint32_t (&w)[4]) {
+/// Element e of a lane's word: of which lane's row it is an element, and which.
+template <class F> void storeElements(uint32_t to, const uint32_t (&w)[4], F placeOf) {
   struct Given {
     uint32_t to;
     const uint32_t *words;
   } mine{to, w};
-  emulation::meetWarp("stmatrix", &mine, [](std::span<void *const> lanes) {
+  emulation::meetWarp("stmatrix", &mine, [&](std::span<void *const> lanes) {
     for (size_t lane = 0; lane < lanes.size(); ++lane)
       for (size_t m = 0; m < 4; ++m)
-        for (size_t half = 0; half < 2; ++half) {
-          const auto element = uint16_t(static_cast<Given *>(lanes[lane])->words[m] >> (16 * half));
-          const uint32_t row = static_cast<Given *>(lanes[m * 8 + lane % 4 * 2 + half])->to;
-          std::memcpy(emulation::sharedPointer(row, 16) + lane / 4 * 2, &element, sizeof(element));
+        for (size_t e = 0; e < 2; ++e) {
+          const auto element = uint16_t(static_cast<Given *>(lanes[lane])->words[m] >> (16 * e));
+          const auto [row, column] = placeOf(lane, e);
+          const uint32_t at = static_cast<Given *>(lanes[m * 8 + row])->to;
+          std::memcpy(emulation::sharedPointer(at, 16) + column * 2, &element, sizeof(element));
         }
   });
+}
+inline void storeMatrices(uint32_t to, const uint32_t (&w)[4]) {
+  storeElements(to, w, [](size_t lane, size_t e) { return std::pair(lane / 4, lane % 4 * 2 + e); });
+}
+inline void storeTransposed(uint32_t to, const uint32_t (&w)[4]) {
+  storeElements(to, w, [](size_t lane, size_t e) { return std::pair(lane % 4 * 2 + e, lane / 4); });
 }
 
 } // namespace distc::cuda
