@@ -201,7 +201,7 @@ template <class T, int D> class Consumer {
 public:
   __device__ Consumer(const Arguments &a, char *queries, char *ring, uint64_t *full, uint64_t *empty)
       : a(a), ring(ring), full(full), empty(empty), group(int(threadIdx.x) / warpGroup - 1),
-        queries(queries + group * 64 * 128), q(sharedAddress(this->queries)) {}
+        queries(queries + group * 64 * 128), q(operandOf(sharedAddress(this->queries))) {}
 
   __device__ void attend(Walk walk, int kvHead) {
     loadQueries(walk, kvHead);
@@ -287,23 +287,23 @@ private:
   }
 
   __device__ void multiplyKeys(float (&s)[scores]) const {
-    const uint32_t k = await(copies);
+    const uint64_t k = operandOf(await(copies));
     settle(s);
     beginProducts();
 #pragma unroll
     for (int i = 0; i < D / 16; ++i)
-      multiply<T, positions>(s, operandOf(q + i / 4 * tileQueries * 128 + i % 4 * 32),
-                             operandOf(k + i / 4 * positions * 128 + i % 4 * 32), i > 0);
+      multiply<T, positions>(s, further(q, i / 4 * tileQueries * 128 + i % 4 * 32),
+                             further(k, i / 4 * positions * 128 + i % 4 * 32), i > 0);
     commitProducts();
   }
   /// Of the tile before.
   __device__ void multiplyValues() {
-    const uint32_t v = await(copies - 1);
+    const uint64_t v = rowsOperandOf(await(copies - 1), positions * 128);
     settle(sum);
     beginProducts();
 #pragma unroll
     for (int i = 0; i < positions / 16; ++i)
-      multiplyRows<T, D>(sum, weights[i], rowsOperandOf(v + i * 16 * 128, positions * 128));
+      multiplyRows<T, D>(sum, weights[i], further(v, i * 16 * 128));
     commitProducts();
   }
 
@@ -388,8 +388,8 @@ private:
   uint64_t *full, *empty;
   const int thread = int(threadIdx.x) % warpGroup, lane = thread % warpSize, group;
   char *queries;
-  const uint32_t q;
-  int copies = 0; // of the tile's keys, counted as the producer does; its values come next
+  const uint64_t q; // this group's, as an operand
+  int copies = 0;   // of the tile's keys, counted as the producer does; its values come next
   // A thread's two rows.
   int token[2], position[2];
   float maximum[2], total[2];

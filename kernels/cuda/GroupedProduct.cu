@@ -208,7 +208,7 @@ __device__ inline void consume(const Arguments<T> &a, Ring ring, char *outs, int
         for (int i = 0; i < tileDepth / 16; ++i)
 #pragma unroll
           for (int half = 0; half < 2; ++half)
-            multiply<T, N>(d[half], operandOf(w + half * halfBytes + 32 * i), operandOf(x + 32 * i), k > 0 || i > 0);
+            multiply<T, N>(d[half], further(w, half * halfBytes + 32 * i), further(x, 32 * i), k > 0 || i > 0);
         commitProducts();
         if (k > 0) {
           waitProducts<1>();

@@ -20,10 +20,9 @@ constexpr int consumers = 2;  // warp groups, 64 rows each
 constexpr int threads = (1 + consumers) * warpGroup;
 constexpr int clusterBlocks = 2;
 constexpr int tallGroup = 8; // clusters of tiles below each other that are done before the next column of tiles
-constexpr int alignment = 1024;
 constexpr int allStagingBytes = consumers * 4 * stagingBytes;
-constexpr int sharedLimit = 227 * 1024 - alignment - allStagingBytes - 256; // of the ring; 256: its barriers
-constexpr int widths[] = {128, 192, 224, 256};                              // N, of which the host takes one
+constexpr int sharedLimit = 227 * 1024 - allStagingBytes - 256; // of the ring; 256: its barriers
+constexpr int widths[] = {128, 192, 224, 256};                  // N, of which the host takes one
 
 template <int N> constexpr int stageBytes = (tileRows + N) * tileDepth * 2;
 template <int N> constexpr int stagesOf = std::min(6, sharedLimit / stageBytes<N>);
@@ -107,9 +106,9 @@ template <class T, int N, bool Gated>
 __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constant__ Arguments a) {
   constexpr int stages = stagesOf<N>, halfColumns = N / 2;
   constexpr int xBytes = tileRows * tileDepth * 2, halfBytes = halfColumns * tileDepth * 2;
-  extern __shared__ char memory[];
-  char *const ring = memory + (alignment - sharedAddress(memory) % alignment) % alignment;
-  __shared__ uint64_t full[stages], empty[stages];
+  char *const ring = reinterpret_cast<char *>(dynamicShared()); // then the staging, the barriers
+  uint64_t *const full = reinterpret_cast<uint64_t *>(ring + stages * stageBytes<N> + allStagingBytes);
+  uint64_t *const empty = full + stages;
   const unsigned rank = clusterRank();
   if (threadIdx.x == 0) {
     prefetchMap(&a.x);
@@ -129,7 +128,7 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
       // Walks through the tiles to sum over, of one item after the other.
       struct Cursor {
         int index, k = 0;
-        int row, weightRow;
+        int row = 0, weightRow = 0;
       };
       const auto find = [&](Cursor &c) {
         const Item item = itemOf(a, c.index);
@@ -189,13 +188,13 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
     for (int index = begin; index < items; index += step) {
       for (int k = 0; k < a.depth; ++k) {
         waitBarrier(&full[stage], parity);
-        const uint32_t x = sharedAddress(ring + stage * stageBytes<N>) + group * 64 * tileDepth * 2;
-        const uint32_t w = sharedAddress(ring + stage * stageBytes<N>) + xBytes;
+        const uint32_t tiles = sharedAddress(ring + stage * stageBytes<N>);
+        const uint64_t x = operandOf(tiles + group * 64 * tileDepth * 2), w = operandOf(tiles + xBytes);
         settle(d);
         beginProducts();
 #pragma unroll
         for (int i = 0; i < tileDepth / 16; ++i)
-          multiply<T, N>(d, operandOf(x + 32 * i), operandOf(w + 32 * i), k > 0 || i > 0);
+          multiply<T, N>(d, further(x, 32 * i), further(w, 32 * i), k > 0 || i > 0);
         commitProducts();
         if (k > 0) {
           waitProducts<1>();
@@ -245,7 +244,7 @@ int bestWidth(int64_t down, int64_t columns, bool gated, int clusters) {
 }
 
 template <class T, int N, bool Gated> cudaError_t launchTiles(Arguments &a, const Matrix &w, cudaStream_t stream) {
-  constexpr size_t bytes = alignment + size_t(stagesOf<N>) * stageBytes<N> + allStagingBytes;
+  constexpr size_t bytes = stagesOf<N> * (stageBytes<N> + 2 * sizeof(uint64_t)) + allStagingBytes;
   if (const cudaError_t error = mapMatrix(w, N / 2, a.w); error != cudaSuccess)
     return error;
   if (const cudaError_t error = allowShared<productKernel<T, N, Gated>>(bytes); error != cudaSuccess)

@@ -20,6 +20,10 @@ __device__ inline uint64_t rowsOperandOf(uint32_t address, int panelBytes) {
          uint64_t(1) << 62;
 }
 
+/// The operand so many bytes (a multiple of 16) on in shared memory. To make it anew takes a chain of instructions, for
+/// which short products would wait.
+__device__ inline uint64_t further(uint64_t operand, int bytes) { return operand + unsigned(bytes >> 4); }
+
 /// Before products whose registers were written by ordinary instructions.
 __device__ inline void beginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void commitProducts() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }

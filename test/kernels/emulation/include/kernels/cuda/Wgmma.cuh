@@ -9,6 +9,7 @@ namespace distc::cuda {
 /// The address is all that a descriptor says: rows of 128 bytes, swizzled.
 inline uint64_t operandOf(uint32_t address) { return address; }
 inline uint64_t rowsOperandOf(uint32_t address, int panelBytes) { return address | uint64_t(panelBytes) << 32; }
+inline uint64_t further(uint64_t operand, int bytes) { return operand + unsigned(bytes); }
 
 inline void beginProducts() {}
 inline void commitProducts() { emulation::commitProducts(); }
