@@ -33,12 +33,17 @@ struct StageExperts {
   bool first[expertPlaces];                // by place: none before is of the same expert
 };
 
+struct StageOutcome {
+  float scales[stageTokens];
+  unsigned long long best[stageTokens];
+};
+
 struct StageShared {
   uint64_t full[maxRingSlots], empty[maxRingSlots], norm, listed[2], done[2];
   StageTile tiles[2][maxPassTiles]; // of this pass and the next
   int counts[2];
-  float squares[stageWarps][stageTokens], scales[stageTokens];
-  unsigned long long best[stageTokens];
+  float squares[stageWarps][stageTokens];
+  StageOutcome outcome;
 };
 
 __host__ __device__ inline int columnBlocks(const MatrixStage &s) { return (s.cols + tileColumns - 1) / tileColumns; }
