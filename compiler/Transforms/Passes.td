@@ -103,8 +103,8 @@ def ScheduleTiles : Pass<"schedule-tiles", "::distc::planir::RankOp"> {
   let summary = "Groups the decode program's instructions into stages and deals out their weights over multiprocessors";
   let description = [{
     A stage is what a GPU does in one go for up to 32 tokens (of experts: 8): a norm with the projections that read it, rotary embedding
-    and the write into the cache; norms and rotations of heads with that write; attention; a projection or its norm with the residual;
-    router and choice of experts; their gated products; their weighted sum. Its weights are cut into units of two or four
+    and the write into the cache; norms and rotations of heads with that write; attention; a projection or its norm with the residual,
+    a projection with its activation or soft cap; router and choice of experts; their gated products; their weighted sum. Its weights are cut into units of two or four
     rows, and every multiprocessor gets a range of them: as even as units allow, the larger shares where fewest
     bytes of the layer have gone so far. What matches no stage, or is not a multiple of the tiles' 64 columns, stays as
     single instructions. Nothing is rewritten but the order where q, k and v are projected with rotations between: a backend

@@ -94,20 +94,26 @@ public:
     auto add = get<planir::AddOp>(i);
     i += add ? 1 : 0;
     auto norm = get<planir::RmsNormOp>(i);
-    if (add && !(norm && norm.getInput() == add.getOut() && isHalf(add.getOut())))
+    auto layerNorm = get<planir::LayerNormOp>(i);
+    const Value input = norm ? norm.getInput() : layerNorm ? layerNorm.getInput() : Value();
+    const Value out = norm ? norm.getOut() : layerNorm ? layerNorm.getOut() : Value();
+    if (add && !(input == add.getOut() && isHalf(add.getOut())))
       return {};
-    i += norm ? 1 : 0;
+    i += out ? 1 : 0;
     Match match = qkv(i);
     if (match.count == 0)
       match = glu(i);
     if (match.count == 0)
-      match = linears(i, !norm);
+      match = linears(i, !out);
     if (match.count == 0)
       return {};
-    if (norm && (columns(match.linears[0]) > int64_t(kMaxNormColumns) || !ofWholeRows(norm)))
+    const int64_t factors = (layerNorm ? 2 : 1) * columns(match.linears[0]); // of the norm, with its biases
+    if (out && (factors > int64_t(kMaxNormColumns) || (norm && !ofWholeRows(norm))))
+      return {};
+    if (layerNorm && match.kind != StageKind::Rows)
       return {};
     size_t readers = match.linears.size();
-    if (norm && (match.linears[0].getInput() != norm.getOut() || reads_[norm.getOut()] != readers))
+    if (out && (match.linears[0].getInput() != out || reads_[out] != readers))
       return {};
     match.count += i - first;
     weigh(match);
@@ -120,7 +126,7 @@ private:
     const int64_t unit =
         match.kind == StageKind::Qkv ? unitRows(plan::StageKind::Qkv) : unitRows(plan::StageKind::Rows);
     for (planir::LinearOp linear : match.linears)
-      match.units += rows(linear) / unit;
+      match.units += (rows(linear) + unit - 1) / unit;
     if (pairs)
       match.units /= 2;
     match.unitBytes = unit * (pairs ? 2 : 1) * columns(match.linears[0]) * 2;
@@ -255,26 +261,28 @@ private:
     return {StageKind::Glu, 3, {gate, up}};
   }
 
-  // Up to three of one input; one alone may be added to another value.
+  // Up to three of one input; what one alone gives may be bent, or added to another value.
   Match linears(size_t i, bool mayAdd) {
     Match match;
     for (; match.count < 3; ++match.count) {
       auto linear = get<planir::LinearOp>(i + match.count);
-      if (!linear || !fits(linear, unitRows(plan::StageKind::Rows)) ||
-          (match.count > 0 && linear.getInput() != match.linears[0].getInput()))
+      if (!linear || !fits(linear, 1) || (match.count > 0 && linear.getInput() != match.linears[0].getInput()))
         break;
       match.linears.push_back(linear);
     }
-    if (match.count != 1 || !mayAdd)
+    if (match.count != 1)
       return match;
     Value out = match.linears[0].getOut();
     size_t next = i + 1;
-    if (auto scale = get<planir::ScaleOp>(next); scale && scale.getInput() == out && readOnce(out)) {
-      out = scale.getOut();
-      ++next;
+    if (isa_and_present<planir::ScaleOp, planir::ActivateOp, planir::SoftCapOp>(op(next)) &&
+        instructions_[next].getReads()[0] == out && readOnce(out)) {
+      match.count = 2;
+      if (!get<planir::ScaleOp>(next))
+        return match;
+      out = instructions_[next++].getWritten();
     }
     auto add = get<planir::AddOp>(next);
-    if (add && isTerm(out, add) && readOnce(out) &&
+    if (mayAdd && add && isTerm(out, add) && readOnce(out) &&
         bufferOf(add.getOut()).getDtype() == bufferOf(match.linears[0].getInput()).getDtype())
       match.count = next + 1 - i;
     return match;

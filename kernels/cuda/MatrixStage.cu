@@ -18,6 +18,8 @@ __host__ __device__ constexpr int threadsOf(int groups) {
 constexpr int blockBytes = 227 * 1024; // of shared memory: what a multiprocessor has for one block
 constexpr int minScratchBytes = 16 * 1024;
 constexpr int maxGroups = stageTokens / 8;
+/// A weight may have any number of rows, and the norm be a layer norm.
+constexpr bool isOfRows(StageForm form) { return form == StageForm::Rows || form == StageForm::Activated; }
 
 /// Tiles that a block takes at a time. Code is short where there are few.
 constexpr int fewTiles = 4;
@@ -26,17 +28,17 @@ __host__ __device__ constexpr int passTilesOf(int maxTiles, int groups) {
 }
 
 /// The norm's weights and x, later sums.
-__host__ __device__ inline int scratchBytes(const MatrixStage &s, const StageInput &in, int groups) {
-  const int inputs = stageWarps * inputDepth(groups) * (in.addend ? 2 : 1) * 2 * in.tokens * 64;
-  const int bytes = normBytes(s) + inputs;
+__host__ __device__ inline int scratchBytes(const MatrixStage &s, const StageInput &in, Prologue p, int groups) {
+  const int inputs = stageWarps * inputDepth(groups) * (hasAddend(p) ? 2 : 1) * 2 * in.tokens * 64;
+  const int bytes = normBytes(s, p) + inputs;
   return bytes < minScratchBytes ? minScratchBytes : (bytes + 127) / 128 * 128;
 }
 /// Behind the ring and the scratch.
 __host__ __device__ constexpr int stateBytes(StageForm form) {
   return int(sizeof(StageShared) + (isOfExperts(form) ? sizeof(StageExperts) : 0));
 }
-__host__ __device__ inline int slotsOf(const MatrixStage &s, const StageInput &in, int groups) {
-  const int room = blockBytes - stateBytes(s.form) - scratchBytes(s, in, groups);
+__host__ __device__ inline int slotsOf(const MatrixStage &s, const StageInput &in, Prologue p, int groups) {
+  const int room = blockBytes - stateBytes(s.form) - scratchBytes(s, in, p, groups);
   return (s.ringBytes < room ? s.ringBytes : room) / tileBytes;
 }
 
@@ -45,7 +47,7 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
     matrixStageKernel(const __grid_constant__ MatrixStage stage, const __grid_constant__ StageInput input) {
   unsigned char *dynamic = dynamicShared(); // the ring, the scratch, StageShared, StageExperts
   letNextStart();
-  const int slots = slotsOf(stage, input, Groups), scratchSize = scratchBytes(stage, input, Groups);
+  const int slots = slotsOf(stage, input, P, Groups), scratchSize = scratchBytes(stage, input, P, Groups);
   float *scratch = reinterpret_cast<float *>(dynamic + slots * tileBytes);
   StageShared &shared = *reinterpret_cast<StageShared *>(dynamic + slots * tileBytes + scratchSize);
   StageExperts *experts = nullptr;
@@ -64,8 +66,8 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
   }
   fenceBarriers();
   if (P != Prologue::None && threadIdx.x == 0)
-    loadNorm(stage, shared, scratch); // first of all: the ring would delay it
-  if constexpr (isOfExperts(Form)) {  // which weights are streamed is told by the router
+    loadNorm<P>(stage, shared, scratch); // first of all: the ring would delay it
+  if constexpr (isOfExperts(Form)) {     // which weights are streamed is told by the router
     waitForPrevious();
     findExperts(stage, input.tokens, *experts);
   }
@@ -92,7 +94,7 @@ cudaError_t launchStage(const MatrixStage &stage, const StageInput &input, cudaS
       error != cudaSuccess)
     return error;
   const size_t bytes =
-      size_t(slotsOf(stage, input, Groups)) * tileBytes + scratchBytes(stage, input, Groups) + stateBytes(Form);
+      size_t(slotsOf(stage, input, P, Groups)) * tileBytes + scratchBytes(stage, input, P, Groups) + stateBytes(Form);
   return launchOverlapped(stream, kernel, dim3(unsigned(stage.sms)), threadsOf(Groups), bytes, 1, stage, input);
 }
 
@@ -109,12 +111,26 @@ cudaError_t launchPrologue(const MatrixStage &stage, const StageInput &input, cu
                            : launchGroups<T, Form, P, maxGroups>(stage, input, stream);
 }
 
+Prologue prologueOf(const MatrixStage &stage, const StageInput &input) {
+  if (!stage.norm)
+    return Prologue::None;
+  return stage.layerNorm ? input.addend ? Prologue::AddLayerNorm : Prologue::LayerNorm
+         : input.addend  ? Prologue::AddNorm
+                         : Prologue::Norm;
+}
+
 template <class T, StageForm Form>
 cudaError_t launchForm(const MatrixStage &stage, const StageInput &input, cudaStream_t stream) {
-  if (!stage.norm)
-    return launchPrologue<T, Form, Prologue::None>(stage, input, stream);
-  return input.addend ? launchPrologue<T, Form, Prologue::AddNorm>(stage, input, stream)
-                      : launchPrologue<T, Form, Prologue::Norm>(stage, input, stream);
+  const Prologue p = prologueOf(stage, input);
+  if constexpr (isOfRows(Form)) {
+    if (p == Prologue::LayerNorm)
+      return launchGroups<T, Form, Prologue::LayerNorm, 1>(stage, input, stream);
+    if (p == Prologue::AddLayerNorm)
+      return launchGroups<T, Form, Prologue::AddLayerNorm, 1>(stage, input, stream);
+  }
+  return p == Prologue::None   ? launchPrologue<T, Form, Prologue::None>(stage, input, stream)
+         : p == Prologue::Norm ? launchPrologue<T, Form, Prologue::Norm>(stage, input, stream)
+                               : launchPrologue<T, Form, Prologue::AddNorm>(stage, input, stream);
 }
 
 } // namespace
@@ -122,9 +138,12 @@ cudaError_t launchForm(const MatrixStage &stage, const StageInput &input, cudaSt
 bool matrixStageSuits(const MatrixStage &s, const StageInput &in) {
   if (s.type == Type::F32 || s.cols <= 0 || s.cols % stageColumns != 0 || s.sms <= 0 ||
       (s.maxTiles < 1 && s.form != StageForm::ExpertGlu) || s.weightCount < 1 || s.weightCount > 3 ||
-      (s.norm && s.cols > maxNormColumns) || slotsOf(s, in, in.tokens <= 8 ? 1 : maxGroups) < 2 ||
-      s.ringBytes > maxRingBytes || s.ringBytes % tileBytes != 0 || in.tokens < 1 || in.tokens > stageTokens ||
-      (in.addend && !s.norm) || (s.form == StageForm::Glu && s.weightCount != 2) ||
+      (s.norm && s.cols > maxNormColumns / (s.layerNorm ? 2 : 1)) ||
+      (s.layerNorm && (!s.norm || in.tokens > layerNormTokens || !isOfRows(s.form))) ||
+      slotsOf(s, in, prologueOf(s, in), in.tokens <= 8 ? 1 : maxGroups) < 2 || s.ringBytes > maxRingBytes ||
+      s.ringBytes % tileBytes != 0 || in.tokens < 1 || in.tokens > stageTokens || (in.addend && !s.norm) ||
+      (s.form == StageForm::Glu && s.weightCount != 2) ||
+      (s.form == StageForm::Activated && (s.weightCount != 1 || s.weights[0].residual.data || s.factor != 1)) ||
       (s.form == StageForm::Qkv && (s.weightCount != 3 || s.headDim % 4 != 0 || s.cache.type != s.type ||
                                     s.cache.headDim != s.headDim || s.weights[1].rows != s.cache.heads * s.headDim)))
     return false;
@@ -133,9 +152,9 @@ bool matrixStageSuits(const MatrixStage &s, const StageInput &in) {
        s.weightCount != (s.form == StageForm::ExpertGlu ? 2 : 1) || int64_t(s.experts) * s.weights[0].rows > INT32_MAX))
     return false;
   for (int i = 0; i < s.weightCount; ++i)
-    if (s.weights[i].rows <= 0 || s.weights[i].rows % unitRows(s.form) != 0)
+    if (s.weights[i].rows <= 0 || (!isOfRows(s.form) && s.weights[i].rows % unitRows(s.form) != 0))
       return false;
-  return aligned16(in.x, s.norm) && (!in.addend || aligned16(in.addend, in.sum));
+  return aligned16(in.x, s.norm, s.normBias) && (!in.addend || aligned16(in.addend, in.sum));
 }
 
 cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream) {
@@ -149,6 +168,8 @@ cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaS
       return cudaErrorInvalidValue;
     else if (stage.form == StageForm::Rows)
       return launchForm<T, StageForm::Rows>(stage, input, stream);
+    else if (stage.form == StageForm::Activated)
+      return launchForm<T, StageForm::Activated>(stage, input, stream);
     else if (stage.form == StageForm::Glu)
       return launchForm<T, StageForm::Glu>(stage, input, stream);
     else if (stage.form == StageForm::ExpertGlu) // many tiles of few rows each

@@ -15,8 +15,10 @@ constexpr int warpRowBytes = stageColumns * 2;        // of a tile: one warp's p
 /// Column blocks of x that are under way at once.
 __host__ __device__ constexpr int inputDepth(int groups) { return groups == 1 ? 4 : 2; }
 
-__host__ __device__ inline int normBytes(const MatrixStage &s) {
-  return s.norm ? (s.cols * int(sizeof(float)) + 127) / 128 * 128 : 0;
+/// Of the norm's weights, and its biases where it has them.
+__host__ __device__ inline int normBytes(const MatrixStage &s, Prologue p) {
+  const int rows = isLayerNorm(p) ? 2 : p != Prologue::None ? 1 : 0;
+  return rows * s.cols * int(sizeof(float)); // a multiple of 256
 }
 
 __device__ inline void syncConsumers() { syncThreads(1, stageConsumers); }
@@ -25,9 +27,11 @@ __device__ inline void syncConsumers() { syncThreads(1, stageConsumers); }
 template <class T, StageForm Form, Prologue P, int Groups, int PassTiles>
 class StageConsumer : StageResults<T, Form, P, stageWarps> {
   using Base = StageResults<T, Form, P, stageWarps>;
-  using Base::withNorm, Base::inputScale, Base::results, Base::s, Base::in, Base::experts, Base::outcome, Base::scratch,
-      Base::lane, Base::tiles, Base::count, Base::operandsOf, Base::result, Base::setScale;
-  static constexpr int sources = P == Prologue::AddNorm ? 2 : 1;
+  using Base::withNorm, Base::withScale, Base::mayKeepBest, Base::inputScale, Base::results, Base::s, Base::in,
+      Base::experts, Base::outcome, Base::scratch, Base::lane, Base::tiles, Base::count, Base::operandsOf, Base::result,
+      Base::setScale;
+  static_assert(!isLayerNorm(P) || Groups == 1);
+  static constexpr int sources = hasAddend(P) ? 2 : 1;
   static constexpr int depth = inputDepth(Groups);
 
 public:
@@ -36,7 +40,7 @@ public:
                            uint32_t ring, int slots, float *scratch, int scratchBytes)
       : Base(s, in, experts, shared.outcome, scratch), shared(shared), ring(ring), slots(slots),
         scratchBytes(scratchBytes), warp(threadIdx.x / warpSize), group(lane / 4), quad(lane % 4),
-        inputs(sharedAddress(scratch) + normBytes(s) + warp * depth * inputBytes() + lane * 16) {}
+        inputs(sharedAddress(scratch) + normBytes(s, P) + warp * depth * inputBytes() + lane * 16) {}
 
   __device__ void run() {
     const int blocks = blocksOf<Form>(s, experts);
@@ -50,7 +54,7 @@ public:
           fenceShared(); // the scratch is written by a copy next
         syncConsumers(); // the pass before has been read
         if (withNorm && threadIdx.x == 0)
-          loadNorm(s, shared, scratch);
+          loadNorm<P>(s, shared, scratch);
       }
 #pragma unroll 1
       for (int block = 0; block < depth; ++block) {
@@ -64,6 +68,9 @@ public:
       const Operands first = operandsOf(int(threadIdx.x));
       if constexpr (withNorm)
         waitBarrier(&shared.norm, pass % 2);
+      if constexpr (isLayerNorm(P))
+        if (pass == 0)
+          makeMoments(blocks);
 
       float sums[PassTiles][Groups][4] = {};
       float squares[Groups] = {};
@@ -79,7 +86,7 @@ public:
           if (i < count)
             multiplyTile(tiles[i].n0, tiles[i].n1, x, sums[i]);
       }
-      if constexpr (withNorm) {
+      if constexpr (withScale) {
 #pragma unroll
         for (int n = 0; n < Groups; ++n) {
           squares[n] += __shfl_xor_sync(allLanes, squares[n], 1);
@@ -94,7 +101,7 @@ public:
         arrive(&shared.done[pass % 2]);
     }
     syncConsumers();
-    if (Form == StageForm::Rows && s.best && int(threadIdx.x) < in.tokens)
+    if (mayKeepBest && s.best && int(threadIdx.x) < in.tokens)
       s.best[threadIdx.x * gridDim.x + blockIdx.x] = outcome.best[threadIdx.x];
   }
 
@@ -130,24 +137,80 @@ private:
         const bool wanted = column < s.cols && line >= 0;
         const int64_t at = wanted ? row + column : 0;
         copyAsync16(inputAt(block, 0, i, n), static_cast<const T *>(in.x) + at, wanted);
-        if constexpr (P == Prologue::AddNorm)
+        if constexpr (hasAddend(P))
           copyAsync16(inputAt(block, 1, i, n), static_cast<const T *>(in.addend) + at, wanted);
       }
     }
   }
 
-  /// x as an operand of the product: (x + addend) * (norm + its offset), and the sum of the squares.
+  /// Adds an addend to what stands in `raw`, rounded.
+  __device__ __forceinline__ static void add(uint32_t (&raw)[4], uint4 d) {
+    const uint32_t addend[4] = {d.x, d.y, d.z, d.w};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float2 a = Pair<T>::toFloats(raw[j]), b = Pair<T>::toFloats(addend[j]);
+      raw[j] = Pair<T>::fromFloats(a.x + b.x, a.y + b.y);
+    }
+  }
+
+  /// The sum of f over the elements of this lane's token, x + addend, from all warps; `place`: of their parts.
+  template <class F> __device__ float sumOfToken(int blocks, int place, F f) {
+    float sum = 0;
+#pragma unroll 1
+    for (int block = 0; block < blocks; ++block)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int column = columnOf(block, i);
+        if (group >= in.tokens || column >= s.cols)
+          continue;
+        const auto element = [&](int source, const void *from) {
+          return block < depth ? loadShared16(inputAt(block, source, i, 0))
+                               : loadFresh16(static_cast<const T *>(from) + int64_t(group) * s.cols + column);
+        };
+        const uint4 c = element(0, in.x);
+        uint32_t raw[4] = {c.x, c.y, c.z, c.w};
+        if constexpr (hasAddend(P))
+          add(raw, element(1, in.addend));
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const float2 v = Pair<T>::toFloats(raw[j]);
+          sum += f(v.x);
+          sum += f(v.y);
+        }
+      }
+    sum += __shfl_xor_sync(allLanes, sum, 1);
+    sum += __shfl_xor_sync(allLanes, sum, 2);
+    if (quad == 0)
+      shared.squares[warp][place * 8 + group] = sum;
+    syncConsumers();
+    sum = 0;
+#pragma unroll
+    for (int w = 0; w < stageWarps; ++w)
+      sum += shared.squares[w][place * 8 + group];
+    return sum;
+  }
+  /// Of this lane's token, from what the ring holds of x first, and from memory what it does not.
+  __device__ void makeMoments(int blocks) {
+    waitCopies<0>();
+    mean = sumOfToken(blocks, 0, [](float x) { return x; }) / float(s.cols);
+    const float squares = sumOfToken(blocks, 1, [this](float x) { return (x - mean) * (x - mean); });
+    perDeviation = 1.0f / sqrtf(squares / float(s.cols) + s.eps);
+  }
+
+  /// x as an operand of the product: (x + addend) * (norm + its offset), and the sum of the squares; or the layer norm.
   __device__ __forceinline__ void prepare(int block, uint32_t (&x)[Groups][2][4], float (&squares)[Groups],
                                           bool store) const {
     waitCopies<depth - 1>();
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int column = columnOf(block, i);
-      float norm[packElements] = {};
+      float norm[packElements] = {}, bias[packElements] = {};
       if (withNorm && column < s.cols) {
         load8<true>(scratch + column, packElements, norm);
+        if (isLayerNorm(P) && s.normBias)
+          load8<true>(scratch + s.cols + column, packElements, bias);
 #pragma unroll
-        for (int j = 0; j < packElements; ++j)
+        for (int j = 0; withScale && j < packElements; ++j)
           norm[j] += s.normOffset;
       }
 #pragma unroll
@@ -156,14 +219,8 @@ private:
         const bool wanted = token < in.tokens;
         const uint4 c = wanted ? loadShared16(inputAt(block, 0, i, n)) : make_uint4(0, 0, 0, 0);
         uint32_t raw[4] = {c.x, c.y, c.z, c.w};
-        if constexpr (P == Prologue::AddNorm) {
-          const uint4 d = wanted ? loadShared16(inputAt(block, 1, i, n)) : make_uint4(0, 0, 0, 0);
-          const uint32_t addend[4] = {d.x, d.y, d.z, d.w};
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            const float2 a = Pair<T>::toFloats(raw[j]), b = Pair<T>::toFloats(addend[j]);
-            raw[j] = Pair<T>::fromFloats(a.x + b.x, a.y + b.y);
-          }
+        if constexpr (hasAddend(P)) {
+          add(raw, wanted ? loadShared16(inputAt(block, 1, i, n)) : make_uint4(0, 0, 0, 0));
           if (store && wanted && column < s.cols)
             *reinterpret_cast<uint4 *>(static_cast<T *>(in.sum) + int64_t(token) * s.cols + column) =
                 make_uint4(raw[0], raw[1], raw[2], raw[3]);
@@ -177,7 +234,14 @@ private:
             raw[j] = Pair<T>::fromFloats(v.x * weight, v.y * weight);
           }
         }
-        if constexpr (withNorm) {
+        if constexpr (isLayerNorm(P)) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const float2 v = Pair<T>::toFloats(raw[j]);
+            raw[j] = Pair<T>::fromFloats((v.x - mean) * perDeviation * norm[2 * j] + bias[2 * j],
+                                         (v.y - mean) * perDeviation * norm[2 * j + 1] + bias[2 * j + 1]);
+          }
+        } else if constexpr (withNorm) {
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             const float2 v = Pair<T>::toFloats(raw[j]);
@@ -224,7 +288,7 @@ private:
 #pragma unroll 1
     for (int begin = 0; begin < count; begin += perRound) {
       syncConsumers(); // what the scratch held has been read
-      if (withNorm && begin == 0 && int(threadIdx.x) < tokens) {
+      if (withScale && begin == 0 && int(threadIdx.x) < tokens) {
         float squares = 0;
 #pragma unroll
         for (int w = 0; w < stageWarps; ++w)
@@ -259,7 +323,8 @@ private:
   const int slots;
   const int scratchBytes;
   const int warp, group, quad;
-  const uint32_t inputs; // of this lane
+  const uint32_t inputs;            // of this lane
+  float mean = 0, perDeviation = 0; // of this lane's token
   Place place;
 };
 

@@ -135,11 +135,23 @@ struct Place {
   }
 };
 
-/// The norm's weights, into what is scratch later.
-__device__ inline void loadNorm(const MatrixStage &s, StageShared &shared, float *scratch) {
+/// What is done with x before the product.
+enum class Prologue { None, Norm, AddNorm, LayerNorm, AddLayerNorm };
+__host__ __device__ constexpr bool isLayerNorm(Prologue p) {
+  return p == Prologue::LayerNorm || p == Prologue::AddLayerNorm;
+}
+__host__ __device__ constexpr bool hasAddend(Prologue p) {
+  return p == Prologue::AddNorm || p == Prologue::AddLayerNorm;
+}
+
+/// The norm's weights, and biases behind them, into what is scratch later.
+template <Prologue P> __device__ inline void loadNorm(const MatrixStage &s, StageShared &shared, float *scratch) {
   const uint32_t bytes = uint32_t(s.cols) * sizeof(float);
-  arriveExpecting(&shared.norm, bytes);
+  const bool biased = isLayerNorm(P) && s.normBias;
+  arriveExpecting(&shared.norm, biased ? 2 * bytes : bytes);
   copyBytes(sharedAddress(scratch), s.norm, bytes, &shared.norm);
+  if (biased)
+    copyBytes(sharedAddress(scratch) + bytes, s.normBias, bytes, &shared.norm);
 }
 
 /// Tile `at` of this block; none behind the last: no rows.

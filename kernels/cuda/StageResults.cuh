@@ -8,9 +8,6 @@
 
 namespace distc::cuda {
 
-/// What is done with x before the product.
-enum class Prologue { None, Norm, AddNorm };
-
 /// What a result needs besides its sums; loaded ahead of them.
 struct Operands {
   float a = 0, b = 0; // bias and residual; cosine and sine
@@ -20,12 +17,13 @@ struct Operands {
 /// Of `Parts` sums each, which stand in shared memory: [tile][part][token][row of the tile].
 template <class T, StageForm Form, Prologue P, int Parts> class StageResults {
 protected:
-  static constexpr bool withNorm = P != Prologue::None;
-  static constexpr bool ofRows = Form == StageForm::Rows || Form == StageForm::ExpertSum;
+  static constexpr bool withNorm = P != Prologue::None, withScale = withNorm && !isLayerNorm(P);
+  static constexpr bool mayKeepBest = Form == StageForm::Rows || Form == StageForm::Activated;
+  static constexpr bool ofRows = mayKeepBest || Form == StageForm::ExpertSum;
   static constexpr int results = ofRows ? tileRows : groupRows; // of a tile
 
   // Of numbers in F16, whose range is small, a part in 16 is multiplied; an exact factor.
-  static constexpr float inputScale = std::is_same_v<T, __half> && withNorm ? 1.0f / 16 : 1.0f;
+  static constexpr float inputScale = std::is_same_v<T, __half> && withScale ? 1.0f / 16 : 1.0f;
 
   __device__ StageResults(const MatrixStage &s, const StageInput &in, const StageExperts *experts,
                           StageOutcome &outcome, float *scratch)
@@ -45,7 +43,7 @@ protected:
   __device__ void setScale(int token, float squares) const {
     outcome.scales[token] = rsqrtf(squares / float(s.cols) + s.eps) * (1.0f / inputScale);
   }
-  __device__ float scaleOf(int token) const { return withNorm ? outcome.scales[token] : 1.0f; }
+  __device__ float scaleOf(int token) const { return withScale ? outcome.scales[token] : 1.0f; }
 
   /// Result `item` of the pass: result `at` of tile `tile` for a token. False: there is none.
   __device__ bool locate(int item, int &tile, int &token, int &at) const {
@@ -56,7 +54,7 @@ protected:
       return false;
     const StageTile &t = tiles[tile];
     if constexpr (ofRows)
-      return at < groupRows ? at < t.n0 : at - groupRows < t.n1;
+      return at < t.results;
     return Form == StageForm::Qkv && s.style == RopeStyle::Interleaved ? 2 * at < t.n0 + t.n1 : at < t.n0;
   }
 
@@ -71,7 +69,7 @@ protected:
       const int row = t.r0 + at;
       if (w.bias.data)
         o.a = static_cast<const float *>(w.bias.data)[row];
-      if (w.residual.data) // fresh: it may be what a stage before has written
+      if (Form != StageForm::Activated && w.residual.data) // fresh: it may be what a stage before has written
         o.b = toFloat(loadFresh(static_cast<const T *>(w.residual.data) + token * w.yStride + row));
     } else if constexpr (Form == StageForm::Glu) {
       if (w.bias.data)
@@ -111,10 +109,14 @@ protected:
         const StageTile &t = tiles[i];
         const StageWeight &w = s.weights[t.w0];
         row = t.r0 + at;
-        y = (sumOf(i - begin, token, at) * scaleOf(token) + o.a) * s.factor + o.b;
+        y = sumOf(i - begin, token, at) * scaleOf(token) + o.a;
+        if constexpr (Form == StageForm::Activated)
+          y = s.softCap > 0 ? s.softCap * tanhf(y / s.softCap) : activated(y);
+        else
+          y = y * s.factor + o.b;
         storeElement(w.y, token * w.yStride + row, y);
       }
-      if (Form == StageForm::Rows && s.best)
+      if (mayKeepBest && s.best)
         keepBest(valid && row < s.valid, row, token, y);
     } else if (valid) {
       if constexpr (Form == StageForm::Glu) {

@@ -12,20 +12,23 @@ constexpr int groupRows = tileRows / 2;
 /// The tile that begins with `unit`; moves `unit` behind it, `end` at most.
 StageTile tileAt(const MatrixStage &stage, int &unit, int end) {
   const int rows = unitRows(stage.form);
-  int w = 0, first = 0, units = stage.weights[0].rows / rows;
+  const auto unitsOf = [&](int weight) { return (stage.weights[weight].rows + rows - 1) / rows; };
+  int w = 0, first = 0, units = unitsOf(0);
   if (stage.form != StageForm::Glu)
     while (unit >= first + units) {
       first += units;
-      units = stage.weights[++w].rows / rows;
+      units = unitsOf(++w);
     }
   const int at = unit - first, left = std::min(end, first + units) - unit;
   auto tile = [](int w0, int r0, int n0, int w1, int r1, int n1) {
     return StageTile{r0, r1, uint8_t(w0), uint8_t(n0), uint8_t(w1), uint8_t(n1)};
   };
-  if (stage.form == StageForm::Rows || stage.form == StageForm::ExpertSum) {
+  if (stage.form == StageForm::Rows || stage.form == StageForm::Activated || stage.form == StageForm::ExpertSum) {
     const int n = std::min(2 * left, tileRows), n0 = std::min(n, groupRows);
     unit += n / 2;
-    return tile(w, 2 * at, n0, w, 2 * at + n0, n - n0);
+    StageTile result = tile(w, 2 * at, n0, w, 2 * at + n0, n - n0);
+    result.results = uint8_t(std::min(n, stage.weights[w].rows - 2 * at));
+    return result;
   }
   if (stage.form == StageForm::Glu) {
     const int n = std::min(2 * left, groupRows);

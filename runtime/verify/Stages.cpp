@@ -128,12 +128,17 @@ private:
     return dtype == plan::DType::BF16 || dtype == plan::DType::F16;
   }
 
+  bool hasNorm() const { return stage_.norm || stage_.layerNorm; }
+  uint32_t normInput() const { return stage_.norm ? stage_.norm->input() : stage_.layerNorm->input(); }
+
   bool readInput() {
     stage_.addend = take<plan::Add>();
     stage_.norm = take<plan::RmsNorm>();
+    if (stage_.kind == plan::StageKind::Rows && !stage_.norm)
+      stage_.layerNorm = take<plan::LayerNorm>();
     if (stage_.addend) {
       stage_.outputs.push_back(stage_.addend->out());
-      if (!stage_.norm || stage_.norm->input() != stage_.addend->out() || !sumIsForTheNorm()) {
+      if (!hasNorm() || normInput() != stage_.addend->out() || !sumIsForTheNorm()) {
         no("a sum that begins a stage is for its norm");
         return false;
       }
@@ -145,8 +150,8 @@ private:
     const plan::Linear *linear = take<plan::Linear>();
     if (linear) {
       if (stage_.linears.empty()) {
-        product_ = stage_.norm ? stage_.norm->out() : linear->input();
-        stage_.input = stage_.addend ? stage_.addend->a() : stage_.norm ? stage_.norm->input() : linear->input();
+        product_ = stage_.norm ? stage_.norm->out() : stage_.layerNorm ? stage_.layerNorm->out() : linear->input();
+        stage_.input = stage_.addend ? stage_.addend->a() : hasNorm() ? normInput() : linear->input();
       }
       stage_.linears.push_back(linear);
     }
@@ -158,24 +163,29 @@ private:
     }
     if (stage_.linears.empty())
       return false;
-    if (stage_.linears.size() == 1 && !stage_.norm) {
-      uint32_t out = stage_.linears[0]->out();
-      stage_.scale = take<plan::Scale>();
-      if (stage_.scale && stage_.scale->input() != out)
-        return false;
-      out = stage_.scale ? stage_.scale->out() : out;
-      stage_.residual = take<plan::Add>();
-      if (stage_.scale && !stage_.residual)
-        return false;
-      if (stage_.residual && (!isTerm(out, *stage_.residual) || dtypeOf(stage_.residual->out()) != dtypeOf(product_)))
-        return false;
-    }
-    if (stage_.residual)
-      stage_.outputs.push_back(stage_.residual->out());
-    else
+    if (stage_.linears.size() > 1) {
       for (const plan::Linear *linear : stage_.linears)
         stage_.outputs.push_back(linear->out());
-    return true;
+      return true;
+    }
+    uint32_t out = stage_.linears[0]->out();
+    bool follows = true; // what comes next is done with `out`
+    const auto then = [&](const auto *operands) {
+      follows = follows && operands->input() == out;
+      out = operands->out();
+    };
+    if ((stage_.scale = take<plan::Scale>()))
+      then(stage_.scale);
+    else if ((stage_.activate = take<plan::Activate>()))
+      then(stage_.activate);
+    else if ((stage_.softCap = take<plan::SoftCap>()))
+      then(stage_.softCap);
+    if (!stage_.activate && !stage_.softCap && !hasNorm() && (stage_.residual = take<plan::Add>())) {
+      follows = follows && isTerm(out, *stage_.residual) && dtypeOf(stage_.residual->out()) == dtypeOf(product_);
+      out = stage_.residual->out();
+    }
+    stage_.outputs.push_back(out);
+    return follows;
   }
 
   bool readGlu() {
@@ -379,6 +389,7 @@ private:
 
   bool countUnits() {
     const bool isRouter = stage_.kind == plan::StageKind::Router;
+    const bool isRows = stage_.kind == plan::StageKind::Rows; // the last unit of a weight may be one row
     const uint32_t unit = isRouter ? 1 : unitRows(stage_.kind);
     stage_.columns = program_.buffers()->Get(product_)->row_elements();
     const uint32_t experts = isRouter ? program_.buffers()->Get(stage_.route->logits())->row_elements() : 0;
@@ -387,8 +398,9 @@ private:
              " and ", kMaxRouterExperts));
       return false;
     }
-    if (stage_.norm && stage_.columns > kMaxNormColumns) {
-      no(cat("a norm of ", stage_.columns, " elements, expected at most ", kMaxNormColumns));
+    const uint32_t most = stage_.layerNorm ? kMaxNormColumns / 2 : kMaxNormColumns; // it has biases too
+    if (hasNorm() && stage_.columns > most) {
+      no(cat("a norm of ", stage_.columns, " elements, expected at most ", most));
       return false;
     }
     if (stage_.norm) {
@@ -402,9 +414,9 @@ private:
     for (const plan::Linear *linear : stage_.linears) {
       const plan::Weight &weight = *plan_.weights()->Get(linear->weight());
       const uint64_t ofWeight = weight.bytes() / dtypeBytes(weight.dtype()) / stage_.columns;
-      if (!suits(weight, ofWeight, unit, isRouter ? kRouterColumns : kStageColumns))
+      if (!suits(weight, ofWeight, isRows ? 1 : unit, isRouter ? kRouterColumns : kStageColumns))
         return false;
-      rows += ofWeight;
+      rows += (ofWeight + unit - 1) / unit * unit;
     }
     if (rows > INT32_MAX || stage_.columns > INT32_MAX) {
       no(cat("weights of ", rows, " rows and ", stage_.columns, " columns, expected fewer than 2^31"));

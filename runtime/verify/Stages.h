@@ -17,9 +17,13 @@ struct TileStage {
   // The parts; null where the stage has none.
   const plan::Add *addend = nullptr; // x + addend, before the norm
   const plan::RmsNorm *norm = nullptr;
-  std::vector<const plan::Linear *> linears; // in the order of the units
-  const plan::Scale *scale = nullptr;        // of one linear's output, before the residual
-  const plan::Add *residual = nullptr;       // of one linear's output
+  const plan::LayerNorm *layerNorm = nullptr; // Rows: in place of the norm
+  std::vector<const plan::Linear *> linears;  // in the order of the units
+  // Of one linear's output: at most one of these, then, of a scale alone, the residual.
+  const plan::Scale *scale = nullptr;
+  const plan::Activate *activate = nullptr;
+  const plan::SoftCap *softCap = nullptr;
+  const plan::Add *residual = nullptr;
   const plan::Glu *glu = nullptr;
   const plan::RmsNorm *headNorms[2] = {}; // of q, k: of each head, or of all together
   const plan::Rope *ropes[2] = {};        // of q, k

@@ -19,8 +19,10 @@ static_assert(kTileRows == cuda::tileRows && kTileColumns == cuda::tileColumns &
 
 namespace {
 
-cuda::StageForm formOf(plan::StageKind kind) {
-  switch (kind) {
+cuda::StageForm formOf(const TileStage &stage) {
+  if (stage.activate || stage.softCap)
+    return cuda::StageForm::Activated;
+  switch (stage.kind) {
   case plan::StageKind::Glu:
     return cuda::StageForm::Glu;
   case plan::StageKind::Qkv:
@@ -104,8 +106,10 @@ Result<CudaStages> CudaStages::create(const plan::Plan &plan, const plan::Progra
   auto suits = [&](const Kernel &kernel, size_t tokens) {
     if (kernel.stage.route)
       return cuda::routerStageSuits(kernel.router, static_cast<int>(std::min<size_t>(tokens, cuda::expertTokens)));
-    return !kernel.isMatrix() || (kernel.stage.isOfExperts() && tokens > cuda::expertTokens) ||
-           cuda::matrixStageSuits(kernel.matrix, result.inputOf(kernel, static_cast<int64_t>(tokens), {}));
+    if (!kernel.isMatrix() || (kernel.stage.isOfExperts() && tokens > cuda::expertTokens))
+      return true;
+    const auto [matrix, input] = result.matrixOf(kernel, static_cast<int64_t>(tokens), {});
+    return cuda::matrixStageSuits(matrix, input);
   };
   auto allSuit = [&](size_t tokens) {
     return std::ranges::all_of(result.kernels_, [&](const Kernel &kernel) { return suits(kernel, tokens); });
@@ -149,7 +153,7 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
     weight.y = {operands.buffer(buffer), type(buffer)};
     weight.yStride = program.buffers()->Get(buffer)->row_elements();
   };
-  matrix.form = formOf(stage.kind);
+  matrix.form = formOf(stage);
   matrix.type = type(stage.input);
   matrix.cols = static_cast<int>(stage.columns);
   matrix.sms = static_cast<int>(program.schedule()->sms());
@@ -183,21 +187,34 @@ Status CudaStages::addMatrix(const plan::Plan &plan, const plan::Program &progra
     matrix.eps = stage.norm->eps();
     matrix.normOffset = stage.norm->weight_offset();
   }
+  if (stage.layerNorm) {
+    matrix.norm = reinterpret_cast<const float *>(operands.weight(stage.layerNorm->weight()));
+    if (stage.layerNorm->bias() >= 0)
+      matrix.normBias =
+          reinterpret_cast<const float *>(operands.weight(static_cast<uint32_t>(stage.layerNorm->bias())));
+    matrix.eps = stage.layerNorm->eps();
+    matrix.layerNorm = true;
+    normedBytes_ = std::max(normedBytes_, size_t(kStageTokens) * stage.columns * 2);
+  }
   if (stage.addend) {
     kernel.addend = operands.buffer(stage.addend->b());
     kernel.sum = operands.buffer(stage.addend->out());
   }
-  if (stage.combine)
-    out(matrix.weights[0], stage.combine->out());
+  if (stage.linears.size() == 1 || stage.combine)
+    out(matrix.weights[0], stage.outputs.back());
   if (stage.residual) {
     const uint32_t sum = stage.combine ? stage.combine->out()
                          : stage.scale ? stage.scale->out()
                                        : stage.linears[0]->out();
     const uint32_t other = stage.residual->a() == sum ? stage.residual->b() : stage.residual->a();
-    matrix.factor = stage.scale ? stage.scale->factor() : 1;
     matrix.weights[0].residual = {operands.buffer(other), type(other)};
-    out(matrix.weights[0], stage.residual->out());
   }
+  if (stage.scale)
+    matrix.factor = stage.scale->factor();
+  if (stage.activate)
+    matrix.activation = activationOf(stage.activate->activation());
+  if (stage.softCap)
+    matrix.softCap = stage.softCap->cap();
   if (stage.glu) {
     matrix.activation = activationOf(stage.glu->activation());
     out(matrix.weights[0], stage.glu->out());
@@ -226,14 +243,15 @@ Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan,
       ofMatrices.push_back(&kernel);
   auto isBest = [&](const Kernel &kernel) {
     return top && kernel.stage.linears.size() == 1 && !kernel.stage.residual &&
-           kernel.stage.linears[0]->out() == top->logits();
+           kernel.stage.outputs.back() == top->logits();
   };
   auto aligned = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
   const size_t stagesAt = aligned(tables.maps.size() * sizeof(cuda::TileMaps));
   const size_t tilesAt = stagesAt + aligned(ofMatrices.size() * sizeof(cuda::MatrixStage));
   const size_t arrivedAt = tilesAt + aligned(tables.tiles.size() * sizeof(cuda::StageTile));
   const size_t bestAt = arrivedAt + aligned(sizeof(uint32_t));
-  const size_t bytes = bestAt + size_t(kStageTokens) * static_cast<size_t>(sms_) * sizeof(uint64_t);
+  const size_t normedAt = bestAt + aligned(size_t(kStageTokens) * static_cast<size_t>(sms_) * sizeof(uint64_t));
+  const size_t bytes = normedAt + normedBytes_;
   DISTC_ASSIGN(memory_, cuda::Memory::allocate(cuda::Memory::Kind::Device, bytes,
                                                "rank " + std::to_string(plan.mesh()->rank()) + ": tile schedule"));
   std::byte *base = memory_.data();
@@ -241,6 +259,7 @@ Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan,
   auto *tiles = reinterpret_cast<const cuda::StageTile *>(base + tilesAt);
   auto *stages = reinterpret_cast<const cuda::MatrixStage *>(base + stagesAt);
   bestOffset_ = static_cast<int64_t>(bestAt);
+  normed_ = base + normedAt;
   for (Kernel &kernel : kernels_) // one for all: a router stage ends before the next begins
     kernel.router.arrived = reinterpret_cast<uint32_t *>(base + arrivedAt);
   DISTC_TRY(cuda::check(cudaMemset(base + arrivedAt, 0, sizeof(uint32_t)), "clear the routers' counter"));
@@ -300,14 +319,37 @@ const uint64_t *CudaStages::bestKeys() const {
   return reinterpret_cast<const uint64_t *>(memory_.data() + bestOffset_);
 }
 
-cuda::StageInput CudaStages::inputOf(const Kernel &kernel, int64_t tokens, const cuda::BatchView &batch) const {
-  cuda::StageInput input;
+std::pair<cuda::MatrixStage, cuda::StageInput> CudaStages::matrixOf(const Kernel &kernel, int64_t tokens,
+                                                                    const cuda::BatchView &batch) const {
+  std::pair<cuda::MatrixStage, cuda::StageInput> result{kernel.matrix, {}};
+  auto &[matrix, input] = result;
   input.x = kernel.x;
   input.addend = kernel.addend;
   input.sum = kernel.sum;
   input.tokens = static_cast<int>(tokens);
   input.batch = batch;
-  return input;
+  if (normsFirst(kernel, tokens)) {
+    matrix.norm = matrix.normBias = nullptr;
+    matrix.layerNorm = false;
+    input.x = normed_;
+    input.addend = nullptr;
+  }
+  return result;
+}
+
+cudaError_t CudaStages::normFirst(const Kernel &kernel, int64_t tokens, cudaStream_t stream) const {
+  const cuda::MatrixStage &matrix = kernel.matrix;
+  const cuda::In bias{matrix.normBias, cuda::Type::F32};
+  cuda::In x{kernel.x, matrix.type};
+  if (kernel.addend) {
+    if (const cudaError_t error =
+            cuda::add(x, {kernel.addend, matrix.type}, tokens * matrix.cols, {kernel.sum, matrix.type}, stream);
+        error != cudaSuccess)
+      return error;
+    x.data = kernel.sum;
+  }
+  return cuda::layerNorm(x, {matrix.norm, cuda::Type::F32}, bias, matrix.eps, matrix.cols, tokens,
+                         {normed_, matrix.type}, stream);
 }
 
 Status CudaStages::launch(uint32_t index, int64_t tokens, const cuda::BatchView &batch, cudaStream_t stream) const {
@@ -329,7 +371,10 @@ Status CudaStages::launch(uint32_t index, int64_t tokens, const cuda::BatchView 
   }
   if (!kernel.isMatrix())
     return cuda::check(cuda::ropeAppend(kernel.append, tokens, kernel.cache, batch, stream), "launch the append stage");
-  return cuda::check(cuda::matrixStage(kernel.matrix, inputOf(kernel, tokens, batch), stream), "launch the stage");
+  if (normsFirst(kernel, tokens))
+    DISTC_TRY(cuda::check(normFirst(kernel, tokens, stream), "launch the norm of a stage"));
+  const auto [matrix, input] = matrixOf(kernel, tokens, batch);
+  return cuda::check(cuda::matrixStage(matrix, input, stream), "launch the stage");
 }
 
 } // namespace distc

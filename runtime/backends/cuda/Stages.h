@@ -75,12 +75,20 @@ private:
                         Kernel &kernel);
   Status copyTables(const StageTables &tables, const plan::Plan &plan, const plan::TopCandidates *top);
   const uint64_t *bestKeys() const;
-  cuda::StageInput inputOf(const Kernel &kernel, int64_t tokens, const cuda::BatchView &batch) const;
+  /// More tokens than a stage with a layer norm takes: the norm is a kernel of its own in front of it.
+  static bool normsFirst(const Kernel &kernel, int64_t tokens) {
+    return kernel.stage.layerNorm && tokens > cuda::layerNormTokens;
+  }
+  cudaError_t normFirst(const Kernel &kernel, int64_t tokens, cudaStream_t stream) const;
+  std::pair<cuda::MatrixStage, cuda::StageInput> matrixOf(const Kernel &kernel, int64_t tokens,
+                                                          const cuda::BatchView &batch) const;
 
   std::vector<int64_t> stageOf_; // by instruction
   std::vector<Kernel> kernels_;
-  cuda::Memory memory_; // StageTables, the stages, the routers' counter, the largest logits of each block and token
-  size_t maxTokens_ = 0;
+  /// StageTables, the stages, the routers' counter, the largest logits of each block and token, rows behind a norm.
+  cuda::Memory memory_;
+  std::byte *normed_ = nullptr;
+  size_t maxTokens_ = 0, normedBytes_ = 0;
   int64_t sms_ = 0, bestOffset_ = 0, bestOf_ = -1;
 };
 

@@ -19,7 +19,7 @@
 // A norm of parts of rows; a term that is both of the sum's.
 // PARTS: plan.stage rows from 4 count 1
 // PARTS-NEXT: plan.stage rows from 7 count 1
-// TWICE: plan.stage rows from 1 count 1
+// TWICE: plan.stage rows from 1 count 2
 // TWICE-NEXT: plan.stage rows from 4 count 1
 // TWICE-NEXT: plan.stage rows from 7 count 1
 

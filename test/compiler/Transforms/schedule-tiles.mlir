@@ -34,8 +34,8 @@ plan.rank @rank0 producer "hand" target "sm_90" passes [] {
   plan.rope_table @rope [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.09, 0.08, 0.07, 0.06, 0.05, 0.04] magnitude 1.0
 
   // A decoder layer: 32 units of 4 rows for q, k and v, 32 of 2 rows for o, 64 pairs of 2 rows for gate and up, 32 for
-  // down; whoever has streamed least gets the larger share. The last product has an odd number of rows and stays what it
-  // is, and so does the norm that it shares with another reader.
+  // down; whoever has streamed least gets the larger share. The last product has an odd number of rows: of its 16 units the
+  // last is one row.
   // CHECK: plan.emit_ids
   // CHECK: plan.schedule sms 3 ring 212992
   // CHECK-NEXT: plan.stage qkv from 1 count 7 waits [] bounds [0, 11, 22, 32]
@@ -44,6 +44,7 @@ plan.rank @rank0 producer "hand" target "sm_90" passes [] {
   // CHECK-NEXT: plan.stage glu from 11 count 4 waits [2] bounds [0, 21, 42, 64]
   // CHECK-NEXT: plan.stage rows from 15 count 1 waits [3] bounds [0, 11, 22, 32]
   // CHECK-NEXT: plan.stage glu from 17 count 5 waits [4] bounds
+  // CHECK-NEXT: plan.stage rows from 22 count 2 waits [5] bounds [0, 6, 11, 16]
   // CHECK-NEXT: }
   // CHECK-NOT: plan.stage
 
@@ -107,9 +108,10 @@ plan.rank @rank0 producer "hand" target "sm_90" passes [] {
 
   // Experts: the products and what they end in; not where they read others' routes.
   // CHECK: plan.program decode
-  // CHECK: plan.stage expert_glu from 4 count 3 waits [] bounds []
-  // CHECK-NEXT: plan.stage expert_sum from 7 count 3 waits [0] bounds [0, 11, 22, 32]
-  // CHECK-NEXT: plan.stage expert_sum from 12 count 2 waits [1] bounds
+  // CHECK: plan.stage rows from 1 count 1 waits [] bounds [0, 6, 11, 16]
+  // CHECK-NEXT: plan.stage expert_glu from 4 count 3 waits [0] bounds []
+  // CHECK-NEXT: plan.stage expert_sum from 7 count 3 waits [1] bounds [0, 10, 21, 32]
+  // CHECK-NEXT: plan.stage expert_sum from 12 count 2 waits [2] bounds
   // CHECK-NOT: plan.stage
   plan.program decode attributes {arena_bytes = 0 : i64, events = 0 : i64, max_outputs = 2 : i64, max_sequences = 2 : i64, max_tokens = 2 : i64, micro_batches = 1 : i64, queues = 1 : i64} {
     %x = plan.buffer "x" tokens [64] replicated : bf16, 64 elements, 256 bytes

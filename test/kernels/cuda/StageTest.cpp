@@ -220,6 +220,143 @@ TEST_F(CudaStageTest, GluAgreesWithDoubles) {
       }
 }
 
+// Rows far from zero, of which one is as good as constant; what does not fit the ring of x; an odd number of rows.
+TEST_F(CudaStageTest, RowsBehindALayerNormAgreeWithDoubles) {
+  for (int cols : {64, 768, 1600, 2112, 4160})
+    for (Type type : stageTypes)
+      for (int tokens : {1, 5, 8}) {
+        const int rows = 251, sms = tokens == 5 ? 2 : 40;
+        const bool withAddend = tokens > 1, biased = cols != 768;
+        const Weight first = weight(rows, cols, type), second = weight(34, cols, type);
+        std::vector<float> x = normal(size_t(tokens) * cols), addend = normal(x.size());
+        for (int t = 0; t < tokens; ++t)
+          for (int i = 0; i < cols; ++i)
+            x[size_t(t) * cols + i] += t == 0 ? 1000.0f : 5.0f * float(t);
+        x = rounded(x, type);
+        addend = rounded(addend, type);
+        const std::vector<float> norm = normal(cols), shift = biased ? normal(cols) : std::vector<float>(cols);
+        const DeviceValues dx(x, type), dAddend(addend, type), dSum(x.size(), type), dNorm(norm, Type::F32),
+            dShift(shift, Type::F32), y0(size_t(tokens) * rows, type), y1(size_t(tokens) * second.rows, Type::F32);
+        MatrixStage stage;
+        stage.type = type;
+        stage.cols = cols;
+        stage.weights[0] = first.view(true);
+        stage.weights[0].y = y0;
+        stage.weights[0].yStride = rows;
+        stage.weights[1] = second.view(false);
+        stage.weights[1].y = y1;
+        stage.weights[1].yStride = second.rows;
+        stage.weightCount = 2;
+        stage.sms = sms;
+        stage.ringBytes = 3 * tileBytes;
+        stage.norm = dNorm.floats();
+        stage.normBias = biased ? dShift.floats() : nullptr;
+        stage.layerNorm = true;
+        stage.eps = eps;
+        StageInput in;
+        in.x = dx.data();
+        in.addend = withAddend ? dAddend.data() : nullptr;
+        in.sum = dSum.data();
+        in.tokens = tokens;
+        run(stage, in, shares((rows + 1) / 2 + second.rows / 2, sms));
+        Input input = inputOf(x, withAddend ? &addend : nullptr, nullptr, eps, type);
+        input.normed = reference::layerNorm(input.sum, norm, shift, eps);
+        std::vector<double> expected0, expected1;
+        for (int t = 0; t < tokens; ++t) {
+          for (int r = 0; r < rows; ++r)
+            expected0.push_back(product(input.normed, t, first, r, true));
+          for (int r = 0; r < second.rows; ++r)
+            expected1.push_back(product(input.normed, t, second, r, false));
+        }
+        EXPECT_LE(relativeError(y0.values().data(), expected0), stageBound(type))
+            << cols << " tokens " << tokens << " type " << int(type);
+        EXPECT_LE(relativeError(y1.values().data(), expected1), stageBound(type)) << cols << " tokens " << tokens;
+        if (withAddend) {
+          EXPECT_EQ(dSum.values(), input.sum);
+        }
+        // The last token alone, on other multiprocessors.
+        const DeviceValues alone(size_t(rows), type), rest(size_t(second.rows), Type::F32);
+        const auto row = [&](const DeviceValues &values) {
+          return static_cast<char *>(values.data()) + size_t(tokens - 1) * cols * 2;
+        };
+        stage.weights[0].y = alone;
+        stage.weights[1].y = rest;
+        stage.sms = 7;
+        in.x = row(dx);
+        in.addend = withAddend ? row(dAddend) : nullptr;
+        in.tokens = 1;
+        run(stage, in, shares((rows + 1) / 2 + second.rows / 2, stage.sms));
+        const std::vector<float> all = y0.values();
+        EXPECT_EQ(alone.values(), std::vector<float>(all.end() - rows, all.end()));
+        in.tokens = layerNormTokens + 1;
+        EXPECT_FALSE(matrixStageSuits(stage, in));
+      }
+}
+
+TEST_F(CudaStageTest, ActivatedRowsAgreeWithDoubles) {
+  enum class Before { Nothing, Norm, LayerNorm };
+  for (Activation kind : {Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu})
+    for (bool capped : {false, true})
+      for (Type type : stageTypes)
+        for (Before before : {Before::Nothing, Before::Norm, Before::LayerNorm})
+          for (int tokens : {1, 7, 30}) {
+            if ((capped && kind != Activation::Silu) || (before == Before::LayerNorm && tokens > layerNormTokens))
+              continue;
+            const int cols = 320, rows = 131, sms = tokens == 30 ? 3 : 66;
+            const Weight w = weight(rows, cols, type);
+            const std::vector<float> x = rounded(normal(size_t(tokens) * cols), type), norm = normal(cols),
+                                     shift = normal(cols);
+            const DeviceValues dx(x, type), dNorm(norm, Type::F32), dShift(shift, Type::F32),
+                y(size_t(tokens) * rows, capped ? Type::F32 : type);
+            const DeviceArray<uint64_t> best(std::vector<uint64_t>(size_t(tokens) * sms, 1));
+            MatrixStage stage;
+            stage.form = StageForm::Activated;
+            stage.activation = kind;
+            stage.softCap = capped ? 0.7f : 0.0f;
+            stage.type = type;
+            stage.cols = cols;
+            stage.weights[0] = w.view(tokens == 7);
+            stage.weights[0].y = y;
+            stage.weights[0].yStride = rows;
+            stage.weightCount = 1;
+            stage.sms = sms;
+            stage.ringBytes = 4 * tileBytes;
+            stage.norm = before == Before::Nothing ? nullptr : dNorm.floats();
+            stage.layerNorm = before == Before::LayerNorm;
+            stage.normBias = stage.layerNorm ? dShift.floats() : nullptr;
+            stage.eps = eps;
+            stage.best = capped ? best.data() : nullptr;
+            stage.valid = rows - 1;
+            StageInput in;
+            in.x = dx.data();
+            in.tokens = tokens;
+            run(stage, in, shares((rows + 1) / 2, sms));
+            Input input = inputOf(x, nullptr, before == Before::Norm ? &norm : nullptr, eps, type);
+            if (before == Before::LayerNorm)
+              input.normed = reference::layerNorm(x, norm, shift, eps);
+            std::vector<double> expected;
+            for (int t = 0; t < tokens; ++t)
+              for (int r = 0; r < rows; ++r) {
+                const double v = product(input.normed, t, w, r, tokens == 7);
+                const double cap = double(stage.softCap);
+                expected.push_back(capped ? cap * std::tanh(v / cap) : activate(kind, v));
+              }
+            const std::vector<float> results = y.values();
+            EXPECT_LE(relativeError(results.data(), expected), 2 * stageBound(type))
+                << int(kind) << (capped ? " capped" : "") << " tokens " << tokens << " type " << int(type);
+            const std::vector<uint64_t> keys = best.values();
+            for (int t = 0; capped && t < tokens; ++t) { // of what is capped
+              const float *row = &results[size_t(t) * rows];
+              const uint64_t key = *std::max_element(&keys[size_t(t) * sms], &keys[size_t(t) * sms] + sms);
+              const int column = (1 << 24) - 1 - int(key & ((1 << 24) - 1));
+              EXPECT_EQ(column, std::max_element(row, row + stage.valid) - row) << t;
+              const uint32_t bits = std::bit_cast<uint32_t>(row[column]),
+                             ordered = bits >> 31 ? ~bits : bits | 1u << 31;
+              EXPECT_EQ(uint32_t(key >> 24), ordered) << row[column];
+            }
+          }
+}
+
 TEST_F(CudaStageTest, QkvAgreesWithDoubles) {
   for (RopeStyle style : {RopeStyle::Half, RopeStyle::Interleaved})
     for (int dim : {16, 64, 80, 96, 128, 256})

@@ -140,7 +140,26 @@ def of_factors():
     ]
 
 
-faults = (of_experts() if "expert_glu from" in text else of_heads() if "append from" in text else
+def of_layer_norms():
+    normed = re.search(r"plan\.layer_norm \d+ : %\d+, @layers\.0\.mlp_norm .* -> (%\d+) ", text)[1]
+    other = re.search(r"plan\.linear \d+ : %\d+, @layers\.1\.up .* -> (%\d+) ", text)[1]
+    return [
+        ("a layer norm in front of a gated product", first(r"(plan\.stage +)rows( from 10 count 3)", r"\g<1>glu\g<2>"),
+         "its 3 instructions are not those of a stage of kind 1"),
+        ("a layer norm that others read", first(r"(plan\.add 14 : )%\d+", rf"\g<1>{normed}"),
+         "keeps to itself and does not write to memory"),
+        ("a product of what is not normed", lambda s: re.sub(r"(plan\.layer_norm 10 : (%\d+).*\n *plan\.linear 11 : )%\d+", r"\g<1>\g<2>", s, count=1),
+         "a product reads buffer"),
+        ("an activation of what the stage does not make", first(r"(plan\.activate \d+ : +gelu_tanh )%\d+", rf"\g<1>{other}"),
+         "its 3 instructions are not those of a stage of kind 0"),
+        ("a stage that is too long", first(r"(plan\.stage +rows from 10 count )3", r"\g<1>4"),
+         "its 4 instructions are not those of a stage of kind 0"),
+        ("a last row that nobody streams",
+         lambda s: re.sub(r"(plan\.stage +rows from 41 count 2 .*), 126\]", r"\g<1>, 125]", s, count=1), "its 126 units"),
+    ]
+
+
+faults = (of_experts() if "expert_glu from" in text else of_layer_norms() if "layer_norm" in text else of_heads() if "append from" in text else
           of_norms() if "post_norm from" in text else of_factors() if re.search(r"plan\.scale .*layers", text) else of_llama())
 failed = 0
 for name, fault, reason in faults:

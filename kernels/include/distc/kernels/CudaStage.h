@@ -15,7 +15,8 @@ namespace distc::cuda {
 
 inline constexpr int stageTokens = 32;       // the most that one launch takes
 inline constexpr int stageColumns = 64;      // columns are a multiple of this
-inline constexpr int maxNormColumns = 32768; // the norm's weights stand in shared memory
+inline constexpr int maxNormColumns = 32768; // the norm's weights stand in shared memory; a layer norm's biases too
+inline constexpr int layerNormTokens = 8;    // the most that a stage with a layer norm takes
 inline constexpr int tileRows = 16, tileColumns = 512;
 inline constexpr int tileBytes = tileRows * tileColumns * 2;
 inline constexpr int maxRingBytes = 13 * tileBytes; // what a block can spare of its shared memory
@@ -28,9 +29,10 @@ struct alignas(64) TileMaps {
 cudaError_t encodeTileMaps(const Matrix &w, TileMaps &maps);
 
 enum class StageForm : uint8_t {
-  Rows, // y[t] = (x[t] w^T + bias) * factor + residual, for each of the weights; units of 2 rows
-  Glu,  // y[t] = activation(x[t] w0^T + bias0) * (x[t] w1^T + bias1); units of 2 rows of both
-  Qkv,  // w0, w1 rotated, w1 and w2 into the cache, w0 to y; units of 4 rows: two pairs of what is rotated together
+  Rows, // y[t] = (x[t] w^T + bias) * factor + residual, for each of the weights; units of 2 rows, the last may be one
+  Activated, // y[t] = activation(x[t] w^T + bias), or that with a soft cap; units as of Rows
+  Glu,       // y[t] = activation(x[t] w0^T + bias0) * (x[t] w1^T + bias1); units of 2 rows of both
+  Qkv, // w0, w1 rotated, w1 and w2 into the cache, w0 to y; units of 4 rows: two pairs of what is rotated together
   // Of a mixture of experts, for up to expertTokens tokens. A weight's rows are those of one expert, whose matrices lie
   // one after the other; a place is one of the `count` experts of a token (Cuda.h, expertLinear).
   ExpertGlu, // y[p] = activation(x[t] w0[e]^T) * (x[t] w1[e]^T), for each place; no tiles: the kernel deals them out
@@ -48,11 +50,12 @@ struct alignas(16) StageTile {
   int r0, r1;
   uint8_t w0, n0, w1, n1; // n0 > 0 where there is a tile
   uint16_t chosen = 0;    // ExpertGlu: which of the experts in use
+  uint8_t results = 0;    // Rows, Activated, ExpertSum: n0 + n1, without the row behind an odd number
 };
 
 struct StageWeight {
   const TileMaps *maps = nullptr; // in device memory
-  int rows = 0;                   // a multiple of unitRows
+  int rows = 0;                   // a multiple of unitRows; Rows, Activated: any number
   In bias;                        // F32, or none
   In residual;                    // Rows, ExpertSum: has the shape of y, or none
   Out y;                          // F32, or the stage's type
@@ -63,19 +66,23 @@ struct MatrixStage {
   StageForm form = StageForm::Rows;
   Type type = Type::BF16; // of x, the weights, the residual and the cache
   int cols = 0;
-  StageWeight weights[3]; // Rows: 1 to 3; Glu, ExpertGlu: 2; Qkv: 3; ExpertSum: 1
+  StageWeight weights[3]; // Rows: 1 to 3; Glu, ExpertGlu: 2; Qkv: 3; Activated, ExpertSum: 1
   int weightCount = 0;
   /// Multiprocessor s has tiles [s * maxTiles, (s + 1) * maxTiles), as listTiles says; in device memory.
   const StageTile *tiles = nullptr;
   int sms = 0, maxTiles = 0;
   int ringBytes = 0; // of shared memory, for tiles; a multiple of tileBytes
 
-  // Before the product: x + addend, rounded and also written to `sum` where there is an addend; then the RMS norm.
+  // Before the product: x + addend, rounded and also written to `sum` where there is an addend; then the norm: RMS, or
+  // the layer norm (Rows, Activated; up to layerNormTokens tokens), whose result is rounded.
   const float *norm = nullptr;   // null: x as it is, and no addend
-  float eps = 0, normOffset = 0; // the latter is added to each of the norm's weights
+  float eps = 0, normOffset = 0; // the latter is added to each of the weights of an RMS norm
+  bool layerNorm = false;
+  const float *normBias = nullptr; // of the layer norm, or null
 
   float factor = 1; // Rows, ExpertSum
   Activation activation = Activation::Silu;
+  float softCap = 0; // Activated: y = softCap * tanh(y / softCap) in place of the activation; 0: none
   // Qkv
   RopeStyle style = RopeStyle::Half;
   const float *cosSin = nullptr; // as in Cuda.h
@@ -84,8 +91,8 @@ struct MatrixStage {
   // Of experts
   const float *routes = nullptr; // [tokens, count, 2]: a weight and an expert's id, as Cuda.h's route() makes them
   int count = 0, experts = 0;
-  // Rows, one weight: best[t * sms + s] is the largest of multiprocessor s's results in columns below `valid`, as
-  // packBest, which Cuda.h's topCandidates takes; null: not wanted
+  // Rows of one weight, Activated: best[t * sms + s] is the largest of multiprocessor s's results in columns below
+  // `valid`, as packBest, which Cuda.h's topCandidates takes; null: not wanted
   uint64_t *best = nullptr;
   int valid = 0;
 
