@@ -7,13 +7,16 @@ constexpr int threads = 256;
 
 template <class W, class A, bool Aligned>
 __global__ void embeddingKernel(const int32_t *tokens, const W *table, int64_t tableRows, int64_t cols,
-                                int64_t rowStride, int64_t firstRow, A *y) {
+                                int64_t rowStride, int64_t firstRow, float factor, A *y) {
   const int64_t row = tokens[blockIdx.x] - firstRow;
   y += blockIdx.x * cols;
   for (int64_t i = threadIdx.x * packElements; i < cols; i += threads * packElements) {
     float v[packElements] = {};
     if (row >= 0 && row < tableRows)
       load8<Aligned>(table + row * rowStride + i, cols - i, v);
+#pragma unroll
+    for (float &value : v)
+      value *= factor;
     store8<Aligned>(y + i, cols - i, v);
   }
 }
@@ -57,7 +60,7 @@ cudaError_t positionEmbedding(In x, const int32_t *positions, int64_t rows, cons
 }
 
 cudaError_t embedding(const int32_t *tokens, int64_t rows, const Matrix &table, int64_t firstRow, Out y,
-                      cudaStream_t stream) {
+                      cudaStream_t stream, float factor) {
   const bool aligned =
       aligned16(table.data, y.data) && table.cols % packElements == 0 && table.rowStride % packElements == 0;
   return withType(table.type, [&](auto element) {
@@ -66,7 +69,7 @@ cudaError_t embedding(const int32_t *tokens, int64_t rows, const Matrix &table, 
         using W = decltype(element);
         using A = decltype(activation);
         return launch(stream, embeddingKernel<W, A, vectors.value>, rows, threads, tokens,
-                      static_cast<const W *>(table.data), table.rows, table.cols, table.rowStride, firstRow,
+                      static_cast<const W *>(table.data), table.rows, table.cols, table.rowStride, firstRow, factor,
                       static_cast<A *>(y.data));
       });
     });

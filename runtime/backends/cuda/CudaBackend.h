@@ -142,6 +142,7 @@ private:
   Result<bool> runCombined(const Fusion &fusion);
   Result<bool> runResidual(const Fusion &fusion);
   Result<bool> runPostNorm(const Fusion &fusion);
+  Result<bool> runEmbedded(const Fusion &fusion);
   /// How the instructions of this step reach the device: one by one, into a graph, or not at all, the graph being
   /// there.
   enum class Mode { Launch, Capture, Replay };

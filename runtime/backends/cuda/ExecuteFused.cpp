@@ -1,4 +1,4 @@
-// Several instructions of prefill as one or two kernels; where these do not suit, one by one.
+// Several instructions as one or two kernels; where these do not suit, one by one.
 #include "runtime/backends/cuda/CudaBackend.h"
 #include "runtime/plan/RopeTables.h"
 #include "runtime/schema/PlanFile.h"
@@ -33,6 +33,8 @@ Status CudaBackend::execute(const Fusion &fusion) {
       return runCombined(fusion);
     case Fusion::Kind::PostNorm:
       return runPostNorm(fusion);
+    case Fusion::Kind::Embedded:
+      return runEmbedded(fusion);
     case Fusion::Kind::Residual:
       break;
     }
@@ -95,6 +97,14 @@ Result<bool> CudaBackend::runPostNorm(const Fusion &fusion) {
   const View x = buffer(norm.input()), y = buffer(add.out()), other = buffer(add.a() == norm.out() ? add.b() : add.a());
   return done(cuda::rmsNorm(x, {weight(norm.weight()), cuda::Type::F32}, norm.eps(), x.width, x.rows, y, stream_,
                             norm.weight_offset(), other));
+}
+
+Result<bool> CudaBackend::runEmbedded(const Fusion &fusion) {
+  const auto &embedding = fusion.parts[0].as<plan::Embedding>();
+  const auto &scale = fusion.parts[1].as<plan::Scale>();
+  const View y = buffer(scale.out());
+  return done(cuda::embedding(now_->device.tokens + y.first, y.rows, matrix(embedding.weight(), y.width),
+                              embedding.first_row(), y, stream_, scale.factor()));
 }
 
 Result<bool> CudaBackend::runResidual(const Fusion &fusion) {

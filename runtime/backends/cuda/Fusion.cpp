@@ -48,7 +48,16 @@ public:
     const Fusion postNorm = take(Kind::PostNorm, at, {RmsNorm, Add});
     if (postNorm.count != 0 && isPostNorm(postNorm))
       return postNorm;
-    return {};
+    return findEmbedded(at);
+  }
+
+  /// Likewise, of what a decode program has fused beside its stages.
+  Fusion findEmbedded(uint32_t at) const {
+    const Fusion embedded = take(Fusion::Kind::Embedded, at, {plan::Op::Embedding, plan::Op::Scale});
+    if (embedded.count == 0)
+      return {};
+    const uint32_t rows = embedded.parts[0].as<plan::Embedding>().out();
+    return embedded.parts[1].as<plan::Scale>().input() == rows && isPrivate(rows) ? embedded : Fusion{};
   }
 
 private:
@@ -244,11 +253,10 @@ private:
 Fusions findFusions(const plan::Plan &plan) {
   Fusions fusions;
   for (const plan::Program *program : *plan.programs()) {
-    if (program->regime() != plan::Regime::Prefill)
-      continue;
+    const bool isPrefill = program->regime() == plan::Regime::Prefill;
     const Finder finder(plan, *program);
     for (uint32_t i = 0; i < program->instructions()->size();) {
-      const auto fusion = std::make_shared<const Fusion>(finder.find(i));
+      const auto fusion = std::make_shared<const Fusion>(isPrefill ? finder.find(i) : finder.findEmbedded(i));
       for (size_t part = 0; part < fusion->count; ++part)
         fusions[fusion->parts[part].id] = fusion;
       i += static_cast<uint32_t>(std::max<size_t>(1, fusion->count));

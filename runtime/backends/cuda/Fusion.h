@@ -1,4 +1,5 @@
-// Which instructions of a prefill program a fused kernel can do together, found once from the plan. What a fused kernel
+// Which instructions of a prefill program a fused kernel can do together, and of a decode program those that are of no
+// stage, found once from the plan. What a fused kernel
 // does not write (gates, projections before their rotation, terms of a sum) is read by nobody else.
 #pragma once
 
@@ -30,6 +31,7 @@ struct Fusion {
     Residual,     // Linear, Scale of its output or not, Add of that
     Combined,     // Combine, Add of its output
     PostNorm,     // RmsNorm of rows, Add of its output
+    Embedded,     // Embedding, Scale of its output; in decode too
   };
   Kind kind = Kind::Residual;
   size_t count = 0;

@@ -167,6 +167,12 @@ TEST_F(CudaRowOpsTest, EmbeddingOfPartOfTheVocabulary) {
             expected.push_back(row >= 0 && row < rows ? table[row * stride + i] : 0.0f);
           }
         EXPECT_EQ(y.values(), rounded(expected, type)) << int(tableType) << int(type) << " " << cols;
+        const float factor = float(uniform(2, 90)) / 7;
+        ASSERT_CUDA(embedding(dTokens.data(), int64_t(tokens.size()), {dTable.data(), tableType, rows, cols, stride},
+                              firstRow, y, nullptr, factor));
+        for (float &value : expected)
+          value *= factor;
+        EXPECT_EQ(y.values(), rounded(expected, type)) << factor << " " << int(tableType) << int(type) << " " << cols;
       }
 }
 
