@@ -34,6 +34,9 @@ end_to_end() { # NAME COMMAND...
   "$@" scattered check_sequence_parallel.py $data/fixtures/qwen2 2x1 4x1 8x1 4x3
   "$@" stories check_story.py $story/stories260K-f32.gguf $story/expected-greedy-runc-200.txt 1x1 2x1 4x1 2x2
   "$@" batch check_batch.py $story/stories260K-f32.gguf 2x2
+  for fixture in gpt2 gemma gemma2 llama-gqa qwen2; do
+    "$@" "together-$fixture" check_together.py "$data/fixtures/$fixture" 1x1 2x1
+  done
   "$@" uneven-9-3 check_uneven.py $data/uneven-9-3 2x1 4x1 8x1 2x2
   "$@" uneven-14-2 check_uneven.py $data/uneven-14-2 2x1 4x1 8x1 4x2
   "$@" gguf check_gguf.py $data/fixtures/llama3-rope
