@@ -7,8 +7,11 @@ constexpr int threads = 256;
 
 template <class W, class A, bool Aligned>
 __global__ void embeddingKernel(const int32_t *tokens, const W *table, int64_t tableRows, int64_t cols,
-                                int64_t rowStride, int64_t firstRow, float factor, A *y) {
+                                int64_t rowStride, int64_t firstRow, float factor, const int32_t *positions,
+                                const W *added, int64_t addedStride, A *y) {
   const int64_t row = tokens[blockIdx.x] - firstRow;
+  if (positions)
+    added += positions[blockIdx.x] * addedStride;
   y += blockIdx.x * cols;
   for (int64_t i = threadIdx.x * packElements; i < cols; i += threads * packElements) {
     float v[packElements] = {};
@@ -17,6 +20,13 @@ __global__ void embeddingKernel(const int32_t *tokens, const W *table, int64_t t
 #pragma unroll
     for (float &value : v)
       value *= factor;
+    if (positions) {
+      float w[packElements];
+      load8<Aligned>(added + i, cols - i, w);
+#pragma unroll
+      for (int j = 0; j < packElements; ++j)
+        v[j] += w[j];
+    }
     store8<Aligned>(y + i, cols - i, v);
   }
 }
@@ -60,9 +70,11 @@ cudaError_t positionEmbedding(In x, const int32_t *positions, int64_t rows, cons
 }
 
 cudaError_t embedding(const int32_t *tokens, int64_t rows, const Matrix &table, int64_t firstRow, Out y,
-                      cudaStream_t stream, float factor) {
-  const bool aligned =
-      aligned16(table.data, y.data) && table.cols % packElements == 0 && table.rowStride % packElements == 0;
+                      cudaStream_t stream, float factor, const int32_t *positions, const Matrix &added) {
+  if (positions && added.type != table.type)
+    return cudaErrorInvalidValue;
+  const bool aligned = aligned16(table.data, added.data, y.data) && table.cols % packElements == 0 &&
+                       table.rowStride % packElements == 0 && added.rowStride % packElements == 0;
   return withType(table.type, [&](auto element) {
     return withType(y.type, [&](auto activation) {
       return withBool(aligned, [&](auto vectors) {
@@ -70,7 +82,7 @@ cudaError_t embedding(const int32_t *tokens, int64_t rows, const Matrix &table, 
         using A = decltype(activation);
         return launch(stream, embeddingKernel<W, A, vectors.value>, rows, threads, tokens,
                       static_cast<const W *>(table.data), table.rows, table.cols, table.rowStride, firstRow, factor,
-                      static_cast<A *>(y.data));
+                      positions, static_cast<const W *>(added.data), added.rowStride, static_cast<A *>(y.data));
       });
     });
   });

@@ -101,10 +101,19 @@ Result<bool> CudaBackend::runPostNorm(const Fusion &fusion) {
 
 Result<bool> CudaBackend::runEmbedded(const Fusion &fusion) {
   const auto &embedding = fusion.parts[0].as<plan::Embedding>();
-  const auto &scale = fusion.parts[1].as<plan::Scale>();
-  const View y = buffer(scale.out());
-  return done(cuda::embedding(now_->device.tokens + y.first, y.rows, matrix(embedding.weight(), y.width),
-                              embedding.first_row(), y, stream_, scale.factor()));
+  const Instruction &then = fusion.parts[1];
+  const bool isScale = then.op == plan::Op::Scale;
+  const View y = buffer(isScale ? then.as<plan::Scale>().out() : then.as<plan::PositionEmbedding>().out());
+  const cuda::Matrix table = matrix(embedding.weight(), y.width);
+  const int32_t *tokens = now_->device.tokens + y.first;
+  if (isScale)
+    return done(
+        cuda::embedding(tokens, y.rows, table, embedding.first_row(), y, stream_, then.as<plan::Scale>().factor()));
+  const cuda::Matrix added = matrix(then.as<plan::PositionEmbedding>().weight(), y.width);
+  if (added.type != table.type)
+    return false;
+  return done(cuda::embedding(tokens, y.rows, table, embedding.first_row(), y, stream_, 1,
+                              now_->device.positions + y.first, added));
 }
 
 Result<bool> CudaBackend::runResidual(const Fusion &fusion) {

@@ -53,11 +53,17 @@ public:
 
   /// Likewise, of what a decode program has fused beside its stages.
   Fusion findEmbedded(uint32_t at) const {
-    const Fusion embedded = take(Fusion::Kind::Embedded, at, {plan::Op::Embedding, plan::Op::Scale});
-    if (embedded.count == 0)
-      return {};
-    const uint32_t rows = embedded.parts[0].as<plan::Embedding>().out();
-    return embedded.parts[1].as<plan::Scale>().input() == rows && isPrivate(rows) ? embedded : Fusion{};
+    for (plan::Op op : {plan::Op::Scale, plan::Op::PositionEmbedding}) {
+      const Fusion embedded = take(Fusion::Kind::Embedded, at, {plan::Op::Embedding, op});
+      if (embedded.count == 0)
+        continue;
+      const uint32_t rows = embedded.parts[0].as<plan::Embedding>().out();
+      const Instruction &then = embedded.parts[1];
+      if (isPrivate(rows) &&
+          rows == (op == plan::Op::Scale ? then.as<plan::Scale>().input() : then.as<plan::PositionEmbedding>().input()))
+        return embedded;
+    }
+    return {};
   }
 
 private:

@@ -31,7 +31,7 @@ struct Fusion {
     Residual,     // Linear, Scale of its output or not, Add of that
     Combined,     // Combine, Add of its output
     PostNorm,     // RmsNorm of rows, Add of its output
-    Embedded,     // Embedding, Scale of its output; in decode too
+    Embedded,     // Embedding, Scale of its output or PositionEmbedding; in decode too
   };
   Kind kind = Kind::Residual;
   size_t count = 0;

@@ -173,6 +173,19 @@ TEST_F(CudaRowOpsTest, EmbeddingOfPartOfTheVocabulary) {
         for (float &value : expected)
           value *= factor;
         EXPECT_EQ(y.values(), rounded(expected, type)) << factor << " " << int(tableType) << int(type) << " " << cols;
+        const auto added = rounded(normal(5 * stride), tableType);
+        std::vector<int32_t> positions(tokens.size());
+        for (size_t t = 0; t < tokens.size(); ++t) {
+          positions[t] = int32_t(uniform(0, 4));
+          for (int64_t i = 0; i < cols; ++i)
+            expected[t * cols + i] += added[positions[t] * stride + i];
+        }
+        const DeviceValues dAdded(added, tableType);
+        const DeviceArray<int32_t> dPositions(positions);
+        ASSERT_CUDA(embedding(dTokens.data(), int64_t(tokens.size()), {dTable.data(), tableType, rows, cols, stride},
+                              firstRow, y, nullptr, factor, dPositions.data(),
+                              {dAdded.data(), tableType, 5, cols, stride}));
+        EXPECT_LE(relativeError(y.values().data(), {expected.begin(), expected.end()}), bound(type, 2e-7)) << cols;
       }
 }
 

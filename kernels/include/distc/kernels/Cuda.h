@@ -92,9 +92,11 @@ cudaError_t rmsNormOfParts(In x, const Squares &squares, In weight, float eps, i
 /// and bias are of one type. y has the type of x and may be x.
 cudaError_t layerNorm(In x, In weight, In bias, float eps, int64_t width, int64_t rows, Out y, cudaStream_t stream);
 
-/// y[t, :] = table[tokens[t] - firstRow, :] * factor, zeros where that is not a row of the table.
+/// y[t, :] = table[tokens[t] - firstRow, :] * factor, zeros where that is not a row of the table; and where there are
+/// positions + added[positions[t], :], of the table's type.
 cudaError_t embedding(const int32_t *tokens, int64_t rows, const Matrix &table, int64_t firstRow, Out y,
-                      cudaStream_t stream, float factor = 1);
+                      cudaStream_t stream, float factor = 1, const int32_t *positions = nullptr,
+                      const Matrix &added = {});
 
 /// y[t, :] = x[t, :] + table[positions[t], :]. y has the type of x and may be x.
 cudaError_t positionEmbedding(In x, const int32_t *positions, int64_t rows, const Matrix &table, Out y,
