@@ -18,7 +18,7 @@ __host__ __device__ constexpr int inputDepth(int groups) { return groups == 1 ? 
 /// Of the norm's weights, and its biases where it has them.
 __host__ __device__ inline int normBytes(const MatrixStage &s, Prologue p) {
   const int rows = isLayerNorm(p) ? 2 : p != Prologue::None ? 1 : 0;
-  return rows * s.cols * int(sizeof(float)); // a multiple of 256
+  return (rows * s.cols * int(sizeof(float)) + 127) / 128 * 128;
 }
 
 __device__ inline void syncConsumers() { syncThreads(1, stageConsumers); }
