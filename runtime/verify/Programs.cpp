@@ -36,6 +36,11 @@ public:
         events(i);
         checkShapes(ref_, i, reporter_);
       }
+    const bool communicates =
+        std::ranges::any_of(*program_.instructions(), [](const plan::Instruction *it) { return it->queue() == 1; });
+    if (reporter_.count() == before && program_.queues() != (communicates ? 2 : 1))
+      fail("queue", cat(ref_.text(), ": ", unsigned(program_.queues()), " queues, expected ", communicates ? 2 : 1,
+                        ": one for computation, and one for communication where there is any"));
     for (uint32_t event = 0; event < events_.size() && reporter_.count() == before; ++event)
       if (events_[event] == kUnsignalled)
         fail("event", cat(ref_.text(), ": event ", event, " is never signalled"));

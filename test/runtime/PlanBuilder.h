@@ -139,7 +139,6 @@ public:
     program_->max_tokens = tokens;
     program_->max_sequences = sequences;
     program_->max_outputs = outputs;
-    program_->queues = 2;
     last_[0] = last_[1] = -1;
     sequences_.clear();
   }
@@ -168,6 +167,7 @@ public:
     auto instruction = std::make_unique<plan::InstructionT>();
     instruction->id = nextId_++;
     instruction->queue = kind >= plan::Op::AllReduce && kind <= plan::Op::Recv ? 1 : 0;
+    program_->queues = std::max<uint8_t>(program_->queues, instruction->queue + 1);
     const int other = last_[1 - instruction->queue];
     if (other >= 0) {
       int32_t &signal = program_->instructions[other]->signal;

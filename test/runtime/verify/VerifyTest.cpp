@@ -106,6 +106,14 @@ TEST(Verifier, ChunksAreAllWrittenBeforeTheWholeIsRead) {
   EXPECT_THAT(verdict(model), AllOf(HasSubstr("read-before-write"), HasSubstr("embed.reduce")));
 }
 
+TEST(Verifier, AQueueHasInstructions) {
+  TinyModel alone(freshSeed(), {});
+  EXPECT_EQ(verdict(alone), "");
+  for (auto &program : alone.plans()[0]->programs)
+    program->queues = 2;
+  EXPECT_THAT(verdict(alone), AllOf(HasSubstr("queue: "), HasSubstr("2 queues, expected 1")));
+}
+
 TEST(Verifier, MicroBatchesHaveTheirSlots) {
   const auto change = [](auto seed) {
     TinyModel model(1, {.tp = 2, .microBatches = 3});
