@@ -109,6 +109,9 @@ std::vector<uint8_t> canonicalForm(const std::vector<uint8_t> &payload) {
     if (weight->placement == plan::Placement::Load || weight->shape[0] == 1)
       weight->row_stride = 0;
   }
+  for (auto &group : plan->groups)
+    if (group->ranks.size() == 1) // nothing is exchanged there
+      group->name.clear();
   for (auto &cache : plan->kv->caches)
     cache->offset = cache->bytes = 0;
   for (auto &program : plan->programs)

@@ -28,7 +28,7 @@ Interpreter::Deeper::Deeper(unsigned &depth) : depth(depth) {
   }
 }
 
-Interpreter::Interpreter(Entries variables) : scope_(std::make_shared<Scope>()) {
+Interpreter::Interpreter(Entries variables, Budget budget) : budget_(budget), scope_(std::make_shared<Scope>()) {
   scope_->variables = std::move(variables);
 }
 

@@ -86,7 +86,7 @@ std::vector<std::string_view> splitLines(std::string_view text, bool keepEnds);
 
 class Interpreter {
 public:
-  Interpreter(Entries variables);
+  Interpreter(Entries variables, Budget budget);
   std::string run(const Block &block);
 
 private:

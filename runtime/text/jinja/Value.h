@@ -20,9 +20,10 @@ struct TemplateError {
 };
 
 /// Counts work, in units of about one value or 16 bytes made, so that no template can take more time or memory than
-/// this.
+/// suits what it is given.
 class Budget {
 public:
+  explicit Budget(size_t units) : left_(units) {}
   void charge(size_t units = 1) {
     if (units > left_)
       throw TemplateError{Code::ResourceExhausted, "the template does too much work"};
@@ -33,7 +34,7 @@ public:
   void chargeTexts(size_t count) { charge(8 * count); }
 
 private:
-  size_t left_ = 20'000'000;
+  size_t left_;
 };
 
 class Value;
