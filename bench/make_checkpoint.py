@@ -14,7 +14,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+try:
+    import numpy as np
+except ModuleNotFoundError:
+    np = None  # --sparse --format hf does without
 
 SHAPES = Path(__file__).resolve().parent.parent / "models" / "shapes"
 CHUNK_ELEMENTS = 1 << 22
@@ -430,6 +433,8 @@ def main():
             raise Failure("--shards: for --format hf only")
         if args.format != "hf" and args.repeat:
             raise Failure("--repeat: for --format hf only")
+        if np is None and not (args.sparse and args.format == "hf"):
+            raise Failure("needs numpy, but for --sparse: python3 -m pip install numpy")
         if args.shards < 1:
             raise Failure(f"--shards {args.shards}: expected at least 1")
         model = Model(read_config(args.shape, args.set))
