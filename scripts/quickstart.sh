@@ -9,8 +9,8 @@ usage() {
 usage: scripts/quickstart.sh [--help] [PROMPT]
 
 Compiles SmolLM2-135M-Instruct for a mesh of two tensor-parallel ranks by two pipeline stages and lets it answer PROMPT
-(default: "What is the capital of France?"). Needs Debian 12, root for the packages, and about 100 MB for the checkpoint.
-All that it makes is under build/.
+(default: "What is the capital of France?"). Needs Debian 12, root for the packages (about 2 GB, LLVM above all), and 400 MB under build/, where all
+that it makes lies.
 TEXT
 }
 

@@ -17,7 +17,8 @@ std::string percent(double share) {
   return text;
 }
 
-// On a CPU all ranks share the host's memory, elsewhere each has a device.
+} // namespace
+
 double fullest(const Machine &machine, const std::vector<const plan::Plan *> &plans) {
   double need = 0;
   for (const plan::Plan *plan : plans) {
@@ -28,6 +29,8 @@ double fullest(const Machine &machine, const std::vector<const plan::Plan *> &pl
   }
   return need;
 }
+
+namespace {
 
 // Bytes of the weights that a decode step reads whole, of all ranks.
 double readWeights(const std::vector<const plan::Plan *> &plans) {

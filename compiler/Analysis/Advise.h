@@ -44,6 +44,9 @@ constexpr double kKeptMemory = .15;
 using CompilePlans =
     std::function<Result<std::vector<std::vector<uint8_t>>>(uint64_t tp, uint64_t pp, uint64_t batch, bool firstOnly)>;
 
+/// Bytes on the fullest device; on a CPU all ranks share the host's memory.
+double fullest(const Machine &machine, const std::vector<const plan::Plan *> &plans);
+
 /// Seconds of a full prefill step of one sequence, as plans predict them.
 Result<double> prefillStep(const Machine &machine, const std::vector<std::vector<uint8_t>> &files);
 

@@ -256,7 +256,7 @@ private:
     if (const int64_t positions = table.getTensorType().getShape()[0]; limits_.maxSequence > positions)
       return invalidArgument(source_.path + ": the model has learned " + std::to_string(positions) +
                              " positions, and sequences are to have " + std::to_string(limits_.maxSequence) +
-                             "; use --max-seq " + std::to_string(positions) + " or less");
+                             "; expected " + std::to_string(positions) + " or fewer (--max-seq, of advise --context)");
     return Value(llm::PositionEmbeddingOp::create(body_, named(name), x.getType(), x, batch_, table.getSymName()));
   }
 

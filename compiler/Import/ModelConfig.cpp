@@ -54,6 +54,9 @@ Result<HfConfig> HfConfig::open(const std::string &path) {
   std::error_code ignored;
   bool folder = std::filesystem::is_directory(path, ignored);
   std::string file = folder ? (std::filesystem::path(path) / "config.json").string() : path;
+  if (folder && !std::filesystem::exists(file, ignored))
+    return failedPrecondition(
+        path + ": holds no config.json; expected a Hugging Face folder, with *.safetensors, or a .gguf file");
   DISTC_ASSIGN(std::string text, readFile(file));
   return parse(text, file);
 }

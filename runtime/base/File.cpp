@@ -37,6 +37,8 @@ Status openRegular(const std::string &path, Descriptor &file, size_t &size) {
   struct stat info;
   if (::fstat(file.fd, &info) != 0)
     return failure(path, "stat");
+  if (S_ISDIR(info.st_mode))
+    return failedPrecondition(path + ": is a folder, expected a file");
   if (!S_ISREG(info.st_mode))
     return failedPrecondition(path + ": not a regular file");
   size = static_cast<size_t>(info.st_size);

@@ -104,7 +104,8 @@ Result<PlanFile> PlanFile::open(const std::string &path) {
   result.payloadHash_ = hashBytes(std::as_bytes(payload));
   uint64_t actual = frameChecksum(frame->schema_hash(), frame->set_hash(), result.payloadHash_);
   if (actual != frame->checksum())
-    return dataLoss(path + ": damaged: checksum is " + hex(actual) + ", expected " + hex(frame->checksum()));
+    return dataLoss(path + ": damaged: checksum is " + hex(actual) + ", expected " + hex(frame->checksum()) +
+                    "; compile the model again");
   // The checksum leaves out the frame itself, its padding, and what follows it.
   const std::vector<uint8_t> expected = framePayload(payload, frame->set_hash());
   if (expected.size() != size)
@@ -125,6 +126,8 @@ std::string planFileName(uint32_t rank) { return "rank" + std::to_string(rank) +
 Result<std::vector<PlanFile>> openPlanSet(const std::string &directory) {
   auto pathOf = [&](uint32_t rank) { return (std::filesystem::path(directory) / planFileName(rank)).string(); };
   std::error_code ignored;
+  if (std::filesystem::is_regular_file(directory, ignored))
+    return failedPrecondition(directory + ": is a file; expected the folder of a plan set, made by `distc compile`");
   if (!std::filesystem::is_directory(directory, ignored))
     return failedPrecondition(directory + ": no such folder; expected a plan set made by `distc compile`");
   if (!std::filesystem::exists(pathOf(0), ignored))
@@ -137,7 +140,8 @@ Result<std::vector<PlanFile>> openPlanSet(const std::string &directory) {
     std::string path = pathOf(static_cast<uint32_t>(rank));
     if (rank > 0 && !std::filesystem::exists(path, ignored))
       return failedPrecondition(directory + ": rank " + std::to_string(rank) + " of " + std::to_string(ranks) +
-                                " is missing: no " + planFileName(static_cast<uint32_t>(rank)));
+                                " is missing: no " + planFileName(static_cast<uint32_t>(rank)) +
+                                "; compile the model again");
     DISTC_ASSIGN(PlanFile file, PlanFile::open(path));
     const plan::Mesh &mesh = *file.plan().mesh();
     uint64_t size = uint64_t(mesh.tp()) * mesh.pp();

@@ -173,7 +173,7 @@ TEST(Safetensors, RefusesBadFiles) {
 TEST(Safetensors, RefusesMissingFilesAndFolders) {
   TemporaryFolder folder;
   expectFailure(readSafetensors(folder.path() + "/none").status(), {"/none: cannot open", "No such file"});
-  expectFailure(readSafetensors(folder.path()).status(), {folder.path(), "not a regular file"});
+  expectFailure(readSafetensors(folder.path()).status(), {folder.path(), "is a folder"});
   expectFailure(readSafetensorsFolder(folder.path() + "/none").status(), {"/none: not a folder"});
   expectFailure(readSafetensorsFolder(folder.path()).status(),
                 {folder.path(), "neither model.safetensors nor model.safetensors.index.json"});

@@ -47,10 +47,10 @@ Status setTarget(CompileOptions &compile, const Machine &machine) {
   return {};
 }
 
-void printTable(const Advice &advice, const Machine &machine, const AdviseCommand &command) {
+void printTable(const Advice &advice, const Machine &machine, const AdviseCommand &command, int64_t context) {
   std::printf("%s on up to %lld x %s: %lld sequences of %lld tokens, for %s\n", command.model.c_str(),
               static_cast<long long>(command.gpus), machine.name.c_str(), static_cast<long long>(command.batch),
-              static_cast<long long>(command.context), command.throughput ? "throughput" : "latency");
+              static_cast<long long>(context), command.throughput ? "throughput" : "latency");
   std::printf("%4s %4s %8s %12s %7s %10s %10s %12s  %s\n", "tp", "pp", "replicas", "memory", "of it", "ms/step",
               "tok/s", "first tok ms", "");
   for (const Candidate &c : advice.candidates) {
@@ -96,9 +96,10 @@ void printJson(const Advice &advice) {
 } // namespace
 
 Status checkOptions(const AdviseCommand &command) {
-  const std::tuple<const char *, int64_t, int64_t, int64_t> flags[] = {{"--gpus", command.gpus, 1, 256},
-                                                                       {"--context", command.context, 2, 1 << 24},
-                                                                       {"--batch", command.batch, 1, 65536}};
+  const std::tuple<const char *, int64_t, int64_t, int64_t> flags[] = {
+      {"--gpus", command.gpus, 1, 256},
+      {"--context", command.context.value_or(2), 2, 1 << 24},
+      {"--batch", command.batch, 1, 65536}};
   for (auto [flag, value, least, most] : flags)
     if (value < least || value > most)
       return invalidArgument(std::string(flag) + " is " + std::to_string(value) + ", expected " +
@@ -113,17 +114,17 @@ Status adviseCommand(const AdviseCommand &command) {
   CompileOptions compile;
   compile.model = command.model;
   compile.weights = "none";
-  compile.maxSequence = command.context;
   DISTC_TRY(setTarget(compile, machine));
   DISTC_ASSIGN(const std::unique_ptr<import::ModelSource> source, import::openModel(compile.model, false));
-  warnBeyond("--context", command.context, *source);
-  const AdviseOptions options{uint64_t(command.gpus), command.throughput, uint64_t(command.context),
-                              uint64_t(command.batch)};
+  const int64_t context = command.context.value_or(defaultSequence(*source));
+  compile.maxSequence = context;
+  warnBeyond("--context", context, *source);
+  const AdviseOptions options{uint64_t(command.gpus), command.throughput, uint64_t(context), uint64_t(command.batch)};
   DISTC_ASSIGN(const Advice advice, adviseOn(machine, compile, options, *source));
   if (command.json)
     printJson(advice);
   else
-    printTable(advice, machine, command);
+    printTable(advice, machine, command, context);
   return {};
 }
 

@@ -8,7 +8,8 @@ namespace distc {
 
 struct AdviseCommand {
   std::string model, machine;
-  int64_t gpus = 1, context = 4096, batch = 1;
+  int64_t gpus = 1, batch = 1;
+  std::optional<int64_t> context; // as for compile where it is not given
   bool latency = false, throughput = false, json = false;
 };
 

@@ -1,6 +1,8 @@
 #include "tools/distc/Simulate.h"
 
+#include "compiler/Analysis/Advise.h"
 #include "runtime/base/File.h"
+#include "runtime/base/Log.h"
 #include "runtime/schema/PlanFile.h"
 #include "runtime/verify/Verify.h"
 
@@ -41,14 +43,16 @@ std::string ranksJson(const Simulation &s) {
 }
 
 // The names of `distrun bench --json` mean the same here.
-void printJson(const Simulation &s, const Machine &machine) {
+void printJson(const Simulation &s, const Machine &machine, double need) {
   std::string text = "{\"machine\":\"";
   for (char c : machine.name) // a file's text
     text += c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20 ? '?' : c;
   char numbers[256];
-  std::snprintf(numbers, sizeof numbers,
-                "\",\"first_token_ms\":%.6g,\"last_first_token_ms\":%.6g,\"prefill_tok_s\":%.6g", 1e3 * s.firstToken,
-                1e3 * s.lastFirstToken, perSecond(s.prefill));
+  std::snprintf(numbers, sizeof numbers, "\",\"memory_bytes\":%.0f,\"fits\":%s", need,
+                need <= double(machine.memoryBytes) ? "true" : "false");
+  text += numbers;
+  std::snprintf(numbers, sizeof numbers, ",\"first_token_ms\":%.6g,\"last_first_token_ms\":%.6g,\"prefill_tok_s\":%.6g",
+                1e3 * s.firstToken, 1e3 * s.lastFirstToken, perSecond(s.prefill));
   text += numbers;
   if (s.decode.steps > 0) {
     std::snprintf(numbers, sizeof numbers, ",\"decode_ms_per_step\":%.6g,\"decode_tok_s\":%.6g", stepMs(s.decode),
@@ -106,13 +110,19 @@ Status simulateCommand(const SimulateCommand &command) {
   DISTC_TRY(provePlanSet(plans, command.directory));
   const SimulateOptions options{uint64_t(command.batch), uint64_t(command.promptTokens), uint64_t(command.newTokens),
                                 !command.trace.empty()};
+  const double need = fullest(machine, plans);
+  if (need > double(machine.memoryBytes))
+    log(LogLevel::Warn, command.directory + ": the plans do not fit: the fullest device is to hold " +
+                            formatBytes(uint64_t(need)) + ", " + machine.name + " has " +
+                            formatBytes(machine.memoryBytes) +
+                            " (a higher --tp or --pp, a smaller --max-batch or --max-seq)");
   DISTC_ASSIGN(const Simulation simulation, simulate(machine, plans, command.directory, options));
   if (options.trace) {
     const std::string json = traceJson(simulation);
     DISTC_TRY(writeFileAtomically(command.trace, std::as_bytes(std::span(json))));
   }
   if (command.json)
-    printJson(simulation, machine);
+    printJson(simulation, machine, need);
   else
     printText(simulation, *plans[0], machine, command);
   return {};

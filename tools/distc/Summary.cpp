@@ -15,6 +15,21 @@ static std::string joined(const std::set<std::string> &names) {
   return text;
 }
 
+// How many ranks hold a KV head: as many as hold an element of the projection to its values.
+static uint32_t kvCopies(const plan::Plan &plan) {
+  const plan::Program &program = *plan.programs()->Get(0);
+  uint32_t values = 0;
+  for (const plan::Instruction *instruction : *program.instructions())
+    if (const plan::KvAppend *append = instruction->op_as_KvAppend()) {
+      values = append->v();
+      break;
+    }
+  for (const plan::Instruction *instruction : *program.instructions())
+    if (const plan::Linear *linear = instruction->op_as_Linear(); linear && linear->out() == values)
+      return plan.weights()->Get(linear->weight())->copies();
+  return 1;
+}
+
 void printSummary(const std::vector<PlanFile> &set, const std::string &directory) {
   const plan::Plan &first = set[0].plan();
   const plan::ModelInfo &model = *first.model();
@@ -43,6 +58,10 @@ void printSummary(const std::vector<PlanFile> &set, const std::string &directory
                 formatBytes(ledger.weights_mapped()).c_str(), formatBytes(ledger.kv()).c_str(),
                 formatBytes(ledger.arena()).c_str());
   }
+  if (const uint32_t copies = kvCopies(first); copies > 1)
+    std::printf("each KV head is held %u times by the ranks of a stage, whose KV caches are as many times the model's "
+                "(distc explain)\n",
+                copies);
   // One rank of each stage stands for all of it.
   uint64_t reduces = 0, gathers = 0, sends = 0, bytes = 0;
   for (const PlanFile &file : set) {

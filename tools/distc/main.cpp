@@ -1,5 +1,6 @@
 // distc: compiles models to plan sets, and shows, explains, compares, verifies and simulates plan sets; advises on
 // meshes.
+#include "runtime/text/Tokenizer.h"
 #include "runtime/verify/Inspect.h"
 #include "runtime/verify/Verify.h"
 #include "tools/distc/Advise.h"
@@ -40,10 +41,12 @@ int checkOutput(int code, int failed) {
   return failed;
 }
 
-int usage(const std::string &message) {
-  std::fprintf(stderr,
-               "distc: error: %s\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n",
-               message.c_str());
+int usage(const std::string &message, const std::string &command = "") {
+  std::fprintf(stderr, "distc: error: %s\n", message.c_str());
+  if (command.empty())
+    std::fprintf(stderr, "Run 'distc --help' for the commands, 'distc COMMAND --help' for its options.\n");
+  else
+    std::fprintf(stderr, "Run 'distc %s --help' for its options.\n", command.c_str());
   return kUsage;
 }
 
@@ -150,7 +153,7 @@ CLI::App *addAdvise(CLI::App &app, AdviseCommand &command) {
   advise->add_option("--gpus", command.gpus, "Devices that there are, or ranks of a CPU")->required();
   advise->add_flag("--latency", command.latency, "The least time of a token (the default)");
   advise->add_flag("--throughput", command.throughput, "The most tokens per second, of all replicas together");
-  advise->add_option("--context", command.context, "Tokens of each sequence")->capture_default_str();
+  advise->add_option("--context", command.context, "Tokens of each sequence (4096, or what the model allows)");
   advise->add_option("--batch", command.batch, "Sequences at once, of all replicas together")->capture_default_str();
   advise->add_flag("--json", command.json, "As one JSON object");
   return advise;
@@ -163,12 +166,13 @@ Status verifyCommand(const std::string &directory) {
   for (const PlanFile &file : set)
     plans.push_back(&file.plan());
   DISTC_TRY(provePlanSet(plans, directory));
-  const flatbuffers::String *tokenizer = set[0].plan().model()->tokenizer();
-  std::error_code ignored;
-  if (tokenizer && tokenizer->size() != 0 &&
-      !std::filesystem::exists(std::filesystem::path(directory) / tokenizer->str(), ignored))
-    return failedPrecondition(directory + ": holds no " + tokenizer->str() +
-                              ", the tokenizer that its plans name; compile the model again");
+  if (const flatbuffers::String *tokenizer = set[0].plan().model()->tokenizer(); tokenizer && tokenizer->size() != 0) {
+    const std::filesystem::path file = std::filesystem::path(directory) / tokenizer->str();
+    if (std::error_code ignored; !std::filesystem::exists(file, ignored))
+      return failedPrecondition(directory + ": holds no " + tokenizer->str() +
+                                ", the tokenizer that its plans name; compile the model again");
+    DISTC_TRY(Tokenizer::open(file.string()).status());
+  }
   std::printf("%s: %zu plans verified\n", directory.c_str(), set.size());
   return {};
 }
@@ -224,35 +228,38 @@ int run(int argc, char **argv) {
     if (argc > 1 && argv[1][0] != '-' &&
         app.get_subcommands([&](CLI::App *c) { return c->get_name() == argv[1]; }).empty())
       return usage("unknown command '" + std::string(argv[1]) + "', expected " + kCommands);
-    return usage(app.get_subcommands().empty() ? "expected a command: " + kCommands : error.what());
+    if (app.get_subcommands().empty())
+      return usage("expected a command: " + kCommands);
+    const bool isNumber = dynamic_cast<const CLI::ConversionError *>(&error);
+    return usage(error.what() + std::string(isNumber ? "; expected a whole number" : ""), argv[1]);
   }
   if (app.got_subcommand("compile")) {
     if (Status status = checkOptions(options); !status.ok())
-      return usage(status.message());
+      return usage(status.message(), argv[1]);
     if (Status status = chooseAutomatic(options); !status.ok())
       return report(status);
     return report(compile(options));
   }
   if (app.got_subcommand(advise)) {
     if (Status status = checkOptions(adviseOptions); !status.ok())
-      return usage(status.message());
+      return usage(status.message(), argv[1]);
     return report(adviseCommand(adviseOptions));
   }
   if (app.got_subcommand(explain)) {
     if (Status status = checkOptions(explainOptions); !status.ok())
-      return usage(status.message());
+      return usage(status.message(), argv[1]);
     return report(explainCommand(explainOptions));
   }
   if (app.got_subcommand(diff))
     return diffCommand(diffOptions);
   if (app.got_subcommand(page)) {
     if (Status status = checkOptions(reportOptions); !status.ok())
-      return usage(status.message());
+      return usage(status.message(), argv[1]);
     return report(reportCommand(reportOptions));
   }
   if (app.got_subcommand(simulate)) {
     if (Status status = checkOptions(simulateOptions); !status.ok())
-      return usage(status.message());
+      return usage(status.message(), argv[1]);
     return report(simulateCommand(simulateOptions));
   }
   if (!program.empty())

@@ -40,8 +40,6 @@ Result<std::vector<std::string>> readPrompts(const Options &options) {
 }
 
 Result<std::vector<int32_t>> encodeChat(const Tokenizer &tokenizer, const std::string &prompt, const Options &options) {
-  if (tokenizer.chatTemplate().empty())
-    return failedPrecondition("the model has no chat template; leave out --chat");
   std::vector<ChatMessage> messages;
   if (options.hasSystem)
     messages.push_back({"system", options.system});
@@ -68,10 +66,15 @@ Result<std::vector<Request>> makeRequests(const Tokenizer *tokenizer, const Opti
     return std::vector<Request>{request};
   }
   DISTC_ASSIGN(const std::vector<std::string> prompts, readPrompts(options));
+  if (options.chat && tokenizer->chatTemplate().empty())
+    return failedPrecondition("the model has no chat template; leave out --chat");
   std::vector<Request> requests;
   for (const std::string &prompt : prompts) {
-    DISTC_ASSIGN(request.tokens,
-                 options.chat ? encodeChat(*tokenizer, prompt, options) : tokenizer->encode(prompt, true, false));
+    Result<std::vector<int32_t>> tokens =
+        options.chat ? encodeChat(*tokenizer, prompt, options) : tokenizer->encode(prompt, true, false);
+    if (!tokens.ok())
+      return tokens.status().context("prompt " + std::to_string(requests.size() + 1));
+    request.tokens = tokens.take();
     requests.push_back(request);
   }
   return requests;

@@ -56,7 +56,7 @@ shard(S + "header of 1184 bytes in a file of 50 bytes; truncated, or not a safet
       lambda p, b: p.write_bytes(b[:50]))
 shard(S + "not a safetensors file: 0 bytes, expected at least 8 for the length of the header",
       lambda p, b: p.write_bytes(b""))
-shard(S + "not a regular file", to_directory)
+shard(S + "is a folder, expected a file", to_directory)
 shard(S + "header of 378536 bytes in a file of 378536 bytes; truncated, or not a safetensors file",
       lambda p, b: p.write_bytes(struct.pack("<Q", len(b)) + b[8:]))
 shard(S + "header of 1099511627776 bytes, expected at most 100000000; not a safetensors file, or damaged",

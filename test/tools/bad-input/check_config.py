@@ -124,9 +124,9 @@ text(C + "not valid JSON: line 1, column 16: syntax error while parsing value - 
 text(C + "not valid JSON: number overflow parsing '1e400'", b'{"hidden_size":1e400}')
 copy_checkpoint(fixtures / "llama3-rope", model)
 (model / "config.json").unlink()
-check(C + "cannot open: No such file or directory")
+check("<0>: holds no config.json; expected a Hugging Face folder, with *.safetensors, or a .gguf file")
 (model / "config.json").mkdir()
-check(C + "not a regular file")
+check(C + "is a folder, expected a file")
 (model / "config.json").rmdir()
 os.mkfifo(model / "config.json")  # nobody writes to it
 check(C + "not a regular file")
@@ -144,7 +144,7 @@ check("<0>: --pp-split gives 2 stages with 2 layers; " + split.format(2), "--pp"
 check("--max-batch 65536 sequences of --max-seq 16777216 tokens are 68719476736 blocks of the KV cache, expected at most "
       "2147483647", "--max-batch", 65536, "--max-seq", 1 << 24, "--max-tokens", 65536)
 
-see = "\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options."
+see = "\nRun 'distc compile --help' for its options."
 for flag, most in {"--tp": 65536, "--pp": 4096, "--max-batch": 65536, "--max-tokens": 1 << 20, "--max-seq": 1 << 24,
                    "--kv-block": 4096}.items():
     for value in (0, most + 1):
@@ -153,11 +153,12 @@ check(f"--pp-split is 0, expected 1 to 65536{see}", "--pp", 2, "--pp-split", "0,
 check(f"--pp-split is -1, expected 1 to 65536{see}", "--pp", 2, "--pp-split", "-1,4", code=2)
 check(f"--pp-split gives 2 stages, expected --pp 3{see}", "--pp", 3, "--pp-split", "1,2", code=2)
 check(f"--tp is -3, expected 1 to 65536{see}", "--tp", -3, code=2)
-check(f"Could not convert: --pp = x{see}", "--pp", "x", code=2)
+check(f"Could not convert: --pp = x; expected a whole number{see}", "--pp", "x", code=2)
 check(f"--target 'tpu' is not supported; supported are cpu, sm_90{see}", "--target", "tpu", code=2)
 check(f"--weights 'some': expected none{see}", "--weights", "some", code=2)
 check(f"--emit: nope not in {{llm,shard,dist,plan}}{see}", "--emit", "nope", code=2)
-refused(f"unknown command 'run', expected compile, verify, inspect, explain, diff, report, simulate or advise{see}", "distc", "run", code=2)
+refused(f"unknown command 'run', expected compile, verify, inspect, explain, diff, report, simulate or advise"
+        "\nRun 'distc --help' for the commands, 'distc COMMAND --help' for its options.", "distc", "run", code=2)
 refused(f"MODEL is required{see}", "distc", "compile", code=2)
 
 # Where the output cannot go.

@@ -66,7 +66,7 @@ def restore():
 
 
 rank[2].unlink()
-both("<0>: rank 2 of 4 is missing: no rank2.plan")
+both("<0>: rank 2 of 4 is missing: no rank2.plan; compile the model again")
 restore()
 rank[0].unlink()
 both("<0>: holds no rank0.plan; expected a plan set made by `distc compile`")
@@ -99,7 +99,7 @@ rank[1].write_bytes(content[1] + b"x")
 both(f"{D}damaged: {size + 1} bytes, expected {size}")
 rank[1].unlink()
 rank[1].mkdir()
-both(D + "not a regular file")
+both(D + "is a folder, expected a file")
 rank[1].rmdir()
 # The schema's hash is the first field of the root table.
 root = struct.unpack_from("<I", content[1])[0]
@@ -129,13 +129,18 @@ for path, command in damaged:
     succeeds(*command)
 tokenizer = story / "tokenizer.dtok"
 good = tokenizer.read_bytes()
-speak = lambda message: refused(message, *generate, within=work, places=[story])
+def speak(message, verified=None):
+    refused(message, *generate, within=work, places=[story])
+    refused(verified or message, "distc", "verify", story, places=[story])
+
+
 tokenizer.write_bytes(good[:-100])
 speak("<0>/tokenizer.dtok: damaged: its checksum does not hold; compile the model again")
 tokenizer.write_bytes(b"")
 speak("<0>/tokenizer.dtok: not a tokenizer file (0 bytes)")
 tokenizer.unlink()
-speak("<0>/tokenizer.dtok: cannot open: No such file or directory")
+speak("<0>/tokenizer.dtok: cannot open: No such file or directory",
+      "<0>: holds no tokenizer.dtok, the tokenizer that its plans name; compile the model again")
 tokenizer.write_bytes(good)
 
 # Requests.
@@ -151,7 +156,7 @@ refused("the model has no chat template; leave out --chat", "distrun", "generate
 empty = work / "empty"
 empty.write_text("\n \n")
 refused(f"{empty}: no prompts, expected one per line", "distrun", "generate", story, "--prompts", empty)
-refused(f"{work}: not a regular file", "distrun", "generate", story, "--prompts", work)
+refused(f"{work}: is a folder, expected a file", "distrun", "generate", story, "--prompts", work)
 refused(f"{work / 'none'}: no such folder; expected a plan set made by `distc compile`", *generate[:2], work / "none",
         *generate[3:])
 bench = ["distrun", "bench", story, "--prompt-tokens"]
