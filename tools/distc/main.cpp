@@ -23,7 +23,7 @@ using namespace distc;
 namespace {
 
 constexpr int kUsage = 2;
-const std::string kCommands = "compile, verify, inspect, explain, diff, report, simulate or advise";
+constexpr std::string_view kCommands = "compile, verify, inspect, explain, diff, report, simulate or advise";
 
 int report(const Status &status) {
   if (status.ok())
@@ -227,9 +227,9 @@ int run(int argc, char **argv) {
       return app.exit(error);
     if (argc > 1 && argv[1][0] != '-' &&
         app.get_subcommands([&](CLI::App *c) { return c->get_name() == argv[1]; }).empty())
-      return usage("unknown command '" + std::string(argv[1]) + "', expected " + kCommands);
+      return usage("unknown command '" + std::string(argv[1]) + "', expected " + std::string(kCommands));
     if (app.get_subcommands().empty())
-      return usage("expected a command: " + kCommands);
+      return usage("expected a command: " + std::string(kCommands));
     const bool isNumber = dynamic_cast<const CLI::ConversionError *>(&error);
     return usage(error.what() + std::string(isNumber ? "; expected a whole number" : ""), argv[1]);
   }
