@@ -378,7 +378,7 @@ int main(int argc, char **argv) {
   }
   for (int64_t tokens : {2, 4, 16, 64, 512})
     bench.linear(14336, 4096, tokens);
-  for (int tokens : {1, 8, 32}) {
+  for (int tokens : {1, 8, 16, 32, 64}) {
     bench.stage("qkv 1B", cuda::StageForm::Rows, 3072, 2048, tokens, true);
     bench.stage("o 1B", cuda::StageForm::Rows, 2048, 2048, tokens, false);
     bench.stage("gate, up 1B", cuda::StageForm::Glu, 8192, 2048, tokens, true);
@@ -390,7 +390,7 @@ int main(int argc, char **argv) {
     bench.stage("head 8B", cuda::StageForm::Rows, 128256, 4096, tokens, true);
   }
   for (int32_t context : {512, 8192, 32768})
-    for (int64_t sequences : {1, 8, 32})
+    for (int64_t sequences : {1, 8, 32, 64})
       if (context * sequences <= 65536)
         bench.attention(context, sequences, 1, false, 128, true);
   for (int32_t context : {512, 8192})

@@ -102,7 +102,7 @@ def DistToPlan : Pass<"dist-to-plan", "::mlir::ModuleOp"> {
 def ScheduleTiles : Pass<"schedule-tiles", "::distc::planir::RankOp"> {
   let summary = "Groups the decode program's instructions into stages and deals out their weights over multiprocessors";
   let description = [{
-    A stage is what a GPU does in one go for up to 32 tokens (of experts: 8): a norm with the projections that read it, rotary embedding
+    A stage is what a GPU does in one go for up to 64 tokens (of experts: 8): a norm with the projections that read it, rotary embedding
     and the write into the cache; norms and rotations of heads with that write; attention; a projection or its norm with the residual,
     a projection with its activation or soft cap; router and choice of experts; their gated products; their weighted sum. Its weights are cut into units of two or four
     rows, and every multiprocessor gets a range of them: as even as units allow, the larger shares where fewest

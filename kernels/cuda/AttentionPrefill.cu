@@ -287,7 +287,7 @@ private:
   }
 
   __device__ void multiplyKeys(float (&s)[scores]) const {
-    const uint64_t k = operandOf(await(copies));
+    const Operand k = operandOf(await(copies));
     settle(s);
     beginProducts();
 #pragma unroll
@@ -298,7 +298,7 @@ private:
   }
   /// Of the tile before.
   __device__ void multiplyValues() {
-    const uint64_t v = rowsOperandOf(await(copies - 1), positions * 128);
+    const Operand v = rowsOperandOf(await(copies - 1), positions * 128);
     settle(sum);
     beginProducts();
 #pragma unroll
@@ -388,7 +388,7 @@ private:
   uint64_t *full, *empty;
   const int thread = int(threadIdx.x) % warpGroup, lane = thread % warpSize, group;
   char *queries;
-  const uint64_t q; // this group's, as an operand
+  const Operand q; // this group's, as an operand
   int copies = 0;   // of the tile's keys, counted as the producer does; its values come next
   // A thread's two rows.
   int token[2], position[2];

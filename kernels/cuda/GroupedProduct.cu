@@ -200,8 +200,8 @@ __device__ inline void consume(const Arguments<T> &a, Ring ring, char *outs, int
       for (int k = 0; k < a.depth; ++k) {
         waitBarrier(&ring.full[ring.stage], ring.parity);
         fenceShared();
-        const uint64_t w = operandOf(ring.address() + group * groupRows * lineBytes),
-                       x = operandOf(ring.address() + 2 * halfBytes);
+        const Operand w = operandOf(ring.address() + group * groupRows * lineBytes),
+                      x = operandOf(ring.address() + 2 * halfBytes);
         settle(d[0]);
         settle(d[1]);
         beginProducts();

@@ -1,4 +1,4 @@
-// A stage of matrix-vector products for up to 32 tokens. A block is one multiprocessor's share: a producer warp streams
+// A stage of matrix-vector products for up to 16 tokens. A block is one multiprocessor's share: a producer warp streams
 // its tiles of 16 rows and 512 columns through a ring in shared memory; eight warps multiply them on the tensor cores,
 // with the weights as the operand of 16 rows and the tokens as those of 8 columns. The tiles come column block by
 // column block, so a warp needs x for its 64 columns of one block at a time, whatever the width of x; the sums of all
@@ -17,15 +17,13 @@ __host__ __device__ constexpr int threadsOf(int groups) {
 }
 constexpr int blockBytes = 227 * 1024; // of shared memory: what a multiprocessor has for one block
 constexpr int minScratchBytes = 16 * 1024;
-constexpr int maxGroups = stageTokens / 8;
+constexpr int maxGroups = narrowTokens / 8;
 /// A weight may have any number of rows, and the norm be a layer norm.
 constexpr bool isOfRows(StageForm form) { return form == StageForm::Rows || form == StageForm::Activated; }
 
 /// Tiles that a block takes at a time. Code is short where there are few.
 constexpr int fewTiles = 4;
-__host__ __device__ constexpr int passTilesOf(int maxTiles, int groups) {
-  return maxTiles <= fewTiles ? fewTiles : groups == 1 ? maxPassTiles : 7;
-}
+__host__ __device__ constexpr int passTilesOf(int maxTiles) { return maxTiles <= fewTiles ? fewTiles : maxPassTiles; }
 
 /// The norm's weights and x, later sums.
 __host__ __device__ inline int scratchBytes(const MatrixStage &s, const StageInput &in, Prologue p, int groups) {
@@ -59,15 +57,12 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
   }
   if (threadIdx.x == 0) {
     initBarrier(&shared.norm, 1);
-    for (int i = 0; i < 2; ++i) {
-      initBarrier(&shared.listed[i], 1);
-      initBarrier(&shared.done[i], stageWarps);
-    }
+    shared.lists.init(stageWarps);
   }
   fenceBarriers();
   if (P != Prologue::None && threadIdx.x == 0)
-    loadNorm<P>(stage, shared, scratch); // first of all: the ring would delay it
-  if constexpr (isOfExperts(Form)) {     // which weights are streamed is told by the router
+    loadNorm<P>(stage, &shared.norm, scratch); // first of all: the ring would delay it
+  if constexpr (isOfExperts(Form)) {           // which weights are streamed is told by the router
     waitForPrevious();
     findExperts(stage, input.tokens, *experts);
   }
@@ -77,7 +72,7 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
       fewerRegisters<56>();
     if (threadIdx.x < stageConsumers + warpSize)
       produce<Form>(stage, experts, shared, sharedAddress(dynamic), slots, PassTiles,
-                    stage.next ? passTilesOf(stage.next->maxTiles, Groups) : 0);
+                    stage.next ? passTilesOf(stage.next->maxTiles) : 0);
   } else {
     if constexpr (Groups > 1)
       moreRegisters<224>();
@@ -100,9 +95,8 @@ cudaError_t launchStage(const MatrixStage &stage, const StageInput &input, cudaS
 
 template <class T, StageForm Form, Prologue P, int Groups>
 cudaError_t launchGroups(const MatrixStage &stage, const StageInput &input, cudaStream_t stream) {
-  return stage.maxTiles <= fewTiles
-             ? launchStage<T, Form, P, Groups, fewTiles>(stage, input, stream)
-             : launchStage<T, Form, P, Groups, passTilesOf(fewTiles + 1, Groups)>(stage, input, stream);
+  return stage.maxTiles <= fewTiles ? launchStage<T, Form, P, Groups, fewTiles>(stage, input, stream)
+                                    : launchStage<T, Form, P, Groups, maxPassTiles>(stage, input, stream);
 }
 
 template <class T, StageForm Form, Prologue P>
@@ -139,8 +133,7 @@ bool matrixStageSuits(const MatrixStage &s, const StageInput &in) {
   if (s.type == Type::F32 || s.cols <= 0 || s.cols % stageColumns != 0 || s.sms <= 0 ||
       (s.maxTiles < 1 && s.form != StageForm::ExpertGlu) || s.weightCount < 1 || s.weightCount > 3 ||
       (s.norm && s.cols > maxNormColumns / (s.layerNorm ? 2 : 1)) ||
-      (s.layerNorm && (!s.norm || in.tokens > layerNormTokens || !isOfRows(s.form))) ||
-      slotsOf(s, in, prologueOf(s, in), in.tokens <= 8 ? 1 : maxGroups) < 2 || s.ringBytes > maxRingBytes ||
+      (s.layerNorm && (!s.norm || in.tokens > layerNormTokens || !isOfRows(s.form))) || s.ringBytes > maxRingBytes ||
       s.ringBytes % tileBytes != 0 || in.tokens < 1 || in.tokens > stageTokens || (in.addend && !s.norm) ||
       (s.form == StageForm::Glu && s.weightCount != 2) ||
       (s.form == StageForm::Activated && (s.weightCount != 1 || s.weights[0].residual.data || s.factor != 1)) ||
@@ -150,6 +143,9 @@ bool matrixStageSuits(const MatrixStage &s, const StageInput &in) {
   if (isOfExperts(s.form) &&
       (s.count < 1 || s.count > s.experts || in.tokens > expertTokens || in.tokens * s.count > expertPlaces || s.norm ||
        s.weightCount != (s.form == StageForm::ExpertGlu ? 2 : 1) || int64_t(s.experts) * s.weights[0].rows > INT32_MAX))
+    return false;
+  if (in.tokens > narrowTokens ? !wideStageSuits(s, in)
+                               : slotsOf(s, in, prologueOf(s, in), in.tokens <= 8 ? 1 : maxGroups) < 2)
     return false;
   for (int i = 0; i < s.weightCount; ++i)
     if (s.weights[i].rows <= 0 || (!isOfRows(s.form) && s.weights[i].rows % unitRows(s.form) != 0))
@@ -162,6 +158,8 @@ cudaError_t matrixStage(const MatrixStage &stage, const StageInput &input, cudaS
     return cudaSuccess;
   if (!matrixStageSuits(stage, input))
     return cudaErrorInvalidValue;
+  if (input.tokens > narrowTokens)
+    return wideStage(stage, input, stream);
   return withType(stage.type, [&](auto element) {
     using T = decltype(element);
     if constexpr (std::is_same_v<T, float>)

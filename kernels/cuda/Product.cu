@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
       for (int k = 0; k < a.depth; ++k) {
         waitBarrier(&full[stage], parity);
         const uint32_t tiles = sharedAddress(ring + stage * stageBytes<N>);
-        const uint64_t x = operandOf(tiles + group * 64 * tileDepth * 2), w = operandOf(tiles + xBytes);
+        const Operand x = operandOf(tiles + group * 64 * tileDepth * 2), w = operandOf(tiles + xBytes);
         settle(d);
         beginProducts();
 #pragma unroll

@@ -28,8 +28,8 @@ template <class T, StageForm Form, Prologue P, int Groups, int PassTiles>
 class StageConsumer : StageResults<T, Form, P, stageWarps> {
   using Base = StageResults<T, Form, P, stageWarps>;
   using Base::withNorm, Base::withScale, Base::mayKeepBest, Base::inputScale, Base::results, Base::s, Base::in,
-      Base::experts, Base::outcome, Base::scratch, Base::lane, Base::tiles, Base::count, Base::operandsOf, Base::result,
-      Base::setScale;
+      Base::experts, Base::outcome, Base::scratch, Base::lane, Base::tiles, Base::count, Base::exists, Base::operandsOf,
+      Base::result, Base::setScale;
   static_assert(!isLayerNorm(P) || Groups == 1);
   static constexpr int sources = hasAddend(P) ? 2 : 1;
   static constexpr int depth = inputDepth(Groups);
@@ -38,13 +38,13 @@ public:
   /// `scratch`: the norm's weights, then x; later sums. `experts`: of stages of experts.
   __device__ StageConsumer(const MatrixStage &s, const StageInput &in, const StageExperts *experts, StageShared &shared,
                            uint32_t ring, int slots, float *scratch, int scratchBytes)
-      : Base(s, in, experts, shared.outcome, scratch), shared(shared), ring(ring), slots(slots),
-        scratchBytes(scratchBytes), warp(threadIdx.x / warpSize), group(lane / 4), quad(lane % 4),
+      : Base(s, in, experts, shared.outcome, scratch), perToken(1.0f / float(in.tokens)), shared(shared), ring(ring),
+        slots(slots), scratchBytes(scratchBytes), warp(threadIdx.x / warpSize), group(lane / 4), quad(lane % 4),
         inputs(sharedAddress(scratch) + normBytes(s, P) + warp * depth * inputBytes() + lane * 16) {}
 
   __device__ void run() {
     const int blocks = blocksOf<Form>(s, experts);
-    if (threadIdx.x < stageTokens)
+    if (threadIdx.x < narrowTokens)
       outcome.best[threadIdx.x] = 0;
     for (int pass = 0; pass * PassTiles < tilesOf<Form>(s, experts); ++pass) {
       if (pass == 0) {
@@ -54,7 +54,7 @@ public:
           fenceShared(); // the scratch is written by a copy next
         syncConsumers(); // the pass before has been read
         if (withNorm && threadIdx.x == 0)
-          loadNorm<P>(s, shared, scratch);
+          loadNorm<P>(s, &shared.norm, scratch);
       }
 #pragma unroll 1
       for (int block = 0; block < depth; ++block) {
@@ -62,10 +62,9 @@ public:
           loadInput(block);
         endCopies();
       }
-      waitBarrier(&shared.listed[pass % 2], pass / 2 % 2);
-      tiles = shared.tiles[pass % 2];
-      count = shared.counts[pass % 2];
-      const Operands first = operandsOf(int(threadIdx.x));
+      count = shared.lists.read(pass);
+      tiles = shared.lists.tiles[pass % 2];
+      const Operands first = operandsAt(int(threadIdx.x));
       if constexpr (withNorm)
         waitBarrier(&shared.norm, pass % 2);
       if constexpr (isLayerNorm(P))
@@ -96,9 +95,7 @@ public:
         }
       }
       finish(sums, first);
-      __syncwarp();
-      if (lane == 0)
-        arrive(&shared.done[pass % 2]);
+      shared.lists.release(pass);
     }
     syncConsumers();
     if (mayKeepBest && s.best && int(threadIdx.x) < in.tokens)
@@ -143,16 +140,6 @@ private:
     }
   }
 
-  /// Adds an addend to what stands in `raw`, rounded.
-  __device__ __forceinline__ static void add(uint32_t (&raw)[4], uint4 d) {
-    const uint32_t addend[4] = {d.x, d.y, d.z, d.w};
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      const float2 a = Pair<T>::toFloats(raw[j]), b = Pair<T>::toFloats(addend[j]);
-      raw[j] = Pair<T>::fromFloats(a.x + b.x, a.y + b.y);
-    }
-  }
-
   /// The sum of f over the elements of this lane's token, x + addend, from all warps; `place`: of their parts.
   template <class F> __device__ float sumOfToken(int blocks, int place, F f) {
     float sum = 0;
@@ -170,7 +157,7 @@ private:
         const uint4 c = element(0, in.x);
         uint32_t raw[4] = {c.x, c.y, c.z, c.w};
         if constexpr (hasAddend(P))
-          add(raw, element(1, in.addend));
+          addPairs<T>(raw, element(1, in.addend));
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
           const float2 v = Pair<T>::toFloats(raw[j]);
@@ -211,7 +198,7 @@ private:
           load8<true>(scratch + s.cols + column, packElements, bias);
 #pragma unroll
         for (int j = 0; withScale && j < packElements; ++j)
-          norm[j] += s.normOffset;
+          norm[j] = (norm[j] + s.normOffset) * inputScale;
       }
 #pragma unroll
       for (int n = 0; n < Groups; ++n) {
@@ -220,7 +207,7 @@ private:
         const uint4 c = wanted ? loadShared16(inputAt(block, 0, i, n)) : make_uint4(0, 0, 0, 0);
         uint32_t raw[4] = {c.x, c.y, c.z, c.w};
         if constexpr (hasAddend(P)) {
-          add(raw, wanted ? loadShared16(inputAt(block, 1, i, n)) : make_uint4(0, 0, 0, 0));
+          addPairs<T>(raw, wanted ? loadShared16(inputAt(block, 1, i, n)) : make_uint4(0, 0, 0, 0));
           if (store && wanted && column < s.cols)
             *reinterpret_cast<uint4 *>(static_cast<T *>(in.sum) + int64_t(token) * s.cols + column) =
                 make_uint4(raw[0], raw[1], raw[2], raw[3]);
@@ -242,13 +229,7 @@ private:
                                          (v.y - mean) * perDeviation * norm[2 * j + 1] + bias[2 * j + 1]);
           }
         } else if constexpr (withNorm) {
-#pragma unroll
-          for (int j = 0; j < 4; ++j) {
-            const float2 v = Pair<T>::toFloats(raw[j]);
-            squares[n] = fmaf(v.x, v.x, squares[n]);
-            squares[n] = fmaf(v.y, v.y, squares[n]);
-            raw[j] = Pair<T>::fromFloats(v.x * (norm[2 * j] * inputScale), v.y * (norm[2 * j + 1] * inputScale));
-          }
+          weigh<T>(raw, norm, squares[n]);
         }
 #pragma unroll
         for (int j = 0; j < 4; ++j)
@@ -312,12 +293,27 @@ private:
 #pragma unroll 1
       for (int item = int(threadIdx.x); item - lane < items; item += stageConsumers) {
         const int all = begin * tokens * results + item;
-        const Operands operands = all == int(threadIdx.x) ? first : operandsOf(all);
-        result(all, item < items, begin, operands);
+        const Operands operands = all == int(threadIdx.x) ? first : operandsAt(all);
+        int i, token, at;
+        const bool valid = locate(all, i, token, at) && item < items;
+        result(i, token, at, valid, begin, operands);
       }
     }
   }
 
+  /// Result `item` of the pass: result `at` of tile `tile` for a token. False: there is none.
+  __device__ bool locate(int item, int &tile, int &token, int &at) const {
+    at = item % results;
+    tile = int((float(item / results) + 0.5f) * perToken); // exact: there are few items
+    token = item / results - tile * in.tokens;
+    return exists(tile, at);
+  }
+  __device__ Operands operandsAt(int item) const {
+    int i, token, at;
+    return locate(item, i, token, at) ? operandsOf(i, token, at) : Operands{};
+  }
+
+  const float perToken;
   StageShared &shared;
   const uint32_t ring;
   const int slots;

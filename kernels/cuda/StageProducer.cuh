@@ -8,6 +8,7 @@
 
 #include "distc/kernels/CudaStage.h"
 #include "kernels/cuda/Stage.cuh"
+#include "kernels/cuda/WideStage.h"
 
 namespace distc::cuda {
 
@@ -36,14 +37,6 @@ struct StageExperts {
 struct StageOutcome {
   float scales[stageTokens];
   unsigned long long best[stageTokens];
-};
-
-struct StageShared {
-  uint64_t full[maxRingSlots], empty[maxRingSlots], norm, listed[2], done[2];
-  StageTile tiles[2][maxPassTiles]; // of this pass and the next
-  int counts[2];
-  float squares[stageWarps][stageTokens];
-  StageOutcome outcome;
 };
 
 __host__ __device__ inline int columnBlocks(const MatrixStage &s) { return (s.cols + tileColumns - 1) / tileColumns; }
@@ -145,13 +138,13 @@ __host__ __device__ constexpr bool hasAddend(Prologue p) {
 }
 
 /// The norm's weights, and biases behind them, into what is scratch later.
-template <Prologue P> __device__ inline void loadNorm(const MatrixStage &s, StageShared &shared, float *scratch) {
+template <Prologue P> __device__ inline void loadNorm(const MatrixStage &s, uint64_t *barrier, float *scratch) {
   const uint32_t bytes = uint32_t(s.cols) * sizeof(float);
   const bool biased = isLayerNorm(P) && s.normBias;
-  arriveExpecting(&shared.norm, biased ? 2 * bytes : bytes);
-  copyBytes(sharedAddress(scratch), s.norm, bytes, &shared.norm);
+  arriveExpecting(barrier, biased ? 2 * bytes : bytes);
+  copyBytes(sharedAddress(scratch), s.norm, bytes, barrier);
   if (biased)
-    copyBytes(sharedAddress(scratch) + bytes, s.normBias, bytes, &shared.norm);
+    copyBytes(sharedAddress(scratch) + bytes, s.normBias, bytes, barrier);
 }
 
 /// Tile `at` of this block; none behind the last: no rows.
@@ -197,6 +190,53 @@ __device__ inline StageTile tileOfPass(const MatrixStage &s, const StageExperts 
   }
 }
 
+/// The tiles of a pass and the next, for which a producer's warp tells them to the warps that read them.
+template <int Tiles> struct StageLists {
+  uint64_t listed[2], done[2];
+  StageTile tiles[2][Tiles];
+  int counts[2];
+
+  __device__ void init(int readers) {
+    for (int i = 0; i < 2; ++i) {
+      initBarrier(&listed[i], 1);
+      initBarrier(&done[i], readers);
+    }
+  }
+  /// All lanes of the warp; how many there are.
+  template <StageForm Form>
+  __device__ int write(const MatrixStage &s, const StageExperts *experts, int pass, int passTiles) {
+    const int lane = threadIdx.x % warpSize;
+    const StageTile mine = tileOfPass<Form>(s, experts, pass, passTiles, lane);
+    const int count = __popc(__ballot_sync(allLanes, mine.n0 > 0));
+    waitBarrier(&done[pass % 2], (pass / 2 + 1) % 2); // with the list of two passes before
+    if (mine.n0 > 0)
+      tiles[pass % 2][lane] = mine;
+    __syncwarp();
+    if (lane == 0) {
+      counts[pass % 2] = count;
+      arrive(&listed[pass % 2]);
+    }
+    return count;
+  }
+  __device__ int read(int pass) {
+    waitBarrier(&listed[pass % 2], pass / 2 % 2);
+    return counts[pass % 2];
+  }
+  /// All lanes of a reader's warp.
+  __device__ void release(int pass) {
+    __syncwarp();
+    if (threadIdx.x % warpSize == 0)
+      arrive(&done[pass % 2]);
+  }
+};
+
+struct StageShared {
+  uint64_t full[maxRingSlots], empty[maxRingSlots], norm;
+  StageLists<maxPassTiles> lists;
+  float squares[stageWarps][narrowTokens];
+  StageOutcome outcome;
+};
+
 /// All lanes of the producer's warp.
 template <StageForm Form>
 __device__ inline void produce(const MatrixStage &s, const StageExperts *experts, StageShared &shared, uint32_t ring,
@@ -207,16 +247,9 @@ __device__ inline void produce(const MatrixStage &s, const StageExperts *experts
   Place place{0, 1}, landed; // a fresh barrier counts as ended before
   int underWay = 0;
   for (int pass = 0; pass * passTiles < tilesOf<Form>(s, experts); ++pass) {
-    const StageTile mine = tileOfPass<Form>(s, experts, pass, passTiles, lane);
-    const int count = __popc(__ballot_sync(allLanes, mine.n0 > 0));
-    StageTile *tiles = shared.tiles[pass % 2];
-    waitBarrier(&shared.done[pass % 2], (pass / 2 + 1) % 2); // with the list of two passes before
-    if (mine.n0 > 0)
-      tiles[lane] = mine;
-    __syncwarp();
+    const int count = shared.lists.write<Form>(s, experts, pass, passTiles);
+    const StageTile *tiles = shared.lists.tiles[pass % 2];
     if (lane == 0) {
-      shared.counts[pass % 2] = count;
-      arrive(&shared.listed[pass % 2]);
 #pragma unroll 1
       for (int block = 0; block < blocks; ++block)
 #pragma unroll 1

@@ -14,6 +14,26 @@ struct Operands {
   int64_t slot = 0;   // Qkv: where the element lies in the cache
 };
 
+/// raw + addend, rounded.
+template <class T> __device__ inline void addPairs(uint32_t (&raw)[4], uint4 addend) {
+  const uint32_t words[4] = {addend.x, addend.y, addend.z, addend.w};
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const float2 a = Pair<T>::toFloats(raw[j]), b = Pair<T>::toFloats(words[j]);
+    raw[j] = Pair<T>::fromFloats(a.x + b.x, a.y + b.y);
+  }
+}
+/// raw * norm, rounded; adds the squares of raw.
+template <class T> __device__ inline void weigh(uint32_t (&raw)[4], const float (&norm)[packElements], float &squares) {
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const float2 v = Pair<T>::toFloats(raw[j]);
+    squares = fmaf(v.x, v.x, squares);
+    squares = fmaf(v.y, v.y, squares);
+    raw[j] = Pair<T>::fromFloats(v.x * norm[2 * j], v.y * norm[2 * j + 1]);
+  }
+}
+
 /// Of `Parts` sums each, which stand in shared memory: [tile][part][token][row of the tile].
 template <class T, StageForm Form, Prologue P, int Parts> class StageResults {
 protected:
@@ -27,8 +47,7 @@ protected:
 
   __device__ StageResults(const MatrixStage &s, const StageInput &in, const StageExperts *experts,
                           StageOutcome &outcome, float *scratch)
-      : s(s), in(in), experts(experts), outcome(outcome), scratch(scratch), lane(threadIdx.x % warpSize),
-        perToken(1.0f / float(in.tokens)) {}
+      : s(s), in(in), experts(experts), outcome(outcome), scratch(scratch), lane(threadIdx.x % warpSize) {}
 
   /// Of a weight's row and a token.
   __device__ float sumOf(int tile, int token, int row) const {
@@ -45,11 +64,8 @@ protected:
   }
   __device__ float scaleOf(int token) const { return withScale ? outcome.scales[token] : 1.0f; }
 
-  /// Result `item` of the pass: result `at` of tile `tile` for a token. False: there is none.
-  __device__ bool locate(int item, int &tile, int &token, int &at) const {
-    at = item % results;
-    tile = int((float(item / results) + 0.5f) * perToken); // exact: there are few items
-    token = item / results - tile * in.tokens;
+  /// Whether tile `tile` of the pass has a result `at`.
+  __device__ bool exists(int tile, int at) const {
     if (tile >= count)
       return false;
     const StageTile &t = tiles[tile];
@@ -58,11 +74,9 @@ protected:
     return Form == StageForm::Qkv && s.style == RopeStyle::Interleaved ? 2 * at < t.n0 + t.n1 : at < t.n0;
   }
 
-  __device__ Operands operandsOf(int item) const {
+  /// Of a result that exists, for a token.
+  __device__ Operands operandsOf(int i, int token, int at) const {
     Operands o;
-    int i, token, at;
-    if (!locate(item, i, token, at))
-      return o;
     const StageTile &t = tiles[i];
     const StageWeight &w = s.weights[t.w0];
     if constexpr (ofRows) {
@@ -98,10 +112,9 @@ protected:
     return o;
   }
 
-  /// Finishes a result. All lanes come here; those without one take part in shuffles alone.
-  __device__ __forceinline__ void result(int item, bool valid, int begin, const Operands &o) {
-    int i, token, at;
-    valid = locate(item, i, token, at) && valid;
+  /// Finishes a result of tile i, the scratch having the sums of tile `begin` first. All lanes come here; those without
+  /// one take part in shuffles alone.
+  __device__ __forceinline__ void result(int i, int token, int at, bool valid, int begin, const Operands &o) {
     if constexpr (ofRows) {
       float y = 0;
       int row = 0;
@@ -188,7 +201,6 @@ protected:
   StageOutcome &outcome;
   float *scratch;
   const int lane;
-  const float perToken;
   // Of the pass:
   const StageTile *tiles = nullptr;
   int count = 0;

@@ -51,16 +51,19 @@ cudaError_t encodeTileMaps(const Matrix &w, TileMaps &maps) {
   const cuuint64_t sizes[] = {boxColumns, cuuint64_t(w.rows), cuuint64_t(w.cols / boxColumns)};
   const cuuint64_t strides[] = {cuuint64_t(w.rowStride) * 2, boxColumns * 2};
   const cuuint32_t steps[] = {1, 1, 1};
-  for (cuuint32_t i = 0; i < 4; ++i) {
-    const cuuint32_t box[] = {boxColumns, 2 * (i + 1), tileColumns / boxColumns};
+  const auto encode = [&](cuuint32_t rows, cuuint32_t blocks, unsigned char (&to)[sizeof(CUtensorMap)]) {
+    const cuuint32_t box[] = {boxColumns, rows, blocks};
     CUtensorMap map;
-    if (encoder()(&map, type, 3, const_cast<void *>(w.data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
-                  CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) != CUDA_SUCCESS)
-      return cudaErrorInvalidValue;
-    std::memcpy(maps.box[i], &map, sizeof(map));
-  }
-  return cudaSuccess;
+    const CUresult result =
+        encoder()(&map, type, 3, const_cast<void *>(w.data), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+                  CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    std::memcpy(to, &map, sizeof(map));
+    return result == CUDA_SUCCESS;
+  };
+  bool encoded = encode(8, chunkColumns / boxColumns, maps.wide);
+  for (cuuint32_t i = 0; i < 4; ++i)
+    encoded = encoded && encode(2 * (i + 1), tileColumns / boxColumns, maps.box[i]);
+  return encoded ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 } // namespace distc::cuda

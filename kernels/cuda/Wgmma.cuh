@@ -8,21 +8,25 @@
 
 namespace distc::cuda {
 
+/// How an operand lies in shared memory, as the tensor cores read it.
+struct Operand {
+  uint64_t bits;
+};
 /// Rows of the operand are rows of d (or columns, for b), their elements are what is summed over; the next 16 of those
-/// lie 32 bytes on.
-__device__ inline uint64_t operandOf(uint32_t address) {
-  return uint64_t((address & 0x3FFFF) >> 4) | uint64_t(1) << 16 | uint64_t(1024 >> 4) << 32 | uint64_t(1) << 62;
+/// lie 32 bytes on. Atoms lie `atomBytes` from each other, a multiple of 1024.
+__device__ inline Operand operandOf(uint32_t address, int atomBytes = 1024) {
+  return {uint64_t((address & 0x3FFFF) >> 4) | uint64_t(1) << 16 | uint64_t(atomBytes >> 4) << 32 | uint64_t(1) << 62};
 }
 /// b as it is: its rows are what is summed over, their elements columns of d; 64 columns further lie `panelBytes` on,
 /// the next 16 rows 2048 bytes on.
-__device__ inline uint64_t rowsOperandOf(uint32_t address, int panelBytes) {
-  return uint64_t((address & 0x3FFFF) >> 4) | uint64_t(panelBytes >> 4) << 16 | uint64_t(1024 >> 4) << 32 |
-         uint64_t(1) << 62;
+__device__ inline Operand rowsOperandOf(uint32_t address, int panelBytes) {
+  return {uint64_t((address & 0x3FFFF) >> 4) | uint64_t(panelBytes >> 4) << 16 | uint64_t(1024 >> 4) << 32 |
+          uint64_t(1) << 62};
 }
 
 /// The operand so many bytes (a multiple of 16) on in shared memory. To make it anew takes a chain of instructions, for
 /// which short products would wait.
-__device__ inline uint64_t further(uint64_t operand, int bytes) { return operand + unsigned(bytes >> 4); }
+__device__ inline Operand further(Operand operand, int bytes) { return {operand.bits + unsigned(bytes >> 4)}; }
 
 /// Before products whose registers were written by ordinary instructions.
 __device__ inline void beginProducts() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -84,17 +88,16 @@ template <int N> __device__ inline void settle(float (&d)[N]) {
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" P ", 0;\n"                                                        \
                "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" DISTC_N_##N "}, %" A ", %" B       \
                ", p, 1, 1, 0, 0;\n}"                                                                                   \
-               : DISTC_D_##N : "l"(a), "l"(b), "r"(int(add)))
+               : DISTC_D_##N : "l"(a.bits), "l"(b.bits), "r"(int(add)))
 #define DISTC_REGISTERS_ROWS(N, TYPE, A0, A1, A2, A3, B)                                                               \
   asm volatile("{\n.reg .pred p;\nsetp.eq.u32 p, 0, 0;\n"                                                             \
                "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." TYPE "." TYPE " {" DISTC_N_##N "}, {%" A0 ", %" A1    \
                ", %" A2 ", %" A3 "}, %" B ", p, 1, 1, 1;\n}"                                                           \
-               : DISTC_D_##N : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+               : DISTC_D_##N : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b.bits))
 // clang-format on
 
 /// a and b by operandOf; d is the first N / 2 elements. Without `add`, it is overwritten.
-template <class T, int N, int Size>
-__device__ inline void multiply(float (&d)[Size], uint64_t a, uint64_t b, bool add) {
+template <class T, int N, int Size> __device__ inline void multiply(float (&d)[Size], Operand a, Operand b, bool add) {
   static_assert(Size >= N / 2);
   constexpr bool isBf16 = std::is_same_v<T, __nv_bfloat16>;
   // clang-format off
@@ -114,7 +117,7 @@ __device__ inline void multiply(float (&d)[Size], uint64_t a, uint64_t b, bool a
 
 /// a in registers: the elements of an earlier d as pairs, those of columns 8 j in the two rows, then of 8 j + 8. b by
 /// rowsOperandOf.
-template <class T, int N> __device__ inline void multiplyRows(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
+template <class T, int N> __device__ inline void multiplyRows(float (&d)[N / 2], const uint32_t (&a)[4], Operand b) {
   constexpr bool isBf16 = std::is_same_v<T, __nv_bfloat16>;
   // clang-format off
   if constexpr (N == 64) { if constexpr (isBf16) DISTC_REGISTERS_ROWS(64, "bf16", "32", "33", "34", "35", "36"); else DISTC_REGISTERS_ROWS(64, "f16", "32", "33", "34", "35", "36"); }

@@ -92,12 +92,14 @@ TEST_F(CudaStageTest, RowsAgreeWithDoubles) {
   struct Case {
     int cols, rows[2], sms;
   };
-  for (const Case &c : {Case{64, {16, 2}, 3}, Case{576, {100, 0}, 7}, Case{2048, {2048, 512}, 132},
-                        Case{11008, {64, 0}, 5}, Case{4096, {3000, 0}, 4}, Case{14336, {264, 0}, 132}})
+  for (const Case &c :
+       {Case{64, {16, 2}, 3}, Case{576, {100, 0}, 7}, Case{576, {300, 82}, 8}, Case{2048, {2048, 512}, 132},
+        Case{11008, {64, 0}, 5}, Case{4096, {3000, 0}, 4}, Case{14336, {264, 0}, 132}})
     for (Type type : stageTypes)
-      for (int tokens : {1, 3, 8, 21, 32}) {
+      for (int tokens : c.cols < 1024 ? std::vector<int>{1, 3, 8, 9, 16, 17, 32, 33, 48, 64}
+                                      : std::vector<int>{1, 3, 8, 21, 32, 64}) {
         const bool bias = tokens % 2, withNorm = c.cols <= 4096, withAddend = withNorm && tokens > 1,
-                   logits = tokens == 3;
+                   logits = tokens == 3 || tokens == 33;
         const int count = c.rows[1] > 0 ? 2 : 1;
         const Weight first = weight(c.rows[0], c.cols, type), second = weight(std::max(2, c.rows[1]), c.cols, type);
         const std::vector<uint32_t> bounds = shares((c.rows[0] + c.rows[1]) / 2, c.sms);
@@ -122,11 +124,11 @@ TEST_F(CudaStageTest, RowsAgreeWithDoubles) {
         stage.weights[1].yStride = second.rows;
         stage.weightCount = count;
         stage.sms = c.sms;
-        stage.ringBytes = tokens == 1 ? maxRingBytes : 3 * tileBytes;
+        stage.ringBytes = tokens == 1 || tokens == 64 ? maxRingBytes : 3 * tileBytes;
         stage.norm = withNorm ? dNorm.floats() : nullptr;
         stage.eps = eps;
         stage.normOffset = offset;
-        stage.factor = tokens == 8 ? 0.22f : 1.0f;
+        stage.factor = tokens == 8 || tokens == 17 ? 0.22f : 1.0f;
         stage.best = logits && count == 1 ? best.data() : nullptr;
         stage.valid = c.rows[0] - 2;
         StageInput in;
@@ -184,8 +186,8 @@ double activate(Activation kind, double x) {
 TEST_F(CudaStageTest, GluAgreesWithDoubles) {
   for (Activation kind : {Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu})
     for (Type type : stageTypes)
-      for (int tokens : {1, 7, 30}) {
-        const int cols = 1088, rows = 470, sms = tokens == 30 ? 3 : 132;
+      for (int tokens : {1, 7, 30, 61}) {
+        const int cols = 1088, rows = 470, sms = tokens == 30 ? 3 : tokens == 61 ? 10 : 132;
         const bool bias = tokens == 7;
         const Weight gate = weight(rows, cols, type), up = weight(rows, cols, type);
         const std::vector<uint32_t> bounds = shares(rows / 2, sms);
@@ -361,7 +363,7 @@ TEST_F(CudaStageTest, QkvAgreesWithDoubles) {
   for (RopeStyle style : {RopeStyle::Half, RopeStyle::Interleaved})
     for (int dim : {16, 64, 80, 96, 128, 256})
       for (Type type : stageTypes)
-        for (int tokens : {1, 3, 8, 29}) {
+        for (int tokens : {1, 3, 8, 29, 50}) {
           const int cols = 320, heads = 6, kvHeads = 2, blockTokens = 5, perSequence = 4, sms = dim == 64 ? 132 : 4;
           const bool bias = tokens == 3;
           const Weight q = weight(heads * dim, cols, type), k = weight(kvHeads * dim, cols, type),
@@ -444,7 +446,7 @@ TEST_F(CudaStageTest, QkvAgreesWithDoubles) {
 }
 
 TEST_F(CudaStageTest, BitsDependNeitherOnOtherTokensNorOnBounds) {
-  const int rows = 600, cols = 1536, tokens = 32; // of more than eight another kernel
+  const int rows = 600, cols = 1536, tokens = 64;
   const Weight w = weight(rows, cols, Type::BF16);
   const std::vector<float> x = rounded(normal(size_t(tokens) * cols), Type::BF16), norm = normal(cols);
   const DeviceValues dx(x, Type::BF16), dNorm(norm, Type::F32);
@@ -463,15 +465,26 @@ TEST_F(CudaStageTest, BitsDependNeitherOnOtherTokensNorOnBounds) {
     in.tokens = count;
     run(stage, in, shares(rows / 2, sms));
   };
-  const DeviceValues all(size_t(tokens) * rows, Type::F32), parts(size_t(tokens) * rows, Type::F32);
-  multiply(0, tokens, 132, all);
-  multiply(0, 1, 3, parts);
-  multiply(1, 2, 50, parts);
-  multiply(3, 8, 132, parts);
-  multiply(11, 21, 7, parts);
-  EXPECT_EQ(all.bytes(), parts.bytes());
-  for (float y : all.values())
+  // Of more than 16 another kernel.
+  const DeviceValues few(size_t(tokens) * rows, Type::F32), fewParts(size_t(tokens) * rows, Type::F32);
+  const DeviceValues many(size_t(tokens) * rows, Type::F32), manyParts(size_t(tokens) * rows, Type::F32);
+  for (int first = 0; first < tokens; first += 16)
+    multiply(first, 16, 132, few);
+  multiply(0, 1, 3, fewParts);
+  multiply(1, 2, 50, fewParts);
+  multiply(3, 13, 50, fewParts);
+  for (int first = 16; first < tokens; first += 8)
+    multiply(first, 8, 132, fewParts);
+  EXPECT_EQ(few.bytes(), fewParts.bytes());
+  multiply(0, tokens, 132, many);
+  multiply(0, 17, 3, manyParts);
+  multiply(17, 18, 50, manyParts);
+  multiply(35, 29, 7, manyParts);
+  EXPECT_EQ(many.bytes(), manyParts.bytes());
+  for (float y : few.values())
     ASSERT_FALSE(std::isnan(y)); // what was there before is
+  for (float y : many.values())
+    ASSERT_FALSE(std::isnan(y));
 }
 
 TEST_F(CudaStageTest, RefusesWhatItCannotDo) {
@@ -488,7 +501,7 @@ TEST_F(CudaStageTest, RefusesWhatItCannotDo) {
   stage.ringBytes = 2 * tileBytes;
   in.tokens = stageTokens + 1;
   EXPECT_EQ(matrixStage(stage, in, nullptr), cudaErrorInvalidValue);
-  // A wide norm, x and its addend of many tokens leave no room for the ring.
+  // The widest norm, x and its addend leave room for the ring.
   const DeviceValues values(32768, Type::F32);
   stage.cols = 32768;
   stage.maxTiles = 1;
@@ -496,10 +509,10 @@ TEST_F(CudaStageTest, RefusesWhatItCannotDo) {
   stage.norm = values.floats();
   in.x = in.addend = values.data();
   in.sum = values.data();
-  in.tokens = 2;
-  EXPECT_TRUE(matrixStageSuits(stage, in));
-  in.tokens = 32;
-  EXPECT_FALSE(matrixStageSuits(stage, in));
+  for (int tokens : {2, 8, 16, 17, stageTokens}) {
+    in.tokens = tokens;
+    EXPECT_TRUE(matrixStageSuits(stage, in)) << tokens;
+  }
   TileMaps maps;
   EXPECT_EQ(encodeTileMaps({w.device.data(), Type::F32, 32, 64, 64}, maps), cudaErrorInvalidValue);
   EXPECT_EQ(encodeTileMaps({w.device.data(), Type::BF16, 32, 96, 96}, maps), cudaErrorInvalidValue);

@@ -44,13 +44,14 @@ const char *cudaGetErrorName(cudaError_t) { return "emulated"; }
 namespace distc::cuda {
 
 namespace {
-void write(const Matrix &matrix, int boxRows, int boxBlocks, void *map) {
+void write(const Matrix &matrix, int boxRows, int boxBlocks, void *map, bool inside = false) {
   const emulation::Map m{static_cast<const unsigned char *>(matrix.data),
                          matrix.rows,
                          matrix.cols,
                          matrix.rowStride * 2,
                          boxRows,
-                         boxBlocks};
+                         boxBlocks,
+                         inside};
   std::memcpy(map, &m, sizeof(m));
 }
 } // namespace
@@ -64,7 +65,8 @@ cudaError_t encodeTileMaps(const Matrix &w, TileMaps &maps) {
   if (w.type == Type::F32 || w.cols % stageColumns != 0 || w.rowStride % 8 != 0)
     return cudaErrorInvalidValue;
   for (int i = 0; i < 4; ++i)
-    write(w, 2 * (i + 1), tileColumns / stageColumns, maps.box[i]);
+    write(w, 2 * (i + 1), tileColumns / stageColumns, maps.box[i], true);
+  write(w, 8, chunkColumns / stageColumns, maps.wide);
   return cudaSuccess;
 }
 

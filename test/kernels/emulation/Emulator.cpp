@@ -293,8 +293,9 @@ void waitProducts(size_t left) {
 
 void checkBox(const void *map, int column, int row) {
   const Map &m = *static_cast<const Map *>(map);
-  // Columns behind the last are zero, rows too; of stages no tile reaches behind them but with half of the last unit.
-  if (row < 0 || (m.boxBlocks > 1 && row + m.boxRows > m.rows + m.rows % 2) || column < 0)
+  // Columns behind the last are zero, rows too; of narrow stages no tile reaches behind them but with half of the last
+  // unit.
+  if (row < 0 || (m.inside && row + m.boxRows > m.rows + m.rows % 2) || column < 0)
     fail("a box is outside of its matrix");
 }
 

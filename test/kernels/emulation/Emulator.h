@@ -68,6 +68,7 @@ struct Map {
   const unsigned char *data;
   int64_t rows, cols, rowBytes;
   int boxRows, boxBlocks;
+  bool inside; // no box reaches behind the last row but by half a unit
 };
 /// Copies the box to shared memory, each 128 bytes swizzled; what is outside is zero.
 void copyBox(uint32_t to, const void *map, int column, int row, uint64_t *barrier);

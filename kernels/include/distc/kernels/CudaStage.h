@@ -3,7 +3,8 @@
 // its weights through shared memory in tiles; which multiprocessor streams which is said by `bounds`
 // (docs/plan-format.md, TileSchedule). Launchers follow the rules of Cuda.h.
 //
-// Row invariance: a token's result depends neither on the tokens beside it nor on the bounds.
+// Row invariance: a token's result depends on nothing of the tokens beside it but whether there are more than 16, and
+// not on the bounds.
 #pragma once
 
 #include "distc/kernels/Cuda.h"
@@ -13,17 +14,19 @@
 
 namespace distc::cuda {
 
-inline constexpr int stageTokens = 32;       // the most that one launch takes
+inline constexpr int stageTokens = 64;       // the most that one launch takes
 inline constexpr int stageColumns = 64;      // columns are a multiple of this
 inline constexpr int maxNormColumns = 32768; // the norm's weights stand in shared memory; a layer norm's biases too
 inline constexpr int layerNormTokens = 8;    // the most that a stage with a layer norm takes
 inline constexpr int tileRows = 16, tileColumns = 512;
+inline constexpr int chunkColumns = 256; // of a tile, where there are many tokens
 inline constexpr int tileBytes = tileRows * tileColumns * 2;
 inline constexpr int maxRingBytes = 13 * tileBytes; // what a block can spare of its shared memory
 
-/// How the copy engine reads a weight: boxes of 2, 4, 6 and 8 rows (CUtensorMap).
+/// How the copy engine reads a weight: boxes of 2, 4, 6 and 8 rows of tileColumns columns, and of 8 rows of 256 columns
+/// (CUtensorMap).
 struct alignas(64) TileMaps {
-  unsigned char box[4][128];
+  unsigned char box[4][128], wide[128];
 };
 /// For a weight in F16 or BF16, dense, at a multiple of 16 bytes; cols is a multiple of stageColumns.
 cudaError_t encodeTileMaps(const Matrix &w, TileMaps &maps);

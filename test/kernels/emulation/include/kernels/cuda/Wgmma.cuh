@@ -6,24 +6,28 @@
 
 namespace distc::cuda {
 
-/// The address is all that a descriptor says: rows of 128 bytes, swizzled.
-inline uint64_t operandOf(uint32_t address) { return address; }
-inline uint64_t rowsOperandOf(uint32_t address, int panelBytes) { return address | uint64_t(panelBytes) << 32; }
-inline uint64_t further(uint64_t operand, int bytes) { return operand + unsigned(bytes); }
+/// Rows of 128 bytes, swizzled; how far atoms of eight rows, or panels, are from each other.
+struct Operand {
+  uint32_t address;
+  int stepBytes;
+};
+inline Operand operandOf(uint32_t address, int atomBytes = 1024) { return {address, atomBytes}; }
+inline Operand rowsOperandOf(uint32_t address, int panelBytes) { return {address, panelBytes}; }
+inline Operand further(Operand operand, int bytes) { return {operand.address + unsigned(bytes), operand.stepBytes}; }
 
 inline void beginProducts() {}
 inline void commitProducts() { emulation::commitProducts(); }
 template <int N> void waitProducts() { emulation::waitProducts(N); }
 template <int N> void settle(float (&)[N]) {}
 
-template <class T> float operandAt(uint64_t operand, int row, int k) {
-  const auto at = uint32_t(operand) + uint32_t(row * 128 + k * 2);
+template <class T> float operandAt(Operand operand, int row, int k) {
+  const auto at = operand.address + uint32_t(row / 8 * operand.stepBytes + row % 8 * 128 + k * 2);
   T v;
   std::memcpy(&v, emulation::sharedPointer(at ^ (at >> 7 & 7) << 4), sizeof(v));
   return toFloat(v);
 }
 
-template <class T, int N, int Size> void multiply(float (&d)[Size], uint64_t a, uint64_t b, bool add) {
+template <class T, int N, int Size> void multiply(float (&d)[Size], Operand a, Operand b, bool add) {
   static_assert(Size >= N / 2);
   const int thread = int(threadIdx.x) % warpGroup, row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
   emulation::queueProduct([=, d = &d[0]] {
@@ -45,7 +49,7 @@ template <class T, int N, int Size> void multiply(float (&d)[Size], uint64_t a, 
   });
 }
 
-template <class T, int N> void multiplyRows(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b) {
+template <class T, int N> void multiplyRows(float (&d)[N / 2], const uint32_t (&a)[4], Operand b) {
   struct Given {
     const uint32_t *words;
     float rows[2][16];
@@ -66,7 +70,7 @@ template <class T, int N> void multiplyRows(float (&d)[N / 2], const uint32_t (&
       float *out = d + j / 2 * 4 + j % 2;
       const int n = j / 2 * 8 + column + j % 2;
       for (int k = 0; k < 16; ++k) {
-        const float v = operandAt<T>(uint32_t(b) + n / 64 * (b >> 32), k, n % 64);
+        const float v = operandAt<T>(operandOf(b.address + uint32_t(n / 64 * b.stepBytes)), k, n % 64);
         out[0] += mine.rows[0][k] * v;
         out[2] += mine.rows[1][k] * v;
       }

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "distc/kernels/CudaStage.h"
+
+namespace distc::cuda {
+
+constexpr int narrowTokens = 16; // of more, wideStage
+
+/// matrixStage for more than narrowTokens tokens, and for forms other than those of experts.
+bool wideStageSuits(const MatrixStage &stage, const StageInput &input);
+cudaError_t wideStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream);
+
+} // namespace distc::cuda
