@@ -55,7 +55,7 @@ prepare() {
   done <<'END'
 llama-3-1b llama-3-1b 1 9216
 llama-3-8b llama-3-8b 1 33280
-llama-3-8b-batch llama-3-8b 32 1024
+llama-3-8b-batch llama-3-8b 64 1024
 llama-2-7b llama-2-7b 1 4096
 qwen3-8b qwen3-8b 8 2048
 gemma-2-9b gemma-2-9b 8 2048
@@ -112,7 +112,9 @@ figures() {
   bench llama-3-8b 8192 1
   bench llama-3-8b 32768 1
   bench llama-3-8b-batch 512 8
+  bench llama-3-8b-batch 512 16
   bench llama-3-8b-batch 512 32
+  bench llama-3-8b-batch 512 64
   bench llama-2-7b 512 1
   for model in qwen3-8b gemma-2-9b mixtral-8x7b qwen3-30b-a3b; do
     bench $model 512 1
