@@ -35,15 +35,20 @@ public:
   std::mt19937 engine;
 };
 
+inline double normOf(const std::vector<double> &values) {
+  double sum = 0;
+  for (double v : values)
+    sum += v * v;
+  return std::sqrt(sum);
+}
+
 /// ||out - reference|| / scale; NaN if an output was not written. The scale defaults to ||reference||; a sum that may
 /// cancel is measured against the norm of its terms.
 inline double relativeError(const float *out, const std::vector<double> &reference, double scale = 0) {
-  double difference = 0, norm = 0;
-  for (size_t i = 0; i < reference.size(); ++i) {
+  double difference = 0;
+  for (size_t i = 0; i < reference.size(); ++i)
     difference += (out[i] - reference[i]) * (out[i] - reference[i]);
-    norm += reference[i] * reference[i];
-  }
-  return std::sqrt(difference) / (scale > 0 ? scale : std::sqrt(norm));
+  return std::sqrt(difference) / (scale > 0 ? scale : normOf(reference));
 }
 
 /// The sums of a linear layer and the norm of all their terms.
