@@ -389,7 +389,7 @@ private:
   const int thread = int(threadIdx.x) % warpGroup, lane = thread % warpSize, group;
   char *queries;
   const Operand q; // this group's, as an operand
-  int copies = 0;   // of the tile's keys, counted as the producer does; its values come next
+  int copies = 0;  // of the tile's keys, counted as the producer does; its values come next
   // A thread's two rows.
   int token[2], position[2];
   float maximum[2], total[2];
