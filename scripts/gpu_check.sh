@@ -79,6 +79,7 @@ END
   done
 }
 
+[[ ${ONLY:-tests} =~ ^(tests|figures)$ ]] || { echo "$0: ONLY is '$ONLY', expected tests or figures" >&2 && exit 2; }
 case "${1:-}" in
 --prepare) prepare && exit 0 ;;
 --built) use_build "${2:?a build folder}" ;;

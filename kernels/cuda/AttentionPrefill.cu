@@ -137,10 +137,10 @@ private:
   /// A tile of which all positions are in use, by the tensor memory accelerator: some lanes have a box each.
   __device__ void copyBoxes(const Walk &walk, int kvHead) {
     const int lane = threadIdx.x % warpSize, blockTokens = int(a.cache.blockTokens), heads = int(a.cache.heads);
-    const bool copies = lane < warpRows / boxRows * panels;
+    const bool hasBox = lane < warpRows / boxRows * panels;
     const int inTile = int(threadIdx.x) / warpSize * warpRows + lane / panels * boxRows, panel = lane % panels;
     int row = 0;
-    if (copies) {
+    if (hasBox) {
       const int position = walk.at + inTile;
       const int block = a.batch.blockTables[walk.sequence * a.batch.blocksPerSequence + position / blockTokens];
       row = (block * 2 * heads + kvHead) * blockTokens + position % blockTokens;
@@ -153,7 +153,7 @@ private:
       else
         arrive(&full[slot]);
       __syncwarp();
-      if (copies)
+      if (hasBox)
         copyBox(sharedAddress(ring + slot * tileBytes<D>) + (panel * positions + inTile) * 128, &a.map, panel * 64,
                 row + part * heads * blockTokens, &full[slot]);
     }

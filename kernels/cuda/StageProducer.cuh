@@ -1,4 +1,5 @@
-// The producer of a matrix stage (MatrixStage.cu), and the shared memory through which it meets the consumers.
+// The producer of a matrix stage (MatrixStage.cu), and the shared memory through which it meets the consumers; lists of
+// tiles, and what is brought near of the next stage, in its wide form (WideStage.cuh) too.
 //
 // What is under way in memory delays whatever is asked for behind it: a few tiles keep memory busy, a whole ring of
 // them would make x, of which nothing can be asked for earlier, wait for the ring. So there is a limit to the tiles

@@ -207,6 +207,7 @@ __device__ inline void multiplyTiles(const MatrixStage &s, const StageInput &in,
           }
         syncSums();
       }
+    shared.lists.release(pass);
   }
 }
 

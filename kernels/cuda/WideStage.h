@@ -1,3 +1,4 @@
+// The form of a matrix stage for many tokens (WideStage.cu), and where it begins.
 #pragma once
 
 #include "distc/kernels/CudaStage.h"

@@ -12,7 +12,8 @@ namespace {
 using namespace jinja;
 
 constexpr size_t kMaxSource = size_t(1) << 20;
-// The templates of all supported families take less than 1,000 units and 2 for each byte that they are given.
+// The templates of all supported families take less than 1,000 units and 2 for each byte of the chat. The template
+// itself buys none.
 constexpr size_t kWork = 2'000'000, kWorkForByte = 64;
 
 Entries variablesOf(const std::vector<ChatMessage> &messages, const ChatOptions &options) {
@@ -62,7 +63,7 @@ Result<std::string> renderTemplate(std::string_view source, Entries variables) {
                            std::to_string(kMaxSource));
   if (text::findInvalidUtf8(source) != std::string_view::npos)
     return invalidArgument("chat template: not valid UTF-8");
-  size_t given = source.size();
+  size_t given = 0;
   for (const auto &[name, value] : variables) {
     if (!isText(value))
       return invalidArgument("chat template: " + name + " is not valid UTF-8");

@@ -175,6 +175,12 @@ private:
       fail("dtype-mismatch", cat("weight '", w.name()->string_view(), "' is ", plan::EnumNameDType(w.dtype()),
                                  ", expected a float type"));
   }
+  /// Of norms and biases; backends read them so.
+  void vectorOfF32(int64_t index) {
+    if (const plan::Weight &w = weight(index); w.dtype() != plan::DType::F32)
+      fail("dtype-mismatch", cat("weight '", w.name()->string_view(), "' is ", plan::EnumNameDType(w.dtype()),
+                                 ", expected F32 for a norm or a bias"));
+  }
   /// A quantized matrix is used as rows of whole blocks.
   void wholeBlocks(const plan::Weight &w, uint64_t columns) {
     if (columns % dtypeBlock(w.dtype()) != 0)
@@ -196,6 +202,7 @@ private:
 
   void check(const plan::RmsNorm &op) {
     elementwise(op.out(), {op.input()});
+    vectorOfF32(op.weight());
     const uint64_t part = elements(weight(op.weight())), all = buffer(op.input()).row_elements();
     if (part == 0 || all % part != 0)
       fail("shape-mismatch", cat(ref_.value(op.input()), " has rows of ", all, " elements, expected a multiple of ",
@@ -229,8 +236,11 @@ private:
   void check(const plan::LayerNorm &op) {
     elementwise(op.out(), {op.input()});
     width(op.input(), elements(weight(op.weight())), "the elements of the weight");
-    if (op.bias() >= 0)
+    vectorOfF32(op.weight());
+    if (op.bias() >= 0) {
       width(op.input(), elements(weight(op.bias())), "the elements of the bias");
+      vectorOfF32(op.bias());
+    }
     if (!(op.eps() >= 0) || !std::isfinite(op.eps()))
       fail("shape-mismatch", "eps is not a number of at least 0");
   }
@@ -264,6 +274,8 @@ private:
         w.shape()->Get(0) != n)
       fail("shape-mismatch",
            cat(name, " is mapped with gaps between its rows, so dimension 0 must be the ", n, " rows of the matrix"));
+    if (op.bias() >= 0)
+      vectorOfF32(op.bias());
     if (op.bias() >= 0 && elements(weight(op.bias())) != n)
       fail("shape-mismatch", cat("bias '", weight(op.bias()).name()->string_view(), "' has ",
                                  elements(weight(op.bias())), " elements, expected ", n));

@@ -230,8 +230,9 @@ int run(int argc, char **argv) {
       return usage("unknown command '" + std::string(argv[1]) + "', expected " + std::string(kCommands));
     if (app.get_subcommands().empty())
       return usage("expected a command: " + std::string(kCommands));
-    const bool isNumber = dynamic_cast<const CLI::ConversionError *>(&error);
-    return usage(error.what() + std::string(isNumber ? "; expected a whole number" : ""), argv[1]);
+    const std::string text = error.what(); // of a flag without a value the text is the same, but for the value
+    const bool isNumber = dynamic_cast<const CLI::ConversionError *>(&error) && text.find("--json") == text.npos;
+    return usage(text + (isNumber ? "; expected a whole number" : ""), app.get_subcommands()[0]->get_name());
   }
   if (app.got_subcommand("compile")) {
     if (Status status = checkOptions(options); !status.ok())

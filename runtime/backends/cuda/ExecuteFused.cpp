@@ -105,6 +105,8 @@ Result<bool> CudaBackend::runEmbedded(const Fusion &fusion) {
   const bool isScale = then.op == plan::Op::Scale;
   const View y = buffer(isScale ? then.as<plan::Scale>().out() : then.as<plan::PositionEmbedding>().out());
   const cuda::Matrix table = matrix(embedding.weight(), y.width);
+  if (table.type != cuda::Out(y).type) // which the rows would be rounded to first
+    return false;
   const int32_t *tokens = now_->device.tokens + y.first;
   if (isScale)
     return done(

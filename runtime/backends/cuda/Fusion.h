@@ -1,6 +1,6 @@
 // Which instructions of a prefill program a fused kernel can do together, and of a decode program those that are of no
-// stage, found once from the plan. What a fused kernel
-// does not write (gates, projections before their rotation, terms of a sum) is read by nobody else.
+// stage, found once from the plan. What a fused kernel does not write (gates, projections before their rotation, terms
+// of a sum) is read by nobody else.
 #pragma once
 
 #include "runtime/backends/Backend.h"

@@ -88,6 +88,36 @@ protected:
 // The normed input is rounded to the type once, before the product.
 double stageBound(Type type) { return bound(type, type == Type::F16 ? 0x1p-10 : 0x1p-7); }
 
+// One has all tiles, in many passes, the other none: neither waits for what the other has left behind.
+TEST_F(CudaStageTest, SharesMayBeEmpty) {
+  const int rows = 1600, cols = 4096;
+  const Type type = Type::BF16;
+  const Weight w = weight(rows, cols, type);
+  for (int tokens : {3, 12, 20, 40}) {
+    const std::vector<float> x = rounded(normal(size_t(tokens) * cols), type);
+    const DeviceValues dx(x, type), y(size_t(tokens) * rows, type);
+    MatrixStage stage;
+    stage.type = type;
+    stage.cols = cols;
+    stage.weights[0] = w.view(false);
+    stage.weights[0].y = y;
+    stage.weights[0].yStride = rows;
+    stage.weightCount = 1;
+    stage.sms = 2;
+    stage.ringBytes = 3 * tileBytes;
+    StageInput in;
+    in.x = dx.data();
+    in.tokens = tokens;
+    run(stage, in, {0, 0, rows / 2});
+    const std::vector<double> input(x.begin(), x.end());
+    std::vector<double> expected;
+    for (int t = 0; t < tokens; ++t)
+      for (int r = 0; r < rows; ++r)
+        expected.push_back(product(input, t, w, r, false));
+    EXPECT_LE(relativeError(y.values().data(), expected), bound(type, 1e-5)) << tokens << " tokens";
+  }
+}
+
 TEST_F(CudaStageTest, RowsAgreeWithDoubles) {
   struct Case {
     int cols, rows[2], sms;

@@ -59,6 +59,14 @@ std::vector<Mutant> mutants() {
        "shape-mismatch",
        {"SoftCap, cap", "cap is not a positive number"},
        [](ValidSet &s) { s.op<plan::SoftCapT>(3, 0, "cap").cap = 0; }},
+      {"ANormOfHalfType",
+       "dtype-mismatch",
+       {"RmsNorm, norm1", "weight 'norm1' is F16, expected F32 for a norm or a bias"},
+       [](ValidSet &s) {
+         plan::WeightT &norm = s.weight(0, "norm1");
+         norm.dtype = plan::DType::F16;
+         norm.bytes /= 2;
+       }},
       {"BiasOfALayerNorm",
        "shape-mismatch",
        {"LayerNorm, norm1", "expected 96 (the elements of the bias)"},

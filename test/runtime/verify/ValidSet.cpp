@@ -53,7 +53,8 @@ private:
   }
   uint32_t sliced(const std::string &name, uint32_t tensor, const Slices &slices, uint32_t copies,
                   std::vector<uint64_t> view = {}, plan::Placement placement = plan::Placement::Load) {
-    const DType dtype = slices.size() > 1 ? set_.type_ : DType::F32;
+    const bool isMatrix = slices.size() > 1 && name != "q.all"; // the norm of all heads is a vector
+    const DType dtype = isMatrix ? set_.type_ : DType::F32;
     return named(name, b_.weight(tensor, dtype, slices, placement, std::move(view)), copies);
   }
 
