@@ -8,7 +8,7 @@ from checkpoints import copy_checkpoint
 from end_to_end import Check, read
 
 PROMPT = 16  # as check_golden.py
-TOGETHER = 24  # prompts
+TOGETHER = (12, 24, 40)  # prompts: each form of the stages of many tokens
 
 check = Check(__doc__, ("fixture", False), ("meshes", True))
 fixture = Path(check.options.fixture)
@@ -34,20 +34,21 @@ if check.compiles:
                                          "vocab": {letter: id for id, letter in letters.items()}}}))
 
 for mesh in check.options.meshes:
-    plans = check.plans(f"{fixture.name}.together", folder, mesh, "--max-batch", TOGETHER)
+    plans = check.plans(f"{fixture.name}.together", folder, mesh, "--max-batch", max(TOGETHER))
     if not check.runs:
         continue
-    texts = check.scratch / "prompts"
-    texts.write_text("".join("".join(letters[id] for id in prompts[i % rows]) + "\n" for i in range(TOGETHER)))
-    answers = check.distrun("generate", plans, "--prompts", texts, "--print-ids", "--ignore-eos", "--max-new-tokens", new).splitlines()
-    assert len(answers) == TOGETHER, answers
-    tokens = 0
-    for i, answer in enumerate(answers):
-        row = slice(i % rows * new, (i % rows + 1) * new)
-        margins = golden["margin"][1][row]
-        sure = next((i for i, margin in enumerate(margins) if margin < check.margin), new)
-        generated, expected = list(map(int, answer.split())), list(golden["generated"][1][row])
-        assert generated[:sure] == expected[:sure], f"prompt {i}: {generated} differs from {expected} within {sure} tokens"
-        tokens += sure
-    assert tokens > 0, "no margin is large enough to compare a token"
-    print(f"{fixture.name} {mesh}: {TOGETHER} prompts go on as stored, {tokens} tokens", flush=True)
+    for together in TOGETHER:
+        texts = check.scratch / "prompts"
+        texts.write_text("".join("".join(letters[id] for id in prompts[i % rows]) + "\n" for i in range(together)))
+        answers = check.distrun("generate", plans, "--prompts", texts, "--print-ids", "--ignore-eos", "--max-new-tokens", new).splitlines()
+        assert len(answers) == together, answers
+        tokens = 0
+        for i, answer in enumerate(answers):
+            row = slice(i % rows * new, (i % rows + 1) * new)
+            margins = golden["margin"][1][row]
+            sure = next((i for i, margin in enumerate(margins) if margin < check.margin), new)
+            generated, expected = list(map(int, answer.split())), list(golden["generated"][1][row])
+            assert generated[:sure] == expected[:sure], f"prompt {i}: {generated} differs from {expected} within {sure} tokens"
+            tokens += sure
+        assert tokens > 0, "no margin is large enough to compare a token"
+        print(f"{fixture.name} {mesh}: {together} prompts go on as stored, {tokens} tokens", flush=True)
