@@ -18,14 +18,18 @@ static std::string joined(const std::set<std::string> &names) {
 // How many ranks hold a KV head: as many as hold an element of the projection to its values.
 static uint32_t kvCopies(const plan::Plan &plan) {
   const plan::Program &program = *plan.programs()->Get(0);
+  const auto whole = [&](uint32_t buffer) { // of a chunk
+    const int32_t parent = program.buffers()->Get(buffer)->parent();
+    return parent < 0 ? buffer : static_cast<uint32_t>(parent);
+  };
   uint32_t values = 0;
   for (const plan::Instruction *instruction : *program.instructions())
     if (const plan::KvAppend *append = instruction->op_as_KvAppend()) {
-      values = append->v();
+      values = whole(append->v());
       break;
     }
   for (const plan::Instruction *instruction : *program.instructions())
-    if (const plan::Linear *linear = instruction->op_as_Linear(); linear && linear->out() == values)
+    if (const plan::Linear *linear = instruction->op_as_Linear(); linear && whole(linear->out()) == values)
       return plan.weights()->Get(linear->weight())->copies();
   return 1;
 }
