@@ -96,6 +96,8 @@ TEST_F(CudaProductTest, GatedAgreesWithDoubles) {
     for (Type type : halves)
       for (Activation activation : {Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu}) {
         const int64_t columns = s.columns[0];
+        if (activation != Activation::Silu && s.rows * columns > 100'000) // the same code, in any shape
+          continue;
         const auto x = rounded(normal(s.rows * s.depth), type), w = rounded(normal(2 * columns * s.depth, 0.2f), type);
         const DeviceValues dx(x, type), dw(w, type), y(s.rows * columns, type);
         ASSERT_CUDA(
