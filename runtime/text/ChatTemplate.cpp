@@ -14,7 +14,7 @@ using namespace jinja;
 constexpr size_t kMaxSource = size_t(1) << 20;
 // The templates of all supported families take less than 1,000 units and 2 for each byte of the chat. The template
 // itself buys none.
-constexpr size_t kWork = 2'000'000, kWorkForByte = 64;
+constexpr size_t kWork = 100'000, kWorkForByte = 64;
 
 Entries variablesOf(const std::vector<ChatMessage> &messages, const ChatOptions &options) {
   Sequence list;

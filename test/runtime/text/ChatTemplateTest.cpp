@@ -36,7 +36,7 @@ TEST(ChatTemplate, RefusesWhatTakesTooMuch) {
   for (const char *source : {"{{ ('x' * 4000000) | list | length }}", "{{ ('x ' * 4000000).split() | length }}",
                              "{{ [1, 2, 3] | join('x' * 400000000) }}"})
     EXPECT_THAT(render(source), HasSubstr("the template does too much work")) << source;
-  EXPECT_EQ(render("{{ ('x' * 100000) | list | length }}"), "100000");
+  EXPECT_EQ(render("{{ ('x' * 10000) | list | length }}"), "10000");
 }
 
 } // namespace
