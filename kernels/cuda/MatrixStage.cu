@@ -144,8 +144,7 @@ bool matrixStageSuits(const MatrixStage &s, const StageInput &in) {
       (s.count < 1 || s.count > s.experts || in.tokens > expertTokens || in.tokens * s.count > expertPlaces || s.norm ||
        s.weightCount != (s.form == StageForm::ExpertGlu ? 2 : 1) || int64_t(s.experts) * s.weights[0].rows > INT32_MAX))
     return false;
-  if (in.tokens > narrowTokens ? !wideStageSuits(s, in)
-                               : slotsOf(s, in, prologueOf(s, in), in.tokens <= 8 ? 1 : maxGroups) < 2)
+  if (in.tokens <= narrowTokens && slotsOf(s, in, prologueOf(s, in), in.tokens <= 8 ? 1 : maxGroups) < 2)
     return false;
   for (int i = 0; i < s.weightCount; ++i)
     if (s.weights[i].rows <= 0 || (!isOfRows(s.form) && s.weights[i].rows % unitRows(s.form) != 0))

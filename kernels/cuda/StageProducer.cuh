@@ -191,16 +191,18 @@ __device__ inline StageTile tileOfPass(const MatrixStage &s, const StageExperts 
   }
 }
 
-/// The tiles of a pass and the next, for which a producer's warp tells them to the warps that read them.
+/// The tiles of a pass and the next, for which a producer's warp tells them to the warps that read them. Each lane
+/// arrives for itself: a pass is long, and tools that look for races see no lane that arrives for its warp.
 template <int Tiles> struct StageLists {
   uint64_t listed[2], done[2];
   StageTile tiles[2][Tiles];
   int counts[2];
 
+  /// So many warps read them.
   __device__ void init(int readers) {
     for (int i = 0; i < 2; ++i) {
-      initBarrier(&listed[i], 1);
-      initBarrier(&done[i], readers);
+      initBarrier(&listed[i], warpSize);
+      initBarrier(&done[i], readers * warpSize);
     }
   }
   /// All lanes of the warp; how many there are.
@@ -212,11 +214,10 @@ template <int Tiles> struct StageLists {
     waitBarrier(&done[pass % 2], (pass / 2 + 1) % 2); // with the list of two passes before
     if (mine.n0 > 0)
       tiles[pass % 2][lane] = mine;
-    __syncwarp();
-    if (lane == 0) {
+    if (lane == 0)
       counts[pass % 2] = count;
-      arrive(&listed[pass % 2]);
-    }
+    __syncwarp(); // the warp reads them too
+    arrive(&listed[pass % 2]);
     return count;
   }
   __device__ int read(int pass) {
@@ -224,11 +225,7 @@ template <int Tiles> struct StageLists {
     return counts[pass % 2];
   }
   /// All lanes of a reader's warp.
-  __device__ void release(int pass) {
-    __syncwarp();
-    if (threadIdx.x % warpSize == 0)
-      arrive(&done[pass % 2]);
-  }
+  __device__ void release(int pass) { arrive(&done[pass % 2]); }
 };
 
 struct StageShared {

@@ -35,8 +35,8 @@ WideInput layout(const MatrixStage &s, const StageInput &in) {
   const int rest = blockBytes - int(sizeof(WideShared)) - scratchBytesOf(n) -
                    w.inputs * (perInput + (s.norm ? chunkColumns * int(sizeof(float)) : 0));
   w.slotBytes = std::min(s.maxTiles, groupTiles) * tileRows * chunkColumns * 2;
-  w.slots = std::min(maxWideSlots, std::min(std::max(s.ringBytes, 2 * w.slotBytes), rest) / std::max(1, w.slotBytes));
-  w.window = std::max(1, std::min(w.slots, underWayBytes / std::max(1, w.slotBytes)));
+  w.slots = std::min(maxWideSlots, std::min(std::max(s.ringBytes, 2 * w.slotBytes), rest) / w.slotBytes);
+  w.window = std::min(w.slots, underWayBytes / w.slotBytes);
   return w;
 }
 
@@ -123,8 +123,6 @@ cudaError_t launchForm(const MatrixStage &s, const StageInput &in, cudaStream_t 
 }
 
 } // namespace
-
-bool wideStageSuits(const MatrixStage &stage, const StageInput &input) { return layout(stage, input).slots >= 2; }
 
 cudaError_t wideStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream) {
   return withType(stage.type, [&](auto element) {

@@ -7,8 +7,7 @@ namespace distc::cuda {
 
 constexpr int narrowTokens = 16; // of more, wideStage
 
-/// matrixStage for more than narrowTokens tokens, and for forms other than those of experts.
-bool wideStageSuits(const MatrixStage &stage, const StageInput &input);
+/// matrixStage for more than narrowTokens tokens of a stage that suits, so of no experts and without a layer norm.
 cudaError_t wideStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream);
 
 } // namespace distc::cuda
