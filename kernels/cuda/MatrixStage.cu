@@ -60,6 +60,7 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
     shared.lists.init(stageWarps);
   }
   fenceBarriers();
+  __syncwarp();
   if (P != Prologue::None && threadIdx.x == 0)
     loadNorm<P>(stage, &shared.norm, scratch); // first of all: the ring would delay it
   if constexpr (isOfExperts(Form)) {           // which weights are streamed is told by the router

@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(threads, 1)
   }
   if (int(threadIdx.x) < wide.inputs) {
     initBarrier(&shared.landed[threadIdx.x], 1);
-    initBarrier(&shared.ready[threadIdx.x], helperWarps);
+    initBarrier(&shared.ready[threadIdx.x], helperThreads);
     initBarrier(&shared.taken[threadIdx.x], 1);
   }
   if (threadIdx.x == 0)

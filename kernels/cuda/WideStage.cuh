@@ -280,7 +280,7 @@ private:
 
   /// (x + addend) * (norm + its offset), in its place, and 1 / RMS of each token. A thread has 8 columns of a chunk,
   /// of each tokenStep-th token.
-  __device__ void transform(bool store) {
+  __device__ void transform(bool firstPass) {
     const int piece = thread % pieces, first = thread / pieces;
     const uint32_t place =
         piece / packElements * Shape::boxBytes + first * stageColumns * 2 + ((piece % packElements) ^ (first % 8)) * 16;
@@ -295,14 +295,14 @@ private:
         if (const int column = chunk * chunkColumns + ofChunk; column < s.cols)
           transformPieces(memory.inputs + input.slot * Shape::inputBytes + box * Shape::boxBytes + place,
                           memory.norms + input.slot * Shape::normBytes + ofChunk * int(sizeof(float)), first, column,
-                          store && owner == int(blockIdx.x), squares);
+                          firstPass && owner == int(blockIdx.x), squares);
       }
       fenceShared();
-      __syncwarp();
-      if (lane == 0)
-        arrive(&shared.ready[input.slot]);
+      arrive(&shared.ready[input.slot]);
       input.advance(w.inputs);
     }
+    if (!firstPass) // others may still read the scales, which stay
+      return;
 #pragma unroll
     for (int i = 0; i < N / tokenStep; ++i) {
 #pragma unroll
