@@ -57,10 +57,10 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
   }
   if (threadIdx.x == 0) {
     initBarrier(&shared.norm, 1);
-    shared.lists.init(stageWarps);
+    shared.lists.init(stageConsumers);
   }
   fenceBarriers();
-  __syncwarp();
+  __syncwarp(); // the norm's barrier is there for its warp, long before it is for the block
   if (P != Prologue::None && threadIdx.x == 0)
     loadNorm<P>(stage, &shared.norm, scratch); // first of all: the ring would delay it
   if constexpr (isOfExperts(Form)) {           // which weights are streamed is told by the router

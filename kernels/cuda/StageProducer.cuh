@@ -198,11 +198,11 @@ template <int Tiles> struct StageLists {
   StageTile tiles[2][Tiles];
   int counts[2];
 
-  /// So many warps read them.
+  /// So many threads read them, whole warps.
   __device__ void init(int readers) {
     for (int i = 0; i < 2; ++i) {
       initBarrier(&listed[i], warpSize);
-      initBarrier(&done[i], readers * warpSize);
+      initBarrier(&done[i], readers);
     }
   }
   /// All lanes of the warp; how many there are.

@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(threads, 1)
     initBarrier(&shared.taken[threadIdx.x], 1);
   }
   if (threadIdx.x == 0)
-    shared.lists.init(helperWarps + warpGroup / warpSize); // all that read them
+    shared.lists.init(helperThreads + warpGroup);
   fenceBarriers();
   __syncthreads();
   if (threadIdx.x < warpGroup) {

@@ -10,7 +10,7 @@ constexpr int groupTiles = 4; // 64 rows: what is multiplied together
 constexpr int maxGroups = 4;  // whose sums stand in registers
 constexpr int chunkBoxes = chunkColumns / stageColumns;
 constexpr int maxWideSlots = 32, maxInputs = 12;
-constexpr int helperThreads = 2 * warpGroup, helperWarps = helperThreads / warpSize;
+constexpr int helperThreads = 2 * warpGroup;
 
 /// x and the addend, and how a block divides its shared memory.
 struct WideInput {

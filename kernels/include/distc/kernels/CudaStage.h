@@ -74,7 +74,8 @@ struct MatrixStage {
   /// Multiprocessor s has tiles [s * maxTiles, (s + 1) * maxTiles), as listTiles says; in device memory.
   const StageTile *tiles = nullptr;
   int sms = 0, maxTiles = 0;
-  int ringBytes = 0; // of shared memory, for tiles; a multiple of tileBytes. of more than 16 tokens at least 64 KiB
+  int ringBytes =
+      0; // of shared memory, for tiles; a multiple of tileBytes; of more than 16 tokens 64 KiB are taken at least
 
   // Before the product: x + addend, rounded and also written to `sum` where there is an addend; then the norm: RMS, or
   // the layer norm (Rows, Activated; up to layerNormTokens tokens), whose result is rounded.
