@@ -22,6 +22,13 @@ protected:
         w.bias = bias;
       return w;
     }
+    /// Whose results go to y, a row for each token.
+    StageWeight view(bool withBias, Out y) const {
+      StageWeight result = view(withBias);
+      result.y = y;
+      result.yStride = rows;
+      return result;
+    }
 
     TileMaps tileMaps(Type type) const {
       TileMaps maps;
@@ -99,9 +106,7 @@ TEST_F(CudaStageTest, SharesMayBeEmpty) {
     MatrixStage stage;
     stage.type = type;
     stage.cols = cols;
-    stage.weights[0] = w.view(false);
-    stage.weights[0].y = y;
-    stage.weights[0].yStride = rows;
+    stage.weights[0] = w.view(false, y);
     stage.weightCount = 1;
     stage.sms = 2;
     stage.ringBytes = 3 * tileBytes;
@@ -145,13 +150,9 @@ TEST_F(CudaStageTest, RowsAgreeWithDoubles) {
         MatrixStage stage;
         stage.type = type;
         stage.cols = c.cols;
-        stage.weights[0] = first.view(bias);
+        stage.weights[0] = first.view(bias, y0);
         stage.weights[0].residual = dResidual;
-        stage.weights[0].y = y0;
-        stage.weights[0].yStride = c.rows[0];
-        stage.weights[1] = second.view(bias);
-        stage.weights[1].y = y1;
-        stage.weights[1].yStride = second.rows;
+        stage.weights[1] = second.view(bias, y1);
         stage.weightCount = count;
         stage.sms = c.sms;
         stage.ringBytes = tokens == 1 || tokens == 64 ? maxRingBytes : 3 * tileBytes;
@@ -232,9 +233,7 @@ TEST_F(CudaStageTest, GluAgreesWithDoubles) {
         stage.activation = kind;
         stage.type = type;
         stage.cols = cols;
-        stage.weights[0] = gate.view(bias);
-        stage.weights[0].y = y;
-        stage.weights[0].yStride = rows;
+        stage.weights[0] = gate.view(bias, y);
         stage.weights[1] = up.view(bias);
         stage.weightCount = 2;
         stage.sms = sms;
@@ -276,12 +275,8 @@ TEST_F(CudaStageTest, RowsBehindALayerNormAgreeWithDoubles) {
         MatrixStage stage;
         stage.type = type;
         stage.cols = cols;
-        stage.weights[0] = first.view(true);
-        stage.weights[0].y = y0;
-        stage.weights[0].yStride = rows;
-        stage.weights[1] = second.view(false);
-        stage.weights[1].y = y1;
-        stage.weights[1].yStride = second.rows;
+        stage.weights[0] = first.view(true, y0);
+        stage.weights[1] = second.view(false, y1);
         stage.weightCount = 2;
         stage.sms = sms;
         stage.ringBytes = 3 * tileBytes;
@@ -351,9 +346,7 @@ TEST_F(CudaStageTest, ActivatedRowsAgreeWithDoubles) {
             stage.softCap = capped ? 0.7f : 0.0f;
             stage.type = type;
             stage.cols = cols;
-            stage.weights[0] = w.view(tokens == 7);
-            stage.weights[0].y = y;
-            stage.weights[0].yStride = rows;
+            stage.weights[0] = w.view(tokens == 7, y);
             stage.weightCount = 1;
             stage.sms = sms;
             stage.ringBytes = 4 * tileBytes;
@@ -420,9 +413,7 @@ TEST_F(CudaStageTest, QkvAgreesWithDoubles) {
           stage.style = style;
           stage.type = type;
           stage.cols = cols;
-          stage.weights[0] = q.view(bias);
-          stage.weights[0].y = y;
-          stage.weights[0].yStride = heads * dim;
+          stage.weights[0] = q.view(bias, y);
           stage.weights[1] = k.view(bias);
           stage.weights[2] = v.view(bias);
           stage.weightCount = 3;
@@ -487,9 +478,7 @@ TEST_F(CudaStageTest, BitsDependNeitherOnOtherTokensNorOnBounds) {
   const auto multiply = [&](int first, int count, int sms, const DeviceValues &y) {
     MatrixStage stage;
     stage.cols = cols;
-    stage.weights[0] = w.view(true);
-    stage.weights[0].y = {y.floats() + size_t(first) * rows, Type::F32};
-    stage.weights[0].yStride = rows;
+    stage.weights[0] = w.view(true, {y.floats() + size_t(first) * rows, Type::F32});
     stage.weightCount = 1;
     stage.sms = sms;
     stage.ringBytes = maxRingBytes;
