@@ -51,19 +51,22 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
   StageExperts *experts = nullptr;
   if constexpr (isOfExperts(Form))
     experts = reinterpret_cast<StageExperts *>(&shared + 1);
-  if (int(threadIdx.x) < slots) {
-    initBarrier(&shared.full[threadIdx.x], 1);
-    initBarrier(&shared.empty[threadIdx.x], stageWarps);
+  static_assert(blockBytes / tileBytes <= warpSize);
+  if (threadIdx.x < warpSize) { // one warp, for which the norm's barrier is there long before it is for the block
+    if (int(threadIdx.x) < slots) {
+      initBarrier(&shared.full[threadIdx.x], 1);
+      initBarrier(&shared.empty[threadIdx.x], stageWarps);
+    }
+    if (threadIdx.x == 0) {
+      initBarrier(&shared.norm, 1);
+      shared.lists.init(stageConsumers);
+    }
+    fenceBarriers();
+    __syncwarp();
+    if (P != Prologue::None && threadIdx.x == 0)
+      loadNorm<P>(stage, &shared.norm, scratch); // first of all: the ring would delay it
   }
-  if (threadIdx.x == 0) {
-    initBarrier(&shared.norm, 1);
-    shared.lists.init(stageConsumers);
-  }
-  fenceBarriers();
-  __syncwarp(); // the norm's barrier is there for its warp, long before it is for the block
-  if (P != Prologue::None && threadIdx.x == 0)
-    loadNorm<P>(stage, &shared.norm, scratch); // first of all: the ring would delay it
-  if constexpr (isOfExperts(Form)) {           // which weights are streamed is told by the router
+  if constexpr (isOfExperts(Form)) { // which weights are streamed is told by the router
     waitForPrevious();
     findExperts(stage, input.tokens, *experts);
   }
