@@ -404,6 +404,12 @@ int main(int argc, char **argv) {
     bench.product(rows, 4096, 14336, false);
     bench.attention(int32_t(rows), 1, 1, true);
   }
+  bench.product(512, 3072, 2048, false); // of a 1B model
+  bench.product(512, 2048, 2048, false);
+  bench.product(512, 16384, 2048, true);
+  bench.product(512, 2048, 8192, false);
+  bench.product(512, 2560, 8192, false); // q, k, v of a 70B model at tp 4 and 8
+  bench.product(512, 1280, 8192, false);
   bench.attention(512, 1, 1, true, 64);
   bench.rmsNorm(4096, 1);
   bench.rmsNorm(4096, 4096);

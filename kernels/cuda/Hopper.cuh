@@ -157,4 +157,20 @@ cudaError_t launchOverlapped(cudaStream_t stream, void (*kernel)(Parameters...),
   return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
 }
 
+/// How many clusters of such a launch run at once: multiprocessors of a cluster are neighbours, so some may be left.
+template <class... Parameters>
+int activeClusters(void (*kernel)(Parameters...), int threads, size_t sharedBytes, int clusterBlocks) {
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {unsigned(clusterBlocks), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(unsigned(clusterBlocks));
+  config.blockDim = dim3(unsigned(threads));
+  config.dynamicSmemBytes = sharedBytes;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  int count = 0;
+  return cudaOccupancyMaxActiveClusters(&count, kernel, &config) == cudaSuccess ? count : 0;
+}
+
 } // namespace distc::cuda

@@ -3,13 +3,21 @@
 // the 128 rows of a tile. Two blocks of a cluster take tiles below each other: each copies half of their tile of w
 // into both. (The scheme is CUTLASS's warp-specialized persistent kernel's; the code is not.)
 //
+// Where there are too few tiles for all multiprocessors, what is summed over is split: a cluster has two or four such
+// pairs, each sums over a part of the depth for the same tiles, and at the end each gets the sums of its share of the
+// columns from the others, through the shared memory that the ring had.
+//
 // Of a gated product the first half of a tile's columns is of the gate and the second of the projection that the gate
 // multiplies, so that both factors of an output meet in one thread.
 #include "kernels/cuda/Activate.cuh"
 #include "kernels/cuda/ProductRows.cuh"
+#include "kernels/cuda/ProductTiling.h"
 #include "kernels/cuda/TensorMap.h"
 
+#include <cooperative_groups.h>
+
 #include <algorithm>
+#include <utility>
 
 namespace distc::cuda {
 namespace {
@@ -18,11 +26,9 @@ constexpr int tileRows = 128;
 constexpr int tileDepth = 64; // what is summed over: 128 bytes
 constexpr int consumers = 2;  // warp groups, 64 rows each
 constexpr int threads = (1 + consumers) * warpGroup;
-constexpr int clusterBlocks = 2;
-constexpr int tallGroup = 8; // clusters of tiles below each other that are done before the next column of tiles
+constexpr int tallGroup = 8; // pairs of tiles below each other that are done before the next column of tiles
 constexpr int allStagingBytes = consumers * 4 * stagingBytes;
 constexpr int sharedLimit = 227 * 1024 - allStagingBytes - 256; // of the ring; 256: its barriers
-constexpr int widths[] = {128, 192, 224, 256};                  // N, of which the host takes one
 
 template <int N> constexpr int stageBytes = (tileRows + N) * tileDepth * 2;
 template <int N> constexpr int stagesOf = std::min(6, sharedLimit / stageBytes<N>);
@@ -44,13 +50,13 @@ struct Item {
   int down, across;
 };
 __device__ inline Item itemOf(const Arguments &a, int index) {
-  const int down = (a.tilesDown + clusterBlocks - 1) / clusterBlocks;
+  const int down = (a.tilesDown + pairBlocks - 1) / pairBlocks;
   const int group = index / (tallGroup * a.tilesAcross), within = index % (tallGroup * a.tilesAcross);
   const int height = min(tallGroup, down - group * tallGroup);
   return {group * tallGroup + within % height, within / height};
 }
 __device__ inline int itemsOf(const Arguments &a) {
-  return (a.tilesDown + clusterBlocks - 1) / clusterBlocks * a.tilesAcross;
+  return (a.tilesDown + pairBlocks - 1) / pairBlocks * a.tilesAcross;
 }
 /// Which part has a column, and where it starts in the columns of all.
 __device__ inline int partOf(const Arguments &a, int column, int &start) {
@@ -102,26 +108,67 @@ template <int N> __device__ inline void addBias(const Arguments &a, float (&d)[N
   }
 }
 
-template <class T, int N, bool Gated>
+/// Adds up the sums of the parts of a cluster: each gets those of its share of the columns. The ring is free in all
+/// blocks, and each consumer's part of it is for those with the same rows.
+template <int Split, int Columns>
+__device__ inline void addParts(const float (&d)[Columns * Split / 2], float (&sum)[Columns / 2], char *ring,
+                                int rank) {
+  constexpr int share = Columns / 2, senders = consumers * warpGroup;
+  const auto placeOf = [&](char *memory, int part, int i) {
+    return reinterpret_cast<float4 *>(memory) + (part * share + i) / 4 * senders + int(threadIdx.x) - warpGroup;
+  };
+#pragma unroll
+  for (int part = 0; part < Split; ++part) {
+    if (part == rank / pairBlocks) {
+#pragma unroll
+      for (int i = 0; i < share; ++i)
+        sum[i] = d[part * share + i];
+      continue;
+    }
+    char *const to = cooperative_groups::this_cluster().map_shared_rank(ring, part * pairBlocks + rank % pairBlocks);
+#pragma unroll
+    for (int i = 0; i < share; i += 4) {
+      const float *const v = d + part * share + i;
+      *placeOf(to, rank / pairBlocks, i) = {v[0], v[1], v[2], v[3]};
+    }
+  }
+  syncCluster();
+#pragma unroll
+  for (int part = 0; part < Split; ++part)
+    if (part != rank / pairBlocks)
+#pragma unroll
+      for (int i = 0; i < share; i += 4) {
+        const float4 v = *placeOf(ring, part, i);
+        sum[i] += v.x;
+        sum[i + 1] += v.y;
+        sum[i + 2] += v.z;
+        sum[i + 3] += v.w;
+      }
+}
+
+/// Split: parts of the depth; with several, a cluster has one item.
+template <class T, int N, int Split, bool Gated>
 __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constant__ Arguments a) {
   constexpr int stages = stagesOf<N>, halfColumns = N / 2;
   constexpr int xBytes = tileRows * tileDepth * 2, halfBytes = halfColumns * tileDepth * 2;
   char *const ring = reinterpret_cast<char *>(dynamicShared()); // then the staging, the barriers
   uint64_t *const full = reinterpret_cast<uint64_t *>(ring + stages * stageBytes<N> + allStagingBytes);
   uint64_t *const empty = full + stages;
-  const unsigned rank = clusterRank();
+  const int rank = int(clusterRank()), row = rank % pairBlocks, part = rank / pairBlocks;
+  const int firstDepth = part * a.depth / Split, depth = (part + 1) * a.depth / Split - firstDepth;
   if (threadIdx.x == 0) {
     prefetchMap(&a.x);
     for (int s = 0; s < stages; ++s) {
       initBarrier(&full[s], 1);
-      initBarrier(&empty[s], consumers * clusterBlocks);
+      initBarrier(&empty[s], consumers * pairBlocks);
     }
     fenceBarriers();
   }
   syncCluster();
   letNextStart();
 
-  const int items = itemsOf(a), step = int(gridDim.x) / clusterBlocks, begin = int(blockIdx.x) / clusterBlocks;
+  const int items = itemsOf(a), step = int(gridDim.x) / (pairBlocks * Split);
+  const int begin = int(blockIdx.x) / (pairBlocks * Split);
   if (threadIdx.x < warpGroup) {
     fewerRegisters<40>();
     if (threadIdx.x == 0) {
@@ -132,29 +179,28 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
       };
       const auto find = [&](Cursor &c) {
         const Item item = itemOf(a, c.index);
-        c.row = (item.down * clusterBlocks + int(rank)) * tileRows;
-        c.weightRow =
-            Gated ? item.across * halfColumns + int(rank) * a.columns : item.across * N + int(rank) * halfColumns;
+        c.row = (item.down * pairBlocks + row) * tileRows;
+        c.weightRow = Gated ? item.across * halfColumns + row * a.columns : item.across * N + row * halfColumns;
       };
       const auto advance = [&](Cursor &c) {
-        if (++c.k == a.depth) {
+        if (++c.k == depth) {
           c.k = 0;
           c.index += step;
           find(c);
         }
       };
       const auto copyWeight = [&](const Cursor &c, int stage) {
-        copyBox(ring + stage * stageBytes<N> + xBytes + rank * halfBytes, &a.w, c.k * tileDepth, c.weightRow,
-                &full[stage], uint16_t((1 << clusterBlocks) - 1));
+        copyBox(ring + stage * stageBytes<N> + xBytes + row * halfBytes, &a.w, (firstDepth + c.k) * tileDepth,
+                c.weightRow, &full[stage], uint16_t(((1 << pairBlocks) - 1) << part * pairBlocks));
       };
       const auto copyInput = [&](const Cursor &c, int stage) {
-        copyBox(sharedAddress(ring + stage * stageBytes<N>), &a.x, c.k * tileDepth, c.row, &full[stage]);
+        copyBox(sharedAddress(ring + stage * stageBytes<N>), &a.x, (firstDepth + c.k) * tileDepth, c.row, &full[stage]);
       };
       Cursor weights{begin}, inputs{begin};
       find(weights);
       find(inputs);
       // Weights are nobody's output: those of the first turn of the ring are under way before the kernel before ends.
-      const int64_t total = begin < items ? int64_t((items - begin - 1) / step + 1) * a.depth : 0;
+      const int64_t total = begin < items ? int64_t((items - begin - 1) / step + 1) * depth : 0;
       const int ahead = int(min(int64_t(stages), total));
       for (int i = 0; i < ahead; ++i, advance(weights)) {
         arriveExpecting(&full[i], stageBytes<N>);
@@ -178,15 +224,15 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
     moreRegisters<232>();
     waitForPrevious(); // what is stored may be what it reads
     const int group = int(threadIdx.x) / warpGroup - 1;
-    const auto release = [&](int stage) { // to both blocks: each copies into this one
-      if (threadIdx.x % warpGroup < clusterBlocks)
-        arriveAt(&empty[stage], threadIdx.x % warpGroup);
+    const auto release = [&](int stage) { // to both blocks of the pair: each copies into this one
+      if (threadIdx.x % warpGroup < pairBlocks)
+        arriveAt(&empty[stage], unsigned(part * pairBlocks) + threadIdx.x % warpGroup);
     };
     int stage = 0;
     uint32_t parity = 0;
     float d[N / 2];
     for (int index = begin; index < items; index += step) {
-      for (int k = 0; k < a.depth; ++k) {
+      for (int k = 0; k < depth; ++k) {
         waitBarrier(&full[stage], parity);
         const uint32_t tiles = sharedAddress(ring + stage * stageBytes<N>);
         const Operand x = operandOf(tiles + group * 64 * tileDepth * 2), w = operandOf(tiles + xBytes);
@@ -209,7 +255,7 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
 
       const Item item = itemOf(a, index);
       const int warp = int(threadIdx.x) / warpSize - warpGroup / warpSize;
-      const int row = (item.down * clusterBlocks + int(rank)) * tileRows + warp * 16;
+      const int firstRow = (item.down * pairBlocks + row) * tileRows + warp * 16;
       char *const staging = ring + stages * stageBytes<N> + warp * stagingBytes;
       if constexpr (Gated) {
         forActivation(a.activation, [&](auto kind) {
@@ -217,42 +263,74 @@ __global__ void __launch_bounds__(threads, 1) productKernel(const __grid_constan
           for (int i = 0; i < N / 4; ++i)
             d[i] = activateFast<kind.value>(d[i]) * d[i + N / 4];
         });
-        storeRows<T, halfColumns>(a, d, staging, row, item.across * halfColumns);
+        storeRows<T, halfColumns>(a, d, staging, firstRow, item.across * halfColumns);
+      } else if constexpr (Split > 1) {
+        constexpr int columns = N / Split;
+        float sum[columns / 2];
+        syncCluster();
+        addParts<Split, columns>(d, sum, ring, rank);
+        if (a.biased)
+          addBias<columns>(a, sum, item.across * N + part * columns);
+        storeRows<T, columns>(a, sum, staging, firstRow, item.across * N + part * columns);
       } else {
         if (a.biased)
           addBias<N>(a, d, item.across * N);
-        storeRows<T, N>(a, d, staging, row, item.across * N);
+        storeRows<T, N>(a, d, staging, firstRow, item.across * N);
       }
     }
   }
-  // No block leaves while the other copies into it or arrives at its barriers.
-  syncCluster();
-}
-
-/// The width of tiles that is done first: so many turns of all clusters, and a turn takes as long as its columns and
-/// 200 more (measured: 29, 37 and 43 us for 128, 192 and 256, at a depth of 4096).
-int bestWidth(int64_t down, int64_t columns, bool gated, int clusters) {
-  int best = 0;
-  int64_t least = INT64_MAX;
-  for (int n : widths) {
-    const int64_t items = down * divideUp(columns, gated ? n / 2 : n);
-    const int64_t cost = divideUp(items, clusters) * (n + 200);
-    if (cost <= least)
-      least = cost, best = n;
+  // No block leaves while another of its cluster copies into it, arrives at its barriers or sends it sums.
+  if constexpr (Split == 1) {
+    syncCluster();
+  } else if (threadIdx.x < warpGroup) { // the consumers have been at both meetings
+    syncCluster();
+    syncCluster();
   }
-  return best;
 }
 
-template <class T, int N, bool Gated> cudaError_t launchTiles(Arguments &a, const Matrix &w, cudaStream_t stream) {
-  constexpr size_t bytes = stagesOf<N> * (stageBytes<N> + 2 * sizeof(uint64_t)) + allStagingBytes;
+template <int N> constexpr size_t sharedBytes = stagesOf<N> * (stageBytes<N> + 2 * sizeof(uint64_t)) + allStagingBytes;
+
+/// Clusters of so many pairs that run at once.
+template <int Split> int clustersAtOnce() {
+  static const int count = [] {
+    constexpr auto kernel = productKernel<__half, 128, Split, false>;
+    if (allowShared<productKernel<__half, 128, Split, false>>(sharedBytes<128>) != cudaSuccess)
+      return 0;
+    return activeClusters(kernel, threads, sharedBytes<128>, pairBlocks * Split);
+  }();
+  return count;
+}
+
+template <class T, int N, int Split, bool Gated>
+cudaError_t launchTiles(Arguments &a, const Matrix &w, cudaStream_t stream) {
+  constexpr size_t bytes = sharedBytes<N>;
   if (const cudaError_t error = mapMatrix(w, N / 2, a.w); error != cudaSuccess)
     return error;
-  if (const cudaError_t error = allowShared<productKernel<T, N, Gated>>(bytes); error != cudaSuccess)
+  if (const cudaError_t error = allowShared<productKernel<T, N, Split, Gated>>(bytes); error != cudaSuccess)
     return error;
   a.tilesAcross = int(divideUp(a.columns, Gated ? N / 2 : N));
-  const int64_t items = divideUp(a.tilesDown, clusterBlocks) * a.tilesAcross;
-  const auto blocks = unsigned(std::min<int64_t>(items, multiprocessors() / clusterBlocks) * clusterBlocks);
-  return launchOverlapped(stream, productKernel<T, N, Gated>, dim3(blocks), threads, bytes, clusterBlocks, a);
+  constexpr int clusterBlocks = pairBlocks * Split;
+  const int64_t items = divideUp(a.tilesDown, pairBlocks) * a.tilesAcross;
+  const auto blocks =
+      unsigned((Split > 1 ? items : std::min<int64_t>(items, multiprocessors() / pairBlocks)) * clusterBlocks);
+  return launchOverlapped(stream, productKernel<T, N, Split, Gated>, dim3(blocks), threads, bytes, clusterBlocks, a);
+}
+
+template <class T, size_t... I>
+cudaError_t launchBest(Arguments &a, const Matrix &w, bool gated, int best, cudaStream_t stream,
+                       std::index_sequence<I...>) {
+  cudaError_t error = cudaErrorInvalidValue;
+  const auto launchIf = [&](auto index) {
+    constexpr Tiling t = tilings[index.value];
+    if (int(index.value) != best)
+      return;
+    if (!gated)
+      error = launchTiles<T, t.width, t.split, false>(a, w, stream);
+    else if constexpr (t.split == 1)
+      error = launchTiles<T, t.width, 1, true>(a, w, stream);
+  };
+  (launchIf(std::integral_constant<size_t, I>()), ...);
+  return error;
 }
 
 cudaError_t run(In x, int64_t rows, const Matrix &w, Arguments &a, bool gated, cudaStream_t stream) {
@@ -265,23 +343,11 @@ cudaError_t run(In x, int64_t rows, const Matrix &w, Arguments &a, bool gated, c
   a.rows = int(rows);
   a.depth = int(divideUp(w.cols, tileDepth));
   a.tilesDown = int(divideUp(rows, tileRows));
-  const int n = bestWidth(divideUp(a.tilesDown, clusterBlocks), a.columns, gated, multiprocessors() / clusterBlocks);
-  const auto ofType = [&](auto element) {
-    using T = decltype(element);
-    return withBool(gated, [&](auto isGated) {
-      switch (n) {
-      case 128:
-        return launchTiles<T, 128, isGated.value>(a, w, stream);
-      case 192:
-        return launchTiles<T, 192, isGated.value>(a, w, stream);
-      case 224:
-        return launchTiles<T, 224, isGated.value>(a, w, stream);
-      default:
-        return launchTiles<T, 256, isGated.value>(a, w, stream);
-      }
-    });
-  };
-  return x.type == Type::F16 ? ofType(__half()) : ofType(__nv_bfloat16());
+  const int clusters[] = {multiprocessors() / pairBlocks, clustersAtOnce<2>(), clustersAtOnce<4>()};
+  const int best = bestTiling(divideUp(a.tilesDown, pairBlocks), a.columns, a.depth, gated, clusters);
+  constexpr auto all = std::make_index_sequence<std::size(tilings)>();
+  return x.type == Type::F16 ? launchBest<__half>(a, w, gated, best, stream, all)
+                             : launchBest<__nv_bfloat16>(a, w, gated, best, stream, all);
 }
 
 } // namespace

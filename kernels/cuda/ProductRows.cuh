@@ -13,15 +13,17 @@ constexpr int stagingBytes = 16 * stagedColumns * 2; // of a warp, in shared mem
 /// since a lane's own are two by two.
 template <class T, int First, int Count, int Size, class F>
 __device__ inline void forPieces(const float (&d)[Size], char *staging, F f) {
-  static_assert(Count % 2 == 0 && Count * 8 <= stagedColumns);
+  static_assert(Count * 8 <= stagedColumns);
   const int lane = int(threadIdx.x) % warpSize;
   const auto placeOf = [&](int row, int piece) { return staging + row * 128 + (piece ^ row % 8) * 16; };
 #pragma unroll
   for (int j = 0; j < Count; j += 2) {
     uint32_t w[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      w[i] = pairOf<T>(d[4 * (First + j) + 2 * i], d[4 * (First + j) + 2 * i + 1]);
+    for (int i = 0; i < 4; ++i) { // of an odd count the last piece is stored twice, once where none is
+      const int at = 4 * (First + min(j + i / 2, Count - 1)) + 2 * (i % 2);
+      w[i] = pairOf<T>(d[at], d[at + 1]);
+    }
     storeMatrices(sharedAddress(placeOf(lane % 16, j + lane / 16)), w);
   }
   __syncwarp();

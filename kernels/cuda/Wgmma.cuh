@@ -69,7 +69,9 @@ template <int N> __device__ inline void settle(float (&d)[N]) {
 #define DISTC_D_96 DISTC_D_80, DISTC_D8(40)
 #define DISTC_D_112 DISTC_D_96, DISTC_D8(48)
 #define DISTC_D_128 DISTC_D_112, DISTC_D8(56)
-#define DISTC_D_192 DISTC_D_128, DISTC_D8(64), DISTC_D8(72), DISTC_D8(80), DISTC_D8(88)
+#define DISTC_D_144 DISTC_D_128, DISTC_D8(64)
+#define DISTC_D_160 DISTC_D_144, DISTC_D8(72)
+#define DISTC_D_192 DISTC_D_160, DISTC_D8(80), DISTC_D8(88)
 #define DISTC_D_224 DISTC_D_192, DISTC_D8(96), DISTC_D8(104)
 #define DISTC_D_256 DISTC_D_224, DISTC_D8(112), DISTC_D8(120)
 #define DISTC_N_16 DISTC_R0
@@ -80,7 +82,9 @@ template <int N> __device__ inline void settle(float (&d)[N]) {
 #define DISTC_N_96 DISTC_N_80 ", " DISTC_R40
 #define DISTC_N_112 DISTC_N_96 ", " DISTC_R48
 #define DISTC_N_128 DISTC_N_112 ", " DISTC_R56
-#define DISTC_N_192 DISTC_N_128 ", " DISTC_R64 ", " DISTC_R72 ", " DISTC_R80 ", " DISTC_R88
+#define DISTC_N_144 DISTC_N_128 ", " DISTC_R64
+#define DISTC_N_160 DISTC_N_144 ", " DISTC_R72
+#define DISTC_N_192 DISTC_N_160 ", " DISTC_R80 ", " DISTC_R88
 #define DISTC_N_224 DISTC_N_192 ", " DISTC_R96 ", " DISTC_R104
 #define DISTC_N_256 DISTC_N_224 ", " DISTC_R112 ", " DISTC_R120
 // p: the number of the first operand behind d.
@@ -109,6 +113,8 @@ template <class T, int N, int Size> __device__ inline void multiply(float (&d)[S
   else if constexpr (N == 96) { if constexpr (isBf16) DISTC_SHARED_SHARED(96, "bf16", "48", "49", "50"); else DISTC_SHARED_SHARED(96, "f16", "48", "49", "50"); }
   else if constexpr (N == 112) { if constexpr (isBf16) DISTC_SHARED_SHARED(112, "bf16", "56", "57", "58"); else DISTC_SHARED_SHARED(112, "f16", "56", "57", "58"); }
   else if constexpr (N == 128) { if constexpr (isBf16) DISTC_SHARED_SHARED(128, "bf16", "64", "65", "66"); else DISTC_SHARED_SHARED(128, "f16", "64", "65", "66"); }
+  else if constexpr (N == 144) { if constexpr (isBf16) DISTC_SHARED_SHARED(144, "bf16", "72", "73", "74"); else DISTC_SHARED_SHARED(144, "f16", "72", "73", "74"); }
+  else if constexpr (N == 160) { if constexpr (isBf16) DISTC_SHARED_SHARED(160, "bf16", "80", "81", "82"); else DISTC_SHARED_SHARED(160, "f16", "80", "81", "82"); }
   else if constexpr (N == 192) { if constexpr (isBf16) DISTC_SHARED_SHARED(192, "bf16", "96", "97", "98"); else DISTC_SHARED_SHARED(192, "f16", "96", "97", "98"); }
   else if constexpr (N == 224) { if constexpr (isBf16) DISTC_SHARED_SHARED(224, "bf16", "112", "113", "114"); else DISTC_SHARED_SHARED(224, "f16", "112", "113", "114"); }
   else if constexpr (N == 256) { if constexpr (isBf16) DISTC_SHARED_SHARED(256, "bf16", "128", "129", "130"); else DISTC_SHARED_SHARED(256, "f16", "128", "129", "130"); }

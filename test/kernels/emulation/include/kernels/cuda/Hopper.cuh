@@ -9,7 +9,8 @@ namespace distc::cuda {
 
 constexpr int warpGroup = 128; // threads
 
-inline int multiprocessors() { return 6; }
+inline int multiprocessors() { return 8; }
+template <class F> int activeClusters(F *, int, size_t, int clusterBlocks) { return multiprocessors() / clusterBlocks; }
 
 inline uint32_t sharedAddress(const void *p) { return emulation::sharedAddress(p); }
 inline unsigned char *dynamicShared() { return emulation::sharedMemory(); }
