@@ -83,6 +83,9 @@ public:
   /// The end of a step: returns when every call has been carried out, on `stream` too where peers may keep it from
   /// ending.
   virtual Status settle([[maybe_unused]] void *stream) { return {}; }
+  /// In the middle of one: returns when `stream` has done what is queued on it, as far as peers may keep it from that.
+  /// What was sent may still be on its way. To be called before the host blocks on the stream, by a copy too.
+  virtual Status wait([[maybe_unused]] void *stream) { return {}; }
 
   /// Ends all waits of all ranks with `failure`, unless there was one before. Callable from any thread.
   virtual void abort(const Status &failure) = 0;

@@ -41,6 +41,7 @@ public:
   Status connect() override { return inner_->connect(); }
   void disconnect() override { inner_->disconnect(); }
   Status settle(void *stream) override { return inner_->settle(stream); }
+  Status wait(void *stream) override { return inner_->wait(stream); }
   void abort(const Status &failure) override { inner_->abort(failure); }
   Status failure() const override { return inner_->failure(); }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """usage: check_ranks.py PLANS ; a plan set for several GPUs gives the same bits on one GPU, on one each, and in processes.
-Where the answer is long, processes also end together when one is killed or stopped in the middle of it."""
+Where the answer is long, processes also end together when one is killed or stopped in the middle of it, of logits, or of instructions
+that are run one by one."""
 import os
 import re
 import signal
@@ -25,7 +26,7 @@ def finished(processes, what):
     return results[0][0].decode()
 
 
-def start(kind, command, *arguments):
+def start(kind, command, *arguments, **environment):
     line = ["distrun", command, plans, *flags, *arguments, "--ranks", kind]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
     if kind != "env":
@@ -33,7 +34,7 @@ def start(kind, command, *arguments):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
-    shared = {**os.environ, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    shared = {**os.environ, **environment, "WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     return [subprocess.Popen(line, env={**shared, "RANK": str(r), "LOCAL_RANK": str(r)}, **pipes) for r in range(ranks)]
 
 
@@ -41,10 +42,28 @@ def run(kind, *arguments):
     return finished(start(kind, *arguments), kind)
 
 
-def end(number, *arguments):
-    """Sends the signal to the last rank in the middle of an answer; what the others said, and in how many seconds."""
-    job = start("env", "generate", "--tokens", "1,2,3", "--ignore-eos", "--print-ids", "--max-new-tokens", "2000", *arguments)
+def answering(*arguments, **environment):
+    """A job in the middle of an answer."""
+    job = start("env", "generate", "--tokens", "1,2,3", "--ignore-eos", "--print-ids", "--max-new-tokens", "2000", *arguments,
+                **environment)
     assert job[0].stdout.read(20), job[0].communicate()
+    return job
+
+
+def scoring(*arguments):
+    """One in the middle of many steps, after each of which the host waits for logits."""
+    tokens = ",".join(str(i % 90 + 1) for i in range(2000))
+    job = start("env", "logits", "--tokens", tokens, "-o", Path(tempfile.gettempdir()) / "unfinished.logits", *arguments, DISTC_LOG="info")
+    for process in job:
+        while b": ready: " not in (line := process.stderr.readline()):
+            assert line, process.communicate()
+    time.sleep(.3)
+    assert job[0].poll() is None, "all logits are there already"
+    return job
+
+
+def end(number, job):
+    """Sends the signal to the last rank of a job; what the others said, and in how many seconds."""
     begin = time.monotonic()
     job[-1].send_signal(number)
     results = [process.communicate(timeout=SECONDS) for process in job[:-1]]
@@ -73,12 +92,14 @@ for kind, outcome in zip(kinds[1:], outcomes[1:]):
     assert outcome[1] == outcomes[0][1], f"{plans}: {kind} gives other logits than {kinds[0]}"
 said = f"{ranks} ranks, ids and logits the same to the bit: {', '.join(kinds)}"
 if flags:
-    err, seconds = end(signal.SIGKILL)
-    assert f"rank {ranks - 1} is lost" in err and seconds < LIMIT, (err, seconds)
-    said += f"; a killed process ends all in {seconds:.1f} s"
-    # Found out by silence, or where another waits for it.
-    err, seconds = end(signal.SIGSTOP, "--timeout", "5")
-    found = f"waited 5 s for (rank {ranks - 1}|its peers)|rank {ranks - 1} is lost"
-    assert re.search(found, err) and seconds < 5 + LIMIT, (err, seconds)
-    said += f"; a stopped one is found out: {err.strip().splitlines()[0]}"
+    jobs = {"an answer": answering, "logits": scoring, "single instructions": lambda *a: answering(*a, DISTC_CUDA_SYNC="1")}
+    for what, job in jobs.items():
+        err, seconds = end(signal.SIGKILL, job())
+        assert f"rank {ranks - 1} is lost" in err and seconds < LIMIT, (what, err, seconds)
+        said += f"; {what}: a killed process ends all in {seconds:.1f} s"
+        # Found out by silence, or where another waits for it.
+        err, seconds = end(signal.SIGSTOP, job("--timeout", "5"))
+        found = re.search(f".*(waited 5 s for (rank {ranks - 1}|its peers)|rank {ranks - 1} is lost)", err)
+        assert found and seconds < 5 + LIMIT, (what, err, seconds)
+        said += f", a stopped one is found out: {found[0]}"
 print(said)

@@ -167,6 +167,11 @@ Status CudaBackend::begin(uint32_t slot, uint32_t program, const StepInput &inpu
     return {};
   DISTC_TRY(copySmall(batchHost_.data() + slot * batchBytes_, device, mine.device.bytes, "copy the batch"));
   return queues_.fork();
+Status CudaBackend::finish(const char *what) {
+  DISTC_TRY(communicator_.wait(stream_));
+  return cuda::check(cudaStreamSynchronize(stream_), what);
+}
+
 }
 
 // A kernel that reads or writes the host's memory starts sooner than a copy by the engine, and is part of the graph.
@@ -312,7 +317,8 @@ Result<std::vector<float>> CudaBackend::read(uint32_t index) {
   const View view = buffer(index);
   const auto count = static_cast<size_t>(view.elements());
   std::vector<std::byte> bytes(count * dtypeBytes(view.dtype));
-  DISTC_TRY(communicator_.settle(stream_)); // a peer that has failed must not keep us waiting
+  DISTC_TRY(queues_.join()); // it may be what has come
+  DISTC_TRY(finish("run the step"));
   DISTC_TRY(cuda::check(cudaMemcpyAsync(bytes.data(), view.data, bytes.size(), cudaMemcpyDeviceToHost, stream_),
                         "read a buffer"));
   DISTC_TRY(cuda::check(cudaStreamSynchronize(stream_), "read a buffer"));

@@ -122,6 +122,9 @@ private:
   BatchArrays layBatch(const plan::Program &program, std::byte *base) const;
   Status copySmall(const void *from, void *to, size_t bytes, const char *what) const;
 
+  /// Until all that is queued on the stream has ended; a failure of a peer, or the time limit, ends the wait. Whatever
+  /// blocks the host on the stream comes behind it.
+  Status finish(const char *what);
   Status createStages();
   /// Queues an instruction, or captures it.
   Status queue(const Instruction &instruction);

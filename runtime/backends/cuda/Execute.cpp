@@ -62,7 +62,7 @@ Status CudaBackend::dispatchNow(const Instruction &instruction) {
   DISTC_TRY(cuda::check(cudaGetDevice(&device), "find the device"));
   std::lock_guard lock(alone[device % 16]);
   DISTC_TRY(dispatch(instruction));
-  return cuda::check(cudaStreamSynchronize(stream_), "run the kernel");
+  return finish("run the kernel");
 }
 
 Status CudaBackend::dispatch(const Instruction &instruction) {
@@ -292,6 +292,7 @@ Status CudaBackend::emitIds(const Instruction &instruction) {
 }
 
 Status CudaBackend::emitLogits(const Instruction &instruction) {
+  DISTC_TRY(finish("run the step")); // a copy to memory that is not pinned waits for it
   const auto &o = instruction.as<plan::EmitLogits>();
   const View logits = buffer(o.input());
   if (!now_->output->logits || logits.rows == 0 || o.valid() == 0)

@@ -234,59 +234,15 @@ public:
 
   void whenEnding(std::function<void()> release) override { release_ = std::move(release); }
 
-  // The host runs ahead of the device; here it learns how far the device has come. The time limit is that of one call:
-  // it begins anew whenever one is done.
   Status settle(void *stream) override {
     return ended([&]() -> Status {
-      DISTC_TRY(world_->failure());
-      size_t done = 0;
-      const Made *waiting = nullptr; // on the device
-      auto where = [&] {
-        return waiting                  ? describe(waiting->call, waiting->op)
-               : done < watched_.size() ? describe(watched_[done].call, watched_[done].op)
-                                        : name();
-      };
-      auto finished = [&](cudaError_t error) -> Result<bool> {
-        if (error == cudaErrorNotReady) {
-          (void)cudaGetLastError();
-          return false;
-        }
-        if (error == cudaSuccess)
-          return true;
-        return cuda::check(error, "run the step").context(where());
-      };
-      auto fresh = [&] { return Patience(world_->timeoutSeconds(), world_->interruptedFlag()); };
-      Patience patience = fresh();
-      for (uint32_t round = 0;; ++round) {
-        if (done < watched_.size()) {
-          DISTC_ASSIGN(const bool reached, finished(cudaEventQuery(watched_[done].event)));
-          if (reached) {
-            ++done;
-            patience = fresh();
-            continue;
-          }
-        } else {
-          DISTC_ASSIGN(const bool all, finished(cudaStreamQuery(static_cast<cudaStream_t>(stream))));
-          if (all)
-            break;
-        }
-        DISTC_TRY(world_->failure());
-        if (patience.stopped())
-          return cancelled("interrupted");
-        if (const auto *now = waitingOnDevice(); now != waiting) {
-          waiting = now;
-          patience = fresh();
-        }
-        if (patience.over())
-          return deadlineExceeded(where() + world_->waited() + "its peers");
-        constexpr uint32_t kRoundsToCheck = 256;
-        if (round % kRoundsToCheck == 0)
-          DISTC_TRY(asyncErrors().context(where()));
-        std::this_thread::yield();
-      }
-      DISTC_TRY(world_->failure()); // which may have ended a wait on the device
+      DISTC_TRY(follow(stream, true));
       *comesTo() = 0;
       watched_.clear();
+  Status wait(void *stream) override {
+    return ended([&] { return follow(stream, false); });
+  }
+
       usedEvents_ = 0;
       for (auto &[peer, outbox] : outboxes_)
         outbox.used = 0;
@@ -308,6 +264,7 @@ private:
   };
   struct Outbox {
     cuda::Memory copies; // of what is sent in one step
+    bool isAside;      // on a stream that no other waits for
     size_t bytes = 0, used = 0;
     cuda::Stream stream;
   };
@@ -338,6 +295,62 @@ private:
 
   Result<cudaEvent_t> nextEvent() {
     if (usedEvents_ == events_.size()) {
+  // The host runs ahead of the device; here it learns how far the device has come. The time limit is that of one call:
+  // it begins anew whenever one is done. `isEnd`: everything is waited for. Otherwise the stream alone: what is sent
+  // holds nothing up, and a peer may take it only after what this rank does next; and a fault of the device is left to
+  // whoever asks it next, who knows the instruction.
+  Status follow(void *stream, bool isEnd) {
+    DISTC_TRY(world_->failure());
+    size_t done = 0;
+    const Made *waiting = nullptr; // on the device
+    auto where = [&] {
+      return waiting                  ? describe(waiting->call, waiting->op)
+             : done < watched_.size() ? describe(watched_[done].call, watched_[done].op)
+                                      : name();
+    };
+    auto finished = [&](cudaError_t error) -> Result<bool> {
+      if (error == cudaErrorNotReady) {
+        (void)cudaGetLastError();
+        return false;
+      }
+      if (error == cudaSuccess || !isEnd)
+        return true;
+      return cuda::check(error, "run the step").context(where());
+    };
+    auto fresh = [&] { return Patience(world_->timeoutSeconds(), world_->interruptedFlag()); };
+    Patience patience = fresh();
+    for (uint32_t round = 0;; ++round) {
+      if (done < watched_.size()) {
+        const Watched &next = watched_[done];
+        DISTC_ASSIGN(const bool reached, next.isAside && !isEnd ? true : finished(cudaEventQuery(next.event)));
+        if (reached) {
+          ++done;
+          patience = fresh();
+          continue;
+        }
+      }
+      if (done == watched_.size() || !isEnd) {
+        DISTC_ASSIGN(const bool all, finished(cudaStreamQuery(static_cast<cudaStream_t>(stream))));
+        if (all)
+          break;
+      }
+      DISTC_TRY(world_->failure());
+      if (patience.stopped())
+        return cancelled("interrupted");
+      if (const auto *now = waitingOnDevice(); now != waiting) {
+        waiting = now;
+        patience = fresh();
+      }
+      if (patience.over())
+        return deadlineExceeded(where() + world_->waited() + "its peers");
+      constexpr uint32_t kRoundsToCheck = 256;
+      if (round % kRoundsToCheck == 0)
+        DISTC_TRY(asyncErrors().context(where()));
+      std::this_thread::yield();
+    }
+    return world_->failure(); // which may have ended a wait on the device
+  }
+
       cudaEvent_t event = nullptr;
       DISTC_TRY(cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "create an event"));
       events_.push_back(event);
@@ -358,7 +371,7 @@ private:
       }
       DISTC_TRY(work());
       DISTC_ASSIGN(const cudaEvent_t event, nextEvent());
-      watched_.push_back({call, op, event});
+      watched_.push_back({call, op, event, stream != call.stream});
       return cuda::check(cudaEventRecord(event, static_cast<cudaStream_t>(stream)), "record an event");
     });
   }
