@@ -8,6 +8,13 @@
 
 namespace distc {
 
+inline std::vector<CommGroup> groupsOf(const plan::Plan &plan) {
+  std::vector<CommGroup> groups;
+  for (const plan::Group *group : *plan.groups())
+    groups.push_back({group->name()->str(), {group->ranks()->begin(), group->ranks()->end()}});
+  return groups;
+}
+
 class Memberships {
 public:
   Memberships(uint32_t rank, std::vector<CommGroup> groups) : rank_(rank), groups_(std::move(groups)) {

@@ -3,6 +3,7 @@
 #include "runtime/base/System.h"
 #include "runtime/comm/Bytes.h"
 #include "runtime/comm/InProcess.h"
+#include "runtime/comm/Membership.h"
 #include "runtime/comm/Messages.h"
 #include "runtime/comm/Processes.h"
 #include "runtime/comm/Slowed.h"
@@ -143,13 +144,6 @@ uint32_t slotsOf(const plan::Plan &plan) {
     for (const plan::Program *program : *plan.programs())
       slots = std::max<uint32_t>(slots, program->micro_batches());
   return slots;
-}
-
-std::vector<CommGroup> groupsOf(const plan::Plan &plan) {
-  std::vector<CommGroup> groups;
-  for (const plan::Group *group : *plan.groups())
-    groups.push_back({group->name()->str(), {group->ranks()->begin(), group->ranks()->end()}});
-  return groups;
 }
 
 } // namespace

@@ -14,14 +14,6 @@
 
 namespace distc {
 
-namespace {
-
-constexpr size_t kAlignment = 256;
-
-size_t alignUp(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
-
-} // namespace
-
 CudaBackend::CudaBackend(const plan::Plan &plan, uint32_t device, Communicator &communicator, ThreadPool &pool)
     : plan_(plan), deviceIndex_(device), communicator_(communicator), pool_(pool) {}
 
@@ -124,7 +116,7 @@ CudaBackend::BatchArrays CudaBackend::layBatch(const plan::Program &program, std
   BatchArrays batch{};
   auto place = [&](auto *&array, size_t count) {
     array = reinterpret_cast<std::remove_reference_t<decltype(array)>>(base + batch.bytes);
-    batch.bytes += alignUp(count * sizeof(*array));
+    batch.bytes += cuda::alignedBytes(count * sizeof(*array));
   };
   place(batch.tokens, program.max_tokens());
   place(batch.positions, program.max_tokens());
@@ -167,17 +159,17 @@ Status CudaBackend::begin(uint32_t slot, uint32_t program, const StepInput &inpu
     return {};
   DISTC_TRY(copySmall(batchHost_.data() + slot * batchBytes_, device, mine.device.bytes, "copy the batch"));
   return queues_.fork();
-Status CudaBackend::finish(const char *what) {
-  DISTC_TRY(communicator_.wait(stream_));
-  return cuda::check(cudaStreamSynchronize(stream_), what);
-}
-
 }
 
 // A kernel that reads or writes the host's memory starts sooner than a copy by the engine, and is part of the graph.
 Status CudaBackend::copySmall(const void *from, void *to, size_t bytes, const char *what) const {
   const auto size = static_cast<int64_t>(bytes);
   return cuda::check(cuda::copyRows2D(from, size, to, size, size, 1, stream_), what);
+}
+
+Status CudaBackend::finish(const char *what) {
+  DISTC_TRY(communicator_.wait(stream_));
+  return cuda::check(cudaStreamSynchronize(stream_), what);
 }
 
 void CudaBackend::chooseMode(MicroBatch &mine, uint32_t program) {

@@ -18,6 +18,9 @@ Status check(cudaError_t error, const char *what);
 /// DISTC_CUDA_SYNC=1: every instruction is run to its end before the next, so that a fault is reported where it is.
 bool synchronous();
 
+/// Of something in a memory that others lie behind: each begins as aligned as the memory does.
+constexpr size_t alignedBytes(size_t bytes) { return (bytes + 255) / 256 * 256; }
+
 /// Memory of the device, or pinned memory of the host; freed with its owner.
 class Memory {
 public:

@@ -8,13 +8,6 @@
 
 namespace distc {
 
-namespace {
-
-template <typename View> cuda::In in(const View &view) { return {view.data, typeOf(view.dtype)}; }
-template <typename View> cuda::Out out(const View &view) { return {view.data, typeOf(view.dtype)}; }
-
-} // namespace
-
 Status CudaBackend::execute(uint32_t slot, const Instruction &instruction) {
   now_ = &microBatches_[slot];
   const bool inGraph = now_->inGraph(instruction.index);
@@ -85,8 +78,8 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Embedding: {
     const auto &o = instruction.as<plan::Embedding>();
     const View y = buffer(o.out());
-    error = cuda::embedding(now_->device.tokens + y.first, y.rows, matrix(o.weight(), y.width), o.first_row(), out(y),
-                            stream_);
+    error =
+        cuda::embedding(now_->device.tokens + y.first, y.rows, matrix(o.weight(), y.width), o.first_row(), y, stream_);
     break;
   }
   case plan::Op::RmsNorm: {
@@ -97,10 +90,10 @@ Status CudaBackend::compute(const Instruction &instruction) {
     if (o.squares() >= 0) {
       const View sums = buffer(static_cast<uint32_t>(o.squares()));
       const cuda::Squares squares{reinterpret_cast<const float *>(sums.data) + o.column(), sums.width, o.elements()};
-      error = cuda::rmsNormOfParts(in(x), squares, factors, o.eps(), width, x.rows, out(y), stream_, o.weight_offset());
+      error = cuda::rmsNormOfParts(x, squares, factors, o.eps(), width, x.rows, y, stream_, o.weight_offset());
       break;
     }
-    error = cuda::rmsNorm(in(x), factors, o.eps(), width, x.elements() / width, out(y), stream_, o.weight_offset());
+    error = cuda::rmsNorm(x, factors, o.eps(), width, x.elements() / width, y, stream_, o.weight_offset());
     break;
   }
   case plan::Op::Linear: {
@@ -108,48 +101,48 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const View x = buffer(o.input()), y = buffer(o.out());
     const float *bias = this->bias(o.bias());
     const cuda::Matrix w = matrix(o.weight(), x.width);
-    if (!bias && cuda::MatrixProduct::suits(in(x), x.rows, w))
-      return product_.run(in(x), x.rows, w, false, out(y));
+    if (!bias && cuda::MatrixProduct::suits(x, x.rows, w))
+      return product_.run(x, x.rows, w, false, y);
     if (suitsProduct(x, w) && y.dtype == x.dtype) {
       const cuda::ProductPart part{y.data, bias, y.width};
-      error = cuda::product(in(x), x.rows, w, &part, 1, {}, stream_);
+      error = cuda::product(x, x.rows, w, &part, 1, {}, stream_);
       break;
     }
-    error = cuda::linear(in(x), x.rows, w, {bias, cuda::Type::F32}, {}, out(y), y.width, stream_);
+    error = cuda::linear(x, x.rows, w, {bias, cuda::Type::F32}, {}, y, y.width, stream_);
     break;
   }
   case plan::Op::Rope: {
     const auto &o = instruction.as<plan::Rope>();
     const View x = buffer(o.input()), y = buffer(o.out());
     const int64_t rotated = 2 * frequencies(*plan_.rope_tables()->Get(o.table()));
-    error = cuda::rope(in(x), ropeRows(o.table()) + x.first, ropeTable(o.table()), o.heads(), o.head_dim(), rotated,
-                       ropeStyleOf(o.style()), x.rows, out(y), stream_);
+    error = cuda::rope(x, ropeRows(o.table()) + x.first, ropeTable(o.table()), o.heads(), o.head_dim(), rotated,
+                       ropeStyleOf(o.style()), x.rows, y, stream_);
     break;
   }
   case plan::Op::LayerNorm: {
     const auto &o = instruction.as<plan::LayerNorm>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    error = cuda::layerNorm(in(x), {weight(o.weight()), cuda::Type::F32}, {bias(o.bias()), cuda::Type::F32}, o.eps(),
-                            x.width, x.rows, out(y), stream_);
+    error = cuda::layerNorm(x, {weight(o.weight()), cuda::Type::F32}, {bias(o.bias()), cuda::Type::F32}, o.eps(),
+                            x.width, x.rows, y, stream_);
     break;
   }
   case plan::Op::PositionEmbedding: {
     const auto &o = instruction.as<plan::PositionEmbedding>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    error = cuda::positionEmbedding(in(x), now_->device.positions + x.first, x.rows, matrix(o.weight(), y.width),
-                                    out(y), stream_);
+    error =
+        cuda::positionEmbedding(x, now_->device.positions + x.first, x.rows, matrix(o.weight(), y.width), y, stream_);
     break;
   }
   case plan::Op::Activate: {
     const auto &o = instruction.as<plan::Activate>();
     const View x = buffer(o.input()), y = buffer(o.out());
-    error = cuda::glu(in(x), {nullptr, cuda::Type::F32}, activationOf(o.activation()), y.elements(), out(y), stream_);
+    error = cuda::glu(x, {nullptr, cuda::Type::F32}, activationOf(o.activation()), y.elements(), y, stream_);
     break;
   }
   case plan::Op::KvAppend: {
     const auto &o = instruction.as<plan::KvAppend>();
     const View k = buffer(o.k()), v = buffer(o.v());
-    error = cuda::kvAppend(in(k), in(v), k.rows, cache(o.cache()), batch(k), stream_);
+    error = cuda::kvAppend(k, v, k.rows, cache(o.cache()), batch(k), stream_);
     break;
   }
   case plan::Op::Attention: {
@@ -158,29 +151,29 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const bool isDecode = now_->program->regime() == plan::Regime::Decode;
     const cuda::AttentionParams params{o.heads(), o.scale(), o.window(), o.soft_cap(), isDecode ? 8 : 1};
     if (isDecode && cuda::decodeAttentionSuits(typeOf(q.dtype), cache(o.cache())))
-      error = cuda::decodeAttention(in(q), q.rows, cache(o.cache()), params, batch(q), sms_, out(y), stream_);
-    else if (!isDecode && cuda::attentionPrefillSuits(in(q), cache(o.cache()), params, out(y)))
-      error = cuda::attentionPrefill(in(q), q.rows, cache(o.cache()), params, batch(q), out(y), stream_);
+      error = cuda::decodeAttention(q, q.rows, cache(o.cache()), params, batch(q), sms_, y, stream_);
+    else if (!isDecode && cuda::attentionPrefillSuits(q, cache(o.cache()), params, y))
+      error = cuda::attentionPrefill(q, q.rows, cache(o.cache()), params, batch(q), y, stream_);
     else
-      error = cuda::attention(in(q), q.rows, cache(o.cache()), params, batch(q), out(y), stream_);
+      error = cuda::attention(q, q.rows, cache(o.cache()), params, batch(q), y, stream_);
     break;
   }
   case plan::Op::Add: {
     const auto &o = instruction.as<plan::Add>();
     const View y = buffer(o.out());
-    error = cuda::add(in(buffer(o.a())), in(buffer(o.b())), y.elements(), out(y), stream_);
+    error = cuda::add(buffer(o.a()), buffer(o.b()), y.elements(), y, stream_);
     break;
   }
   case plan::Op::Scale: {
     const auto &o = instruction.as<plan::Scale>();
     const View y = buffer(o.out());
-    error = cuda::scale(in(buffer(o.input())), o.factor(), y.elements(), out(y), stream_);
+    error = cuda::scale(buffer(o.input()), o.factor(), y.elements(), y, stream_);
     break;
   }
   case plan::Op::SoftCap: {
     const auto &o = instruction.as<plan::SoftCap>();
     const View y = buffer(o.out());
-    error = cuda::softCap(in(buffer(o.input())), o.cap(), y.elements(), out(y), stream_);
+    error = cuda::softCap(buffer(o.input()), o.cap(), y.elements(), y, stream_);
     break;
   }
   case plan::Op::SquareSum: {
@@ -189,15 +182,14 @@ Status CudaBackend::compute(const Instruction &instruction) {
     error = cudaSuccess;
     for (int64_t column = 0; column < y.width && error == cudaSuccess; ++column) {
       const View x = buffer(column == 0 ? o.a() : static_cast<uint32_t>(o.b()));
-      error = cuda::squareSum(in(x), x.width, x.rows, reinterpret_cast<float *>(y.data) + column, y.width, stream_);
+      error = cuda::squareSum(x, x.width, x.rows, reinterpret_cast<float *>(y.data) + column, y.width, stream_);
     }
     break;
   }
   case plan::Op::Glu: {
     const auto &o = instruction.as<plan::Glu>();
     const View y = buffer(o.out());
-    error = cuda::glu(in(buffer(o.gate())), in(buffer(o.up())), activationOf(o.activation()), y.elements(), out(y),
-                      stream_);
+    error = cuda::glu(buffer(o.gate()), buffer(o.up()), activationOf(o.activation()), y.elements(), y, stream_);
     break;
   }
   case plan::Op::SelectRows: {
@@ -236,8 +228,8 @@ Status CudaBackend::compute(const Instruction &instruction) {
   case plan::Op::Combine: {
     const auto &o = instruction.as<plan::Combine>();
     const View x = buffer(o.input()), routes = buffer(o.routes()), y = buffer(o.out());
-    error = cuda::combine(in(x), reinterpret_cast<const float *>(routes.data), y.rows, routes.width / 2, y.width, {},
-                          out(y), stream_);
+    error = cuda::combine(x, reinterpret_cast<const float *>(routes.data), y.rows, routes.width / 2, y.width, {}, y,
+                          stream_);
     break;
   }
   default:
@@ -292,7 +284,6 @@ Status CudaBackend::emitIds(const Instruction &instruction) {
 }
 
 Status CudaBackend::emitLogits(const Instruction &instruction) {
-  DISTC_TRY(finish("run the step")); // a copy to memory that is not pinned waits for it
   const auto &o = instruction.as<plan::EmitLogits>();
   const View logits = buffer(o.input());
   if (!now_->output->logits || logits.rows == 0 || o.valid() == 0)
@@ -301,6 +292,7 @@ Status CudaBackend::emitLogits(const Instruction &instruction) {
   if (uint64_t(o.first_column()) + o.valid() > vocabulary || o.valid() > logits.width)
     return internal("columns [" + std::to_string(o.first_column()) + ", +" + std::to_string(o.valid()) +
                     ") are not in the vocabulary of " + std::to_string(vocabulary) + "; compile the model again");
+  DISTC_TRY(finish("run the step")); // a copy to memory that is not pinned waits for it
   float *to = now_->output->logits + static_cast<size_t>(logits.first) * vocabulary + o.first_column();
   return cuda::check(cudaMemcpy2DAsync(to, vocabulary * sizeof(float), logits.data,
                                        static_cast<size_t>(logits.width) * sizeof(float), o.valid() * sizeof(float),

@@ -166,7 +166,7 @@ public:
       for (uint64_t at = 0; at < elements; at += step)
         pieces.push_back({&part, at, std::min(elements, at + step)});
       if (!same)
-        stagingBytes = std::max(stagingBytes, (part.fileBytes(std::min(elements, step)) + 255) / 256 * 256);
+        stagingBytes = std::max(stagingBytes, alignedBytes(part.fileBytes(std::min(elements, step))));
     }
     const uint32_t count = std::min<uint32_t>({kReaders, pool_.size(), static_cast<uint32_t>(pieces.size())});
     DISTC_ASSIGN(const Memory pinned,

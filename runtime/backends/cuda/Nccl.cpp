@@ -19,13 +19,6 @@ namespace distc {
 
 namespace {
 
-std::vector<CommGroup> groupsOf(const plan::Plan &plan) {
-  std::vector<CommGroup> groups;
-  for (const plan::Group *group : *plan.groups())
-    groups.push_back({group->name()->str(), {group->ranks()->begin(), group->ranks()->end()}});
-  return groups;
-}
-
 std::string nameOf(const Channel &channel) {
   if (channel.group.empty())
     return "messages from rank " + std::to_string(channel.ranks[0]) + " to rank " + std::to_string(channel.ranks[1]);
@@ -203,7 +196,7 @@ public:
         return internal(describe(call, "send") +
                         ": more is sent in one step than the plan says; compile the model again");
       std::byte *copied = outbox.copies.data() + outbox.used;
-      outbox.used += alignedBytes(bytes);
+      outbox.used += cuda::alignedBytes(bytes);
       DISTC_TRY(copy(call, copied, static_cast<const std::byte *>(in), bytes));
       DISTC_ASSIGN(const cudaEvent_t ready, nextEvent());
       DISTC_TRY(cuda::check(cudaEventRecord(ready, stream(call)), "record an event"));
@@ -239,15 +232,15 @@ public:
       DISTC_TRY(follow(stream, true));
       *comesTo() = 0;
       watched_.clear();
-  Status wait(void *stream) override {
-    return ended([&] { return follow(stream, false); });
-  }
-
       usedEvents_ = 0;
       for (auto &[peer, outbox] : outboxes_)
         outbox.used = 0;
       return {};
     });
+  }
+
+  Status wait(void *stream) override {
+    return ended([&] { return follow(stream, false); });
   }
 
   void abort(const Status &failure) override { world_->record(failure); }
@@ -264,7 +257,6 @@ private:
   };
   struct Outbox {
     cuda::Memory copies; // of what is sent in one step
-    bool isAside;      // on a stream that no other waits for
     size_t bytes = 0, used = 0;
     cuda::Stream stream;
   };
@@ -272,6 +264,7 @@ private:
     CommCall call;
     const char *op;
     cudaEvent_t event; // the device has come so far
+    bool isAside;      // on a stream that no other waits for
   };
 
   std::string name() const { return "rank " + std::to_string(groups_.rank()); }
@@ -295,6 +288,13 @@ private:
 
   Result<cudaEvent_t> nextEvent() {
     if (usedEvents_ == events_.size()) {
+      cudaEvent_t event = nullptr;
+      DISTC_TRY(cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "create an event"));
+      events_.push_back(event);
+    }
+    return events_[usedEvents_++];
+  }
+
   // The host runs ahead of the device; here it learns how far the device has come. The time limit is that of one call:
   // it begins anew whenever one is done. `isEnd`: everything is waited for. Otherwise the stream alone: what is sent
   // holds nothing up, and a peer may take it only after what this rank does next; and a fault of the device is left to
@@ -349,13 +349,6 @@ private:
       std::this_thread::yield();
     }
     return world_->failure(); // which may have ended a wait on the device
-  }
-
-      cudaEvent_t event = nullptr;
-      DISTC_TRY(cuda::check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "create an event"));
-      events_.push_back(event);
-    }
-    return events_[usedEvents_++];
   }
 
   // A call that has been queued is watched from then on.

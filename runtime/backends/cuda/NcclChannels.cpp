@@ -1,5 +1,6 @@
 #include "runtime/backends/cuda/NcclChannels.h"
 
+#include "runtime/backends/cuda/Device.h"
 #include "runtime/schema/PlanFile.h"
 
 #include <algorithm>
@@ -56,7 +57,7 @@ ChannelMemory channelMemory(const plan::Plan &plan) {
       else if (const auto *o = instruction->op_as_ReduceScatter())
         memory.parts = std::max(memory.parts, members(o->group()) * bytes(o->out()));
       else if (const auto *o = instruction->op_as_Send())
-        sent[ranksOf(plan, o->group())[o->peer()]] += alignedBytes(bytes(o->input()));
+        sent[ranksOf(plan, o->group())[o->peer()]] += cuda::alignedBytes(bytes(o->input()));
     for (const auto &[peer, bytes] : sent)
       memory.copies[peer] = std::max(memory.copies[peer], bytes * program->micro_batches());
   }

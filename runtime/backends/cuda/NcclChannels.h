@@ -17,9 +17,6 @@ inline size_t shareOf(size_t count, size_t members) {
   return (count + members * kLine - 1) / (members * kLine) * kLine;
 }
 
-/// Bytes of a message in the memory of all that are sent.
-inline size_t alignedBytes(size_t bytes) { return (bytes + 255) / 256 * 256; }
-
 struct Channel {
   std::string group;           // its name; empty: from one rank to another
   std::vector<uint32_t> ranks; // of the group; sender and receiver

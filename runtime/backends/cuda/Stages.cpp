@@ -245,12 +245,12 @@ Status CudaStages::copyTables(const StageTables &tables, const plan::Plan &plan,
     return top && kernel.stage.linears.size() == 1 && !kernel.stage.residual &&
            kernel.stage.outputs.back() == top->logits();
   };
-  auto aligned = [](size_t bytes) { return (bytes + 255) / 256 * 256; };
-  const size_t stagesAt = aligned(tables.maps.size() * sizeof(cuda::TileMaps));
-  const size_t tilesAt = stagesAt + aligned(ofMatrices.size() * sizeof(cuda::MatrixStage));
-  const size_t arrivedAt = tilesAt + aligned(tables.tiles.size() * sizeof(cuda::StageTile));
-  const size_t bestAt = arrivedAt + aligned(sizeof(uint32_t));
-  const size_t normedAt = bestAt + aligned(size_t(kStageTokens) * static_cast<size_t>(sms_) * sizeof(uint64_t));
+  using cuda::alignedBytes;
+  const size_t stagesAt = alignedBytes(tables.maps.size() * sizeof(cuda::TileMaps));
+  const size_t tilesAt = stagesAt + alignedBytes(ofMatrices.size() * sizeof(cuda::MatrixStage));
+  const size_t arrivedAt = tilesAt + alignedBytes(tables.tiles.size() * sizeof(cuda::StageTile));
+  const size_t bestAt = arrivedAt + alignedBytes(sizeof(uint32_t));
+  const size_t normedAt = bestAt + alignedBytes(size_t(kStageTokens) * static_cast<size_t>(sms_) * sizeof(uint64_t));
   const size_t bytes = normedAt + normedBytes_;
   DISTC_ASSIGN(memory_, cuda::Memory::allocate(cuda::Memory::Kind::Device, bytes,
                                                "rank " + std::to_string(plan.mesh()->rank()) + ": tile schedule"));
