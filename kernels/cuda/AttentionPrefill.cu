@@ -7,6 +7,7 @@
 // several sequences the tile walks through one sequence's positions after the other's, and a row's scores in what is
 // not its own sequence count nothing.
 #include "kernels/cuda/ProductRows.cuh"
+#include "kernels/cuda/Softmax.cuh"
 #include "kernels/cuda/TensorMap.h"
 
 #include <algorithm>
@@ -459,19 +460,8 @@ cudaError_t attentionPrefill(In q, int64_t rows, const KvView &cache, const Atte
   const int64_t group = params.heads / cache.heads, tokens = tileQueries / group, tiles = divideUp(rows, tokens);
   if (tiles * cache.heads > INT32_MAX)
     return cudaErrorInvalidValue;
-  const Arguments a{{},
-                    false,
-                    q.data,
-                    out.data,
-                    cache,
-                    batch,
-                    int(rows),
-                    int(tiles),
-                    int(group),
-                    int(tokens),
-                    params.scale,
-                    params.softCap,
-                    int(std::min<int64_t>(params.window, INT32_MAX / 2))};
+  const Arguments a{{},         false,      q.data,      out.data,     cache,          batch,           int(rows),
+                    int(tiles), int(group), int(tokens), params.scale, params.softCap, windowOf(params)};
   const auto ofType = [&](auto element) {
     using T = decltype(element);
     if (cache.headDim <= 64)

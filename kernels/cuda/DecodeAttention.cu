@@ -300,7 +300,8 @@ cudaError_t decodeAttention(In q, int64_t rows, const KvView &cache, const Atten
     return cudaErrorInvalidValue;
   if (rows <= 0)
     return cudaSuccess;
-  const Arguments a{{}, q.data, cache, params, batch, out.data, 1};
+  Arguments a{{}, q.data, cache, params, batch, out.data, 1};
+  a.params.window = windowOf(params);
   return withType(q.type, [&](auto element) {
     using T = decltype(element);
     if constexpr (std::is_same_v<T, float>) {

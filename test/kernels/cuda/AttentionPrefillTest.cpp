@@ -85,7 +85,7 @@ TEST_F(CudaAttentionPrefillTest, EveryGroupHeadAndBlockSize) {
 
 TEST_F(CudaAttentionPrefillTest, WindowsAndSoftCaps) {
   const std::vector<Chunk> batch{{400, 150}, {0, 260}, {63, 1}};
-  for (int64_t window : {1, 2, 64, 127, 128, 129, 250, 5000})
+  for (int64_t window : std::initializer_list<int64_t>{1, 2, 64, 127, 128, 129, 250, 5000, INT32_MAX, UINT32_MAX})
     for (int64_t dim : {64, 128, 256})
       check(batchOf(4, 2, dim, 16, window, 0.0f, batch));
   for (float softCap : {0.5f, 30.0f})

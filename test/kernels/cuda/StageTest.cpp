@@ -555,6 +555,8 @@ TEST_F(CudaStageTest, DecodeAttentionAgreesWithDoubles) {
                        {1100, 0, 64, 63, 7, 8},
                        {}});
   cases.push_back({16, 4, 64, 16, 0, 0.0f, std::vector<int32_t>(40, 130), {}}); // no room for clusters
+  for (int64_t window : std::initializer_list<int64_t>{INT32_MAX, int64_t(INT32_MAX) + 1, UINT32_MAX})
+    cases.push_back({4, 2, 64, 16, window, 0.0f, {130, 0}, {}});
   for (const AttentionCase &c : cases)
     for (Type type : stageTypes) {
       reference::Attention d(c, random);
