@@ -96,8 +96,9 @@ private:
   const float *ropeTable(uint32_t index) const;
   /// The row of each token's angles in a table.
   const int32_t *ropeRows(uint32_t table) const;
-  /// Whether the product is one for the tensor cores: it is possible, and the rows are so many that it is faster.
-  static bool suitsProduct(const View &x, const cuda::Matrix &weight);
+  /// Whether the product is one for cuda::product: it is possible, and the rows are so many that it is faster than what
+  /// else there is: cuBLAS, or with a bias, which that does not add, `linear`.
+  static bool suitsProduct(const View &x, const cuda::Matrix &weight, bool hasBias);
 
   cuda::ExpertMatrices experts(uint32_t weight) const;
   /// What an instruction multiplies: place i of the routes has row i / repeat of its input.
@@ -121,10 +122,10 @@ private:
   /// Divides memory among the arrays of the program's largest batch.
   BatchArrays layBatch(const plan::Program &program, std::byte *base) const;
   Status copySmall(const void *from, void *to, size_t bytes, const char *what) const;
-
   /// Until all that is queued on the stream has ended; a failure of a peer, or the time limit, ends the wait. Whatever
   /// blocks the host on the stream comes behind it.
   Status finish(const char *what);
+
   Status createStages();
   /// Queues an instruction, or captures it.
   Status queue(const Instruction &instruction);

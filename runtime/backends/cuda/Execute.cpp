@@ -103,7 +103,7 @@ Status CudaBackend::compute(const Instruction &instruction) {
     const cuda::Matrix w = matrix(o.weight(), x.width);
     if (!bias && cuda::MatrixProduct::suits(x, x.rows, w))
       return product_.run(x, x.rows, w, false, y);
-    if (suitsProduct(x, w) && y.dtype == x.dtype) {
+    if (suitsProduct(x, w, bias) && y.dtype == x.dtype && y.width % 8 == 0) {
       const cuda::ProductPart part{y.data, bias, y.width};
       error = cuda::product(x, x.rows, w, &part, 1, {}, stream_);
       break;

@@ -3,11 +3,14 @@
 #include "runtime/plan/RopeTables.h"
 #include "runtime/schema/PlanFile.h"
 
+#include <algorithm>
+
 namespace distc {
 
 namespace {
 
-constexpr int64_t kManyRows = 128; // up to here a product is bound by the weights, and cuBLAS spreads them better
+// Up to here a product is bound by the weights, and cuBLAS, where there is no bias, spreads them better.
+constexpr int64_t kManyRows = 128;
 
 Result<bool> done(cudaError_t error) {
   DISTC_TRY(cuda::check(error, "launch the kernel"));
@@ -16,8 +19,8 @@ Result<bool> done(cudaError_t error) {
 
 } // namespace
 
-bool CudaBackend::suitsProduct(const View &x, const cuda::Matrix &weight) {
-  return x.rows > kManyRows && cuda::productSuits(x, weight);
+bool CudaBackend::suitsProduct(const View &x, const cuda::Matrix &weight, bool hasBias) {
+  return x.rows > (hasBias ? cuda::MatrixProduct::kFewRows : kManyRows) && cuda::productSuits(x, weight);
 }
 
 Status CudaBackend::execute(const Fusion &fusion) {
@@ -70,7 +73,8 @@ Result<bool> CudaBackend::runProjections(const Fusion &fusion) {
   }
   cuda::Matrix w = matrix(p.linears[0]->weight(), x.width);
   w.rows = q.width + k.width + v.width;
-  if (!suitsProduct(x, w) || q.dtype != x.dtype || q.width % 8 != 0 || k.width % 8 != 0 ||
+  const bool hasBias = std::ranges::any_of(p.linears, [](const plan::Linear *linear) { return linear->bias() >= 0; });
+  if (!suitsProduct(x, w, hasBias) || q.dtype != x.dtype || q.width % 8 != 0 || k.width % 8 != 0 ||
       !cuda::ropeAppendSuits(append, cache))
     return false;
   const cuda::ProductPart parts[] = {{q.data, bias(p.linears[0]->bias()), q.width},
@@ -86,7 +90,7 @@ Result<bool> CudaBackend::runGated(const Fusion &fusion) {
   const View x = buffer(gate.input()), y = buffer(glu.out());
   cuda::Matrix w = matrix(gate.weight(), x.width);
   w.rows *= 2;
-  if (!suitsProduct(x, w) || y.dtype != x.dtype || y.width % 8 != 0)
+  if (!suitsProduct(x, w, false) || y.dtype != x.dtype || y.width % 8 != 0)
     return false;
   return done(cuda::gatedProduct(x, x.rows, w, activationOf(glu.activation()), y.data, stream_));
 }
@@ -125,7 +129,7 @@ Result<bool> CudaBackend::runResidual(const Fusion &fusion) {
   const uint32_t term = scale ? scale->out() : linear.out();
   const View x = buffer(linear.input()), y = buffer(add.out()), other = buffer(add.a() == term ? add.b() : add.a());
   const cuda::Matrix w = matrix(linear.weight(), x.width);
-  if (!suitsProduct(x, w) || y.dtype != x.dtype || y.width % 8 != 0)
+  if (!suitsProduct(x, w, linear.bias() >= 0) || y.dtype != x.dtype || y.width % 8 != 0)
     return false;
   // Of one output cuBLAS splits the sums where tiles are few.
   if (linear.bias() < 0 && y.data == other.data) {
