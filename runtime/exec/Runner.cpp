@@ -125,7 +125,7 @@ Result<std::unique_ptr<Runner>> Runner::open(const std::string &directory, const
   const LoadOptions load{options.randomSeed,          mapped <= left,         &loaded, options.interrupted,
                          options.observer != nullptr, state->trace != nullptr};
   state->working = true;
-  DISTC_TRY(loadAll(state->ranks, sources, load, options));
+  DISTC_TRY(withLedger(loadAll(state->ranks, sources, load, options), state->plans, options.randomSeed.has_value()));
   state->working = false;
   if (state->control) // nobody's time limit counts the others' loading
     DISTC_TRY(state->control->exchange({}).status());

@@ -76,4 +76,12 @@ Status checkMemory(std::span<const plan::Plan *const> plans, bool randomWeights,
                            ledgerTable(plans, randomWeights));
 }
 
+Status withLedger(Status status, std::span<const plan::Plan *const> plans, bool randomWeights) {
+  if (status.code() != Code::ResourceExhausted)
+    return status;
+  return resourceExhausted(status.message() +
+                           "\nthe ledgers of the ranks, beside which loading, libraries and graphs " +
+                           "take memory:\n" + ledgerTable(plans, randomWeights));
+}
+
 } // namespace distc

@@ -19,6 +19,10 @@ std::string ledgerTable(std::span<const plan::Plan *const> plans, bool randomWei
 Status checkMemory(std::span<const plan::Plan *const> plans, bool randomWeights, uint64_t available,
                    const std::string &what = "memory", const std::string &where = "in this process");
 
+/// An allocation that failed in spite of that check, with the table: ledgers leave out what the libraries of a GPU,
+/// graphs and loading take besides. Any other status as it is.
+Status withLedger(Status status, std::span<const plan::Plan *const> plans, bool randomWeights);
+
 /// Bytes of memory that the ranks need by their ledgers, mapped weights aside; saturates.
 uint64_t neededMemory(std::span<const plan::Plan *const> plans, bool randomWeights);
 

@@ -8,6 +8,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 class Memory : public ::testing::Test {
 protected:
@@ -50,6 +51,15 @@ TEST_F(Memory, TooLittleIsRefusedWithTheLedger) {
   EXPECT_THAT(
       checkMemory(plans, false, 1 << 20, "memory of GPU 0 (H100)").message(),
       HasSubstr("the 2 rank(s) in this process need 9.00 MiB of memory of GPU 0 (H100), 1.00 MiB are available"));
+}
+
+TEST_F(Memory, AnAllocationThatFailsIsToldWithTheLedger) {
+  const Status status = withLedger(resourceExhausted("rank 1: cannot allocate"), plans, false);
+  EXPECT_EQ(status.code(), Code::ResourceExhausted);
+  EXPECT_THAT(status.message(), AllOf(StartsWith("rank 1: cannot allocate\n"), HasSubstr("KV cache"),
+                                      HasSubstr("\n  1 "), HasSubstr("9.00 MiB")));
+  EXPECT_EQ(withLedger(internal("x"), plans, false).message(), "x");
+  EXPECT_TRUE(withLedger({}, plans, false).ok());
 }
 
 TEST_F(Memory, AbsurdLedgersSaturate) {
