@@ -17,6 +17,7 @@ namespace distc::cuda {
 
 constexpr int warpSize = 32;
 constexpr unsigned allLanes = 0xFFFFFFFFu;
+constexpr int blockSharedBytes = 227 * 1024; // what a multiprocessor has for one block
 
 __device__ inline float toFloat(float v) { return v; }
 __device__ inline float toFloat(__half v) { return __half2float(v); }

@@ -18,7 +18,6 @@ namespace distc::cuda {
 namespace {
 
 constexpr int threads = 2 * warpGroup + helperThreads;
-constexpr int blockBytes = 227 * 1024;       // of shared memory: what a multiprocessor has for one block
 constexpr int underWayBytes = 6 * tileBytes; // of weights: 4 tiles keep memory busy; with 13, x comes late
 constexpr int allInputBytes = 96 * 1024;     // of x
 constexpr int widths[] = {32, 64};           // N
@@ -32,7 +31,7 @@ WideInput layout(const MatrixStage &s, const StageInput &in) {
   const int n = widthOf(in.tokens), perInput = n * chunkColumns * 2 * (in.addend ? 2 : 1);
   WideInput w{};
   w.inputs = std::clamp(allInputBytes / perInput, 2, maxInputs);
-  const int rest = blockBytes - int(sizeof(WideShared)) - scratchBytesOf(n) -
+  const int rest = blockSharedBytes - int(sizeof(WideShared)) - scratchBytesOf(n) -
                    w.inputs * (perInput + (s.norm ? chunkColumns * int(sizeof(float)) : 0));
   w.slotBytes = std::min(s.maxTiles, groupTiles) * tileRows * chunkColumns * 2;
   w.slots = std::min(maxWideSlots, std::min(std::max(s.ringBytes, 2 * w.slotBytes), rest) / w.slotBytes);
@@ -96,7 +95,7 @@ cudaError_t launchStage(const MatrixStage &s, const StageInput &in, cudaStream_t
   if (error == cudaSuccess && Shape::withAddend)
     error = map(in.addend, w.addend);
   if (error == cudaSuccess)
-    error = prepareStage<wideStageKernel<T, Form, Shape>>(blockBytes);
+    error = prepareStage<wideStageKernel<T, Form, Shape>>(blockSharedBytes);
   if (error != cudaSuccess)
     return error;
   const size_t bytes = size_t(w.slots) * w.slotBytes +

@@ -273,8 +273,11 @@ cudaError_t convert(In in, int64_t n, Out out, cudaStream_t stream);
 /// Blocks of a quantized type at any address (WeightType.h). n is a number of whole ones.
 cudaError_t dequantize(WeightType type, const void *source, int64_t n, Out out, cudaStream_t stream);
 
-/// Reads `bytes` at `data` (both multiples of 16) once by plain 16-byte loads: the bandwidth to hold others against.
-cudaError_t readAll(const void *data, size_t bytes, cudaStream_t stream);
+/// Reads `bytes` at `data` (both multiples of 16) once, by plain 16-byte loads or by bulk copies into shared memory (the
+/// tensor memory accelerator): the bandwidths to hold others against. Each 16 bytes add the exclusive or of their four
+/// words to *sum, if there is one.
+cudaError_t readAll(const void *data, size_t bytes, cudaStream_t stream, uint32_t *sum = nullptr);
+cudaError_t readAllByCopies(const void *data, size_t bytes, cudaStream_t stream, uint32_t *sum = nullptr);
 
 /// cudaSuccess if the kernels were compiled for the current device, cudaErrorNoKernelImageForDevice if not.
 cudaError_t hasCode();

@@ -17,12 +17,20 @@
 #undef __grid_constant__
 #define __grid_constant__
 
+template <class... Parameters, class... Arguments>
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters...),
+                               Arguments &&...arguments) {
+  return distc::emulation::launch(config->gridDim, int(config->blockDim.x), config->dynamicSmemBytes, 1,
+                                  [&] { kernel(arguments...); });
+}
+
 namespace distc::cuda {
 
 using emulation::blockDim, emulation::blockIdx, emulation::gridDim, emulation::threadIdx;
 using std::isnan, std::max, std::min;
 
 template <class Kernel> cudaError_t cudaFuncSetAttribute(Kernel *, cudaFuncAttribute, int) { return cudaSuccess; }
+template <class Kernel> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, Kernel *) { return cudaSuccess; }
 
 inline void __syncthreads() { emulation::meetBlock(0, int(blockDim.x)); }
 inline void __syncwarp() {
@@ -75,6 +83,7 @@ inline unsigned __reduce_max_sync(unsigned, unsigned v) {
 inline unsigned __reduce_min_sync(unsigned, unsigned v) {
   return reduceLanes(v, [](unsigned a, unsigned b) { return std::min(a, b); });
 }
+template <class T> T __ldcs(const T *p) { return *p; }
 inline int __popc(unsigned v) { return std::popcount(v); }
 inline float __uint_as_float(uint32_t v) { return std::bit_cast<float>(v); }
 inline uint32_t __float_as_uint(float v) { return std::bit_cast<uint32_t>(v); }

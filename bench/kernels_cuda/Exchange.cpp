@@ -1,12 +1,11 @@
-#include "bench/exchange_cuda.h"
+// All-reduces between devices: of decode steps through their memory, longer ones through NCCL.
+#include "bench/kernels_cuda/Bench.h"
 
 #include "distc/kernels/CudaExchange.h"
 #include "runtime/backends/cuda/NcclLibrary.h"
 
 #include <algorithm>
 #include <barrier>
-#include <cstdio>
-#include <cstdlib>
 #include <dlfcn.h>
 #include <functional>
 #include <thread>
@@ -17,14 +16,6 @@ namespace distc::bench {
 namespace {
 
 constexpr int64_t shortest = 8 << 10, longest = 64 << 20;
-
-void check(cudaError_t error, const char *what) {
-  if (error == cudaSuccess)
-    return;
-  std::fprintf(stderr, "%s: %s\n", what, cudaGetErrorString(error));
-  std::exit(1);
-}
-#define CHECK(call) check(call, #call)
 
 template <class T> T *zeros(size_t bytes) {
   void *memory;

@@ -1,0 +1,3 @@
+#include "kernels/cuda/Builtins.h"
+
+#include "kernels/cuda/ReadAll.cu"
