@@ -31,7 +31,7 @@ void linear(Bench &bench, int64_t rows, int64_t cols, int64_t tokens) {
   bench.report("linear " + std::to_string(rows) + "x" + std::to_string(cols) + " tokens " + std::to_string(tokens),
                double(bytes), [&] {
                  return cuda::linear({x, Type::BF16}, tokens, {bench.pool.next(bytes), Type::BF16, rows, cols, cols},
-                                     {}, {}, {y, Type::F32}, rows, bench.stream);
+                                     {}, {y, Type::F32}, rows, bench.stream);
                });
 }
 

@@ -361,7 +361,7 @@ private:
     for (int i = 0; i < positions / 16; ++i)
 #pragma unroll
       for (int w = 0; w < 4; ++w)
-        weights[i][w] = pairOf<T>(s[8 * i + 2 * w], s[8 * i + 2 * w + 1]);
+        weights[i][w] = Pair<T>::fromFloats(s[8 * i + 2 * w], s[8 * i + 2 * w + 1]);
   }
 
   __device__ void store(const Walk &walk, int kvHead) {

@@ -32,7 +32,7 @@ template <class T> __device__ inline T fromFloat(float v) {
     return __float2bfloat16_rn(v);
 }
 
-/// Two elements in a word.
+/// Two elements in a word, the first in the low half.
 template <class T> struct Pair;
 template <> struct Pair<__half> {
   static __device__ float2 toFloats(uint32_t v) {

@@ -164,7 +164,7 @@ __device__ inline void storePlaces(const Arguments<T> &a, char *out, int &turn, 
       uint32_t words[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j)
-        words[j] = pairOf<T>(values[2 * j], values[2 * j + 1]);
+        words[j] = Pair<T>::fromFloats(values[2 * j], values[2 * j + 1]);
       storeTransposed(sharedAddress(pieceAt(lane / 16 * 8 + lane % 8, warp * 2 + lane / 8 % 2)), words);
       syncThreads(1 + int(threadIdx.x) / warpGroup, warpGroup);
       const int line = thread / 8, piece = thread % 8;

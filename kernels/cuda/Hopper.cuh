@@ -123,6 +123,7 @@ __device__ inline void arriveAfterCopies(uint64_t *barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(sharedAddress(barrier)) : "memory");
 }
 
+/// Whose results near 0 are 0.
 __device__ inline float exp2Of(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));

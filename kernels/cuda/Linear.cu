@@ -1,4 +1,4 @@
-// y = x w^T + bias + residual. A block computes a group of weight rows for a tile of up to eight tokens, in the order
+// y = x w^T + bias. A block computes a group of weight rows for a tile of up to eight tokens, in the order
 // of sums of RowTile.cuh. The weights are read once for every eight tokens.
 #include "kernels/cuda/RowTile.cuh"
 
@@ -15,7 +15,6 @@ template <class A, class W> struct LinearArguments {
   int64_t cols;
   int64_t rowStride;
   In bias;
-  In residual;
   Out y;
   int64_t yStride;
 };
@@ -39,12 +38,9 @@ __global__ void __launch_bounds__(tileWarps *warpSize) linearKernel(const Linear
   const int t = threadIdx.x / groupRows, r = threadIdx.x % groupRows;
   if (t >= Tile || token + t >= a.tokens || row + r >= a.rows)
     return;
-  const int64_t at = (token + t) * a.yStride + row + r;
   if (a.bias.data)
     y += loadElement(a.bias, row + r);
-  if (a.residual.data)
-    y += loadElement(a.residual, at);
-  storeElement(a.y, at, y);
+  storeElement(a.y, (token + t) * a.yStride + row + r, y);
 }
 
 template <class A, class W, int Tile> cudaError_t launchTile(const LinearArguments<A, W> &a, cudaStream_t stream) {
@@ -57,8 +53,7 @@ template <class A, class W, int Tile> cudaError_t launchTile(const LinearArgumen
 
 } // namespace
 
-cudaError_t linear(In x, int64_t tokens, const Matrix &w, In bias, In residual, Out y, int64_t yStride,
-                   cudaStream_t stream) {
+cudaError_t linear(In x, int64_t tokens, const Matrix &w, In bias, Out y, int64_t yStride, cudaStream_t stream) {
   if (tokens <= 0 || w.rows <= 0)
     return cudaSuccess;
   return withType(x.type, [&](auto activation) {
@@ -72,7 +67,6 @@ cudaError_t linear(In x, int64_t tokens, const Matrix &w, In bias, In residual, 
                                     w.cols,
                                     w.rowStride,
                                     bias,
-                                    residual,
                                     y,
                                     yStride};
       if (tokens == 1)

@@ -22,7 +22,7 @@ __device__ inline void forPieces(const float (&d)[Size], char *staging, F f) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) { // of an odd count the last piece is stored twice, once where none is
       const int at = 4 * (First + min(j + i / 2, Count - 1)) + 2 * (i % 2);
-      w[i] = pairOf<T>(d[at], d[at + 1]);
+      w[i] = Pair<T>::fromFloats(d[at], d[at + 1]);
     }
     storeMatrices(sharedAddress(placeOf(lane % 16, j + lane / 16)), w);
   }

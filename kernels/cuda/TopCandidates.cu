@@ -48,13 +48,6 @@ __device__ uint64_t largestOfBlock(uint64_t key, Shared &shared) {
   return largestOfWarp(lane < warps ? shared.keys[lane] : 0);
 }
 
-/// Whose results near 0 are 0.
-__device__ inline float exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 /// At the end: no block leaves while another reads its memory. Nothing is handed over.
 __device__ inline void leaveCluster() {
   asm volatile("barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;" ::: "memory");
@@ -195,7 +188,7 @@ __global__ void __launch_bounds__(threads, 2)
     unsigned chosen = 0; // to be listed, or perhaps the largest of the perturbed
 #pragma unroll
     for (int i = 0; i < Part::batch; ++i) {
-      const float e = exp2((x[i] - valueOf(top)) * scale);
+      const float e = exp2Of((x[i] - valueOf(top)) * scale);
       if (e > 0.0f) // not NaN, of -inf at an infinite temperature
         sum += e;
       const bool mayWin = noise.mayBeBelow(uint32_t(firstId + first + i * threads), __float2uint_ru(e * enough));

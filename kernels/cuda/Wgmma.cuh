@@ -132,17 +132,6 @@ template <class T, int N> __device__ inline void multiplyRows(float (&d)[N / 2],
   // clang-format on
 }
 
-/// Two floats as they are stored, the first in the low half.
-template <class T> __device__ inline uint32_t pairOf(float low, float high) {
-  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-    return *reinterpret_cast<const uint32_t *>(&pair);
-  } else {
-    const __half2 pair = __floats2half2_rn(low, high);
-    return *reinterpret_cast<const uint32_t *>(&pair);
-  }
-}
-
 /// Four 8 x 8 matrices of 16-bit elements as a warp has them in d, to shared memory transposed: lane i gives the
 /// address of what column i % 8 of matrix i / 8 becomes, 16 bytes.
 __device__ inline void storeTransposed(uint32_t to, const uint32_t (&w)[4]) {

@@ -108,7 +108,7 @@ Status CudaBackend::compute(const Instruction &instruction) {
       error = cuda::product(x, x.rows, w, &part, 1, {}, stream_);
       break;
     }
-    error = cuda::linear(x, x.rows, w, {bias, cuda::Type::F32}, {}, y, y.width, stream_);
+    error = cuda::linear(x, x.rows, w, {bias, cuda::Type::F32}, y, y.width, stream_);
     break;
   }
   case plan::Op::Rope: {

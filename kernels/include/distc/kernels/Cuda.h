@@ -43,10 +43,9 @@ struct Matrix {
   int64_t rowStride;
 };
 
-/// y[t * yStride + n] = sum_k x[t, k] * w[n, k] + bias[n] + residual[t * yStride + n], the last two where they are
-/// given. The types are independent of each other. residual may be y.
-cudaError_t linear(In x, int64_t tokens, const Matrix &w, In bias, In residual, Out y, int64_t yStride,
-                   cudaStream_t stream);
+/// y[t * yStride + n] = sum_k x[t, k] * w[n, k] + bias[n], the last where it is given. The types are independent of
+/// each other.
+cudaError_t linear(In x, int64_t tokens, const Matrix &w, In bias, Out y, int64_t yStride, cudaStream_t stream);
 
 enum class Activation : uint8_t { Silu, Gelu, GeluTanh, Relu };
 
@@ -273,9 +272,9 @@ cudaError_t convert(In in, int64_t n, Out out, cudaStream_t stream);
 /// Blocks of a quantized type at any address (WeightType.h). n is a number of whole ones.
 cudaError_t dequantize(WeightType type, const void *source, int64_t n, Out out, cudaStream_t stream);
 
-/// Reads `bytes` at `data` (both multiples of 16) once, by plain 16-byte loads or by bulk copies into shared memory (the
-/// tensor memory accelerator): the bandwidths to hold others against. Each 16 bytes add the exclusive or of their four
-/// words to *sum, if there is one.
+/// Reads `bytes` at `data` (both multiples of 16) once, by plain 16-byte loads or by bulk copies into shared memory
+/// (the tensor memory accelerator): the bandwidths to hold others against. Each 16 bytes add the exclusive or of their
+/// four words to *sum, if there is one.
 cudaError_t readAll(const void *data, size_t bytes, cudaStream_t stream, uint32_t *sum = nullptr);
 cudaError_t readAllByCopies(const void *data, size_t bytes, cudaStream_t stream, uint32_t *sum = nullptr);
 
