@@ -78,7 +78,6 @@ template <class T, int N> void multiplyRows(float (&d)[N / 2], const uint32_t (&
   });
 }
 
-
 /// Element e of a lane's word: of which lane's row it is an element, and which.
 template <class F> void storeElements(uint32_t to, const uint32_t (&w)[4], F placeOf) {
   struct Given {
