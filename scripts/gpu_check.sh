@@ -3,7 +3,7 @@
 #   scripts/gpu_check.sh --prepare   compiles the plans into build-cuda and collects what the GPU machine may lack
 #   scripts/gpu_check.sh             on the GPU machine, with the tree and build-cuda: builds, tests, prints a table
 #   scripts/gpu_check.sh --built DIR the same with what was built elsewhere: a build folder of the preset cuda, with tests
-# ONLY=tests or ONLY=figures does half of it.
+# ONLY=tests or ONLY=figures does half of it. ONLY=sanitize: the kernels' tests under memcheck and racecheck instead, in 500 s.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -79,7 +79,7 @@ END
   done
 }
 
-[[ ${ONLY:-tests} =~ ^(tests|figures)$ ]] || { echo "$0: ONLY is '$ONLY', expected tests or figures" >&2 && exit 2; }
+[[ ${ONLY:-tests} =~ ^(tests|figures|sanitize)$ ]] || { echo "$0: ONLY is '$ONLY', expected tests, figures or sanitize" >&2 && exit 2; }
 case "${1:-}" in
 --prepare) prepare && exit 0 ;;
 --built) use_build "${2:?a build folder}" ;;
@@ -123,7 +123,7 @@ figures() {
   done
   bench llama-3-70b-tp4 512 1
   bench llama-3-70b-tp8 512 1
-  for plans in llama-3-1b:512 llama-3-8b:512 llama-3-8b.2048:2048 llama-3-8b.4096:4096 qwen3-8b:512 gemma-2-9b:512 mixtral-8x7b:{512,2048} qwen3-30b-a3b:{512,2048}; do
+  for plans in llama-3-1b:512 llama-3-8b:512 llama-3-8b.2048:2048 llama-3-8b.4096:4096 qwen3-8b:512 gemma-2-9b:512 mixtral-8x7b:{512,2048} qwen3-30b-a3b:{512,2048} llama-3-70b-tp4:512; do
     figure "prefill $plans" "prefill tok/s" "$out/plans/${plans%:*}" --prompt-tokens "${plans#*:}" --new-tokens 8 --batch 1 --repeat 3
   done
   # From the page cache, where a checkpoint has just been written to.
@@ -139,8 +139,47 @@ figures() {
   rm -rf "$checkpoint"
   run "random 8B" load "$out/plans/load-8b" --random-weights 1
   run "kernel bench" "$built/bin/kernels-cuda-bench"
+  if python3 -c 'import torch' 2>/dev/null; then
+    peers
+  fi
+}
+peers() { # each figure that came in time is a line of the table
+  local lines=$out/peers.txt line
+  limit=120 run "PyTorch" bash -c 'set -o pipefail; python3 bench/peer_torch.py | tee "$1"' bash "$lines"
+  while IFS= read -r line; do
+    table+=("$(printf '%-34s %-7s %s' "${line%%: *}" PyTorch "${line#*: }")")
+  done <"$lines"
+}
+sanitize() {
+  local tests=$built/test/unit/KernelsCudaTest tool name log status names=() jobs=()
+  export logs=$out/sanitize last=$((EPOCHSECONDS - SECONDS + 485)) # the second by which all has ended
+  rm -rf "$logs" && mkdir -p "$logs"
+  mapfile -t names < <("$tests" --gtest_list_tests | awk '/^[^ ]/ { suite = $1 } /^ / { print suite $1 }')
+  for tool in racecheck memcheck; do # the slower one first
+    for name in "${names[@]}"; do
+      jobs+=("$tool" "$name")
+    done
+  done
+  sanitized() { # TESTS TOOL NAME
+    local left=$((last - EPOCHSECONDS)) log=$logs/$2.${3//\//-} status=0
+    timeout --kill-after=5 $((left > 280 ? 280 : left > 0 ? left : 1)) compute-sanitizer --tool "$2" --error-exitcode 9 \
+      "$1" --gtest_filter="$3" --gtest_brief=1 >"$log" 2>&1 || status=$?
+    echo "$status" >"$log.status"
+  }
+  export -f sanitized
+  printf '%s\0' "${jobs[@]}" | xargs -0 -n 2 -P 12 bash -c 'sanitized "$@"' bash "$tests"
+  for ((i = 0; i < ${#jobs[@]}; i += 2)); do
+    log=$logs/${jobs[i]}.${jobs[i + 1]//\//-}
+    case $(cat "$log.status") in
+    0) status=ok ;;
+    124 | 137) status='not ended' ;;
+    *) status=FAILED && printf '== %s %s\n%s\n' "${jobs[@]:i:2}" "$(tail -n 30 "$log")" ;;
+    esac
+    table+=("$(printf '%-9s %-64s %-9s %s' "${jobs[@]:i:2}" "$status" "$(sed -n 's/.*SUMMARY: //p' "$log" | tail -n 1)")")
+  done
 }
 [[ ${ONLY:-tests} != tests ]] || tests
 [[ ${ONLY:-figures} != figures ]] || figures
+[[ ${ONLY:-} != sanitize ]] || sanitize
 printf '\n'
 printf '%s\n' "${table[@]}"
