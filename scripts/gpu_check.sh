@@ -73,10 +73,17 @@ END
   for fixture in "${long[@]}"; do
     "$distc" compile "test/data/fixtures/$fixture" -o "$out/plans/$fixture.cpu" >/dev/null
   done
-  for tokens in 2048 4096; do # prompts that fit one step
-    "$distc" compile llama-3-8b --weights none --target sm_90 --max-batch 1 --max-seq 8192 --max-tokens "$tokens" \
-      -o "$out/plans/llama-3-8b.$tokens" >/dev/null
-  done
+  while read -r model tokens; do # prompts that fill one step, which is replayed
+    "$distc" compile "$model" --weights none --target sm_90 --max-batch 1 --max-seq 8192 --max-tokens "$tokens" \
+      -o "$out/plans/$(basename "$model").$tokens" >/dev/null
+  done <<'END'
+llama-3-1b 512
+llama-3-8b 512
+llama-3-8b 2048
+llama-3-8b 4096
+bench/slices/llama-3-70b-tp4 512
+bench/slices/llama-3-70b-tp8 512
+END
 }
 
 [[ ${ONLY:-tests} =~ ^(tests|figures|sanitize)$ ]] || { echo "$0: ONLY is '$ONLY', expected tests, figures or sanitize" >&2 && exit 2; }
@@ -123,8 +130,8 @@ figures() {
   done
   bench llama-3-70b-tp4 512 1
   bench llama-3-70b-tp8 512 1
-  for plans in llama-3-1b:512 llama-3-8b:512 llama-3-8b.2048:2048 llama-3-8b.4096:4096 qwen3-8b:512 gemma-2-9b:512 mixtral-8x7b:{512,2048} qwen3-30b-a3b:{512,2048} llama-3-70b-tp4:512; do
-    figure "prefill $plans" "prefill tok/s" "$out/plans/${plans%:*}" --prompt-tokens "${plans#*:}" --new-tokens 8 --batch 1 --repeat 3
+  for plans in llama-3-1b.512:512 llama-3-8b.{512:512,2048:2048,4096:4096} llama-3-70b-tp{4,8}.512:512 qwen3-8b:512 gemma-2-9b:512 mixtral-8x7b:{512,2048} qwen3-30b-a3b:{512,2048}; do
+    figure "prefill $plans" "prefill tok/s" "$out/plans/${plans%:*}" --prompt-tokens "${plans#*:}" --new-tokens 8 --batch 1 --repeat 8 # the first two are not replayed
   done
   # From the page cache, where a checkpoint has just been written to.
   checkpoint=$(mktemp -d /dev/shm/distc.XXXXXX)
