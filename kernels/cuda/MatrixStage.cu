@@ -15,7 +15,6 @@ namespace {
 __host__ __device__ constexpr int threadsOf(int groups) {
   return stageConsumers + (groups == 1 ? warpSize : warpGroup);
 }
-constexpr int blockBytes = 227 * 1024; // of shared memory: what a multiprocessor has for one block
 constexpr int minScratchBytes = 16 * 1024;
 constexpr int maxGroups = narrowTokens / 8;
 /// A weight may have any number of rows, and the norm be a layer norm.
@@ -36,7 +35,7 @@ __host__ __device__ constexpr int stateBytes(StageForm form) {
   return int(sizeof(StageShared) + (isOfExperts(form) ? sizeof(StageExperts) : 0));
 }
 __host__ __device__ inline int slotsOf(const MatrixStage &s, const StageInput &in, Prologue p, int groups) {
-  const int room = blockBytes - stateBytes(s.form) - scratchBytes(s, in, p, groups);
+  const int room = blockSharedBytes - stateBytes(s.form) - scratchBytes(s, in, p, groups);
   return (s.ringBytes < room ? s.ringBytes : room) / tileBytes;
 }
 
@@ -51,7 +50,7 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
   StageExperts *experts = nullptr;
   if constexpr (isOfExperts(Form))
     experts = reinterpret_cast<StageExperts *>(&shared + 1);
-  static_assert(blockBytes / tileBytes <= warpSize);
+  static_assert(blockSharedBytes / tileBytes <= warpSize);
   if (threadIdx.x < warpSize) { // one warp, for which the norm's barrier is there long before it is for the block
     if (int(threadIdx.x) < slots) {
       initBarrier(&shared.full[threadIdx.x], 1);
@@ -89,7 +88,7 @@ __global__ void __launch_bounds__(threadsOf(Groups), 1)
 template <class T, StageForm Form, Prologue P, int Groups, int PassTiles>
 cudaError_t launchStage(const MatrixStage &stage, const StageInput &input, cudaStream_t stream) {
   constexpr auto kernel = matrixStageKernel<T, Form, P, Groups, PassTiles>;
-  if (const cudaError_t error = prepareStage<matrixStageKernel<T, Form, P, Groups, PassTiles>>(blockBytes);
+  if (const cudaError_t error = prepareStage<matrixStageKernel<T, Form, P, Groups, PassTiles>>(blockSharedBytes);
       error != cudaSuccess)
     return error;
   const size_t bytes =

@@ -28,7 +28,7 @@ constexpr int consumers = 2;  // warp groups, 64 rows each
 constexpr int threads = (1 + consumers) * warpGroup;
 constexpr int tallGroup = 8; // pairs of tiles below each other that are done before the next column of tiles
 constexpr int allStagingBytes = consumers * 4 * stagingBytes;
-constexpr int sharedLimit = 227 * 1024 - allStagingBytes - 256; // of the ring; 256: its barriers
+constexpr int sharedLimit = blockSharedBytes - allStagingBytes - 256; // of the ring; 256: its barriers
 
 template <int N> constexpr int stageBytes = (tileRows + N) * tileDepth * 2;
 template <int N> constexpr int stagesOf = std::min(6, sharedLimit / stageBytes<N>);
