@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <fcntl.h>
 #include <filesystem>
+#include <iterator>
 #include <unistd.h>
 
 namespace distc {
@@ -81,6 +82,31 @@ Status refill(const fs::path &folder, const std::vector<std::vector<uint8_t>> &f
   return {};
 }
 
+// Ctrl-C while a set is written ends the process when nothing is left of what was written.
+class Uninterrupted {
+public:
+  Uninterrupted() {
+    struct sigaction later = {};
+    later.sa_handler = [](int signal) { caught = signal; };
+    later.sa_flags = SA_RESTART;
+    for (size_t i = 0; i < std::size(kSignals); ++i)
+      ::sigaction(kSignals[i], &later, &before_[i]);
+  }
+  ~Uninterrupted() {
+    for (size_t i = 0; i < std::size(kSignals); ++i)
+      ::sigaction(kSignals[i], &before_[i], nullptr);
+    if (caught != 0)
+      ::raise(caught);
+  }
+  Uninterrupted(const Uninterrupted &) = delete;
+  Uninterrupted &operator=(const Uninterrupted &) = delete;
+
+private:
+  static constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP};
+  static inline volatile std::sig_atomic_t caught = 0;
+  struct sigaction before_[std::size(kSignals)] = {};
+};
+
 } // namespace
 
 Result<std::string> planSetFolder(const std::string &output) {
@@ -110,6 +136,7 @@ Result<std::vector<PlanFile>> replacePlanSet(const std::vector<std::vector<uint8
   DISTC_TRY(checkReplaceable(folder));
   removeLeftovers(folder);
   const fs::path temporary = folder + kTemporary + std::to_string(::getpid());
+  const Uninterrupted uninterrupted; // outlives the remover
   std::error_code error;
   fs::remove_all(temporary, error);
   struct Remover { // whatever happens; after an exchange it is the old set

@@ -92,7 +92,7 @@ void printSummary(const std::vector<PlanFile> &set, const std::string &directory
       }
     }
   }
-  std::printf("decode, per token: %llu all-reduces, %llu all-gathers, %llu sends, %s\n",
+  std::printf("decode, per token: %llu x all-reduce, %llu x all-gather, %llu x send, %s\n",
               static_cast<unsigned long long>(reduces), static_cast<unsigned long long>(gathers),
               static_cast<unsigned long long>(sends), formatBytes(bytes).c_str());
   for (const plan::Program *program : *first.programs())
