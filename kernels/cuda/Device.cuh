@@ -227,6 +227,25 @@ template <auto Kernel> cudaError_t allowShared(size_t bytes) {
   return setOnce<Kernel>({{cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes)}});
 }
 
+/// What is said of a launch beside its kernel and arguments; it points into itself.
+struct LaunchConfig : cudaLaunchConfig_t {
+  LaunchConfig(cudaStream_t on, dim3 blocks, int threads, size_t sharedBytes, int clusterBlocks)
+      : cudaLaunchConfig_t{blocks, dim3(unsigned(threads)), sharedBytes, on, attributes, 0} {
+    if (clusterBlocks > 1)
+      add(cudaLaunchAttributeClusterDimension).clusterDim = {unsigned(clusterBlocks), 1, 1};
+  }
+  LaunchConfig(const LaunchConfig &) = delete;
+
+  cudaLaunchAttributeValue &add(cudaLaunchAttributeID id) {
+    cudaLaunchAttribute &attribute = attributes[numAttrs++];
+    attribute.id = id;
+    return attribute.val;
+  }
+
+private:
+  cudaLaunchAttribute attributes[2] = {};
+};
+
 /// Launches `blocks` blocks in clusters of `clusterBlocks`; no blocks, no launch.
 template <class... Parameters, class... Arguments>
 cudaError_t launch(cudaStream_t stream, void (*kernel)(Parameters...), int64_t blocks, int threads, size_t sharedBytes,
@@ -235,16 +254,7 @@ cudaError_t launch(cudaStream_t stream, void (*kernel)(Parameters...), int64_t b
     return cudaSuccess;
   if (blocks > INT32_MAX)
     return cudaErrorInvalidValue;
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {unsigned(clusterBlocks), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(unsigned(blocks));
-  config.blockDim = dim3(unsigned(threads));
-  config.dynamicSmemBytes = sharedBytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = clusterBlocks > 1 ? 1 : 0;
+  const LaunchConfig config(stream, dim3(unsigned(blocks)), threads, sharedBytes, clusterBlocks);
   return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
 }
 

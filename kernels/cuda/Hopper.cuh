@@ -143,33 +143,15 @@ __device__ inline void waitForPrevious() { asm volatile("griddepcontrol.wait;" :
 template <class... Parameters, class... Arguments>
 cudaError_t launchOverlapped(cudaStream_t stream, void (*kernel)(Parameters...), dim3 blocks, int threads,
                              size_t sharedBytes, int clusterBlocks, Arguments &&...arguments) {
-  cudaLaunchAttribute attributes[2] = {};
-  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attributes[0].val.programmaticStreamSerializationAllowed = 1;
-  attributes[1].id = cudaLaunchAttributeClusterDimension;
-  attributes[1].val.clusterDim = {unsigned(clusterBlocks), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = blocks;
-  config.blockDim = dim3(unsigned(threads));
-  config.dynamicSmemBytes = sharedBytes;
-  config.stream = stream;
-  config.attrs = attributes;
-  config.numAttrs = clusterBlocks > 1 ? 2 : 1;
+  LaunchConfig config(stream, blocks, threads, sharedBytes, clusterBlocks);
+  config.add(cudaLaunchAttributeProgrammaticStreamSerialization).programmaticStreamSerializationAllowed = 1;
   return cudaLaunchKernelEx(&config, kernel, std::forward<Arguments>(arguments)...);
 }
 
 /// How many clusters of such a launch run at once: multiprocessors of a cluster are neighbours, so some may be left.
 template <class... Parameters>
 int activeClusters(void (*kernel)(Parameters...), int threads, size_t sharedBytes, int clusterBlocks) {
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {unsigned(clusterBlocks), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(unsigned(clusterBlocks));
-  config.blockDim = dim3(unsigned(threads));
-  config.dynamicSmemBytes = sharedBytes;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
+  const LaunchConfig config(nullptr, dim3(unsigned(clusterBlocks)), threads, sharedBytes, clusterBlocks);
   int count = 0;
   return cudaOccupancyMaxActiveClusters(&count, kernel, &config) == cudaSuccess ? count : 0;
 }
